@@ -1,0 +1,78 @@
+"""How a command ends: its exit code, an error in words, and the one JSON object of `--json`."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import typer
+
+from pipeline.chain import ConfigError, SimferError
+from pipeline.runner import Outcome, RunResult
+
+Answer = dict[str, Any]
+
+
+@contextmanager
+def answering(as_json: bool = False) -> Iterator[Answer]:
+    """Run a command's body: a user's mistake ends in words and an exit code, only a bug of ours in a traceback."""
+    answer: Answer = {}
+    try:
+        yield answer
+        code = 0
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except SimferError as error:
+        code = error.exit_code
+        answer["error"] = _in_json(error)
+        print(_in_words(error), file=sys.stderr)
+    except KeyboardInterrupt:
+        code = 130
+        answer["error"] = {"kind": "interrupted", "message": "interrupted"}
+        again = shlex.join(["simfer", *sys.argv[1:]])
+        print(f"\nInterrupted. Nothing that was finished is lost; go on with: {again}", file=sys.stderr)
+    except Exception as error:
+        if as_json:
+            _print({"exit_code": 1, "error": _in_json(error)})
+        raise
+    if as_json:
+        _print({"exit_code": code} | answer)
+    raise typer.Exit(code)
+
+
+def in_json(result: RunResult) -> Answer:
+    """Return what a run came to: the verdict, and every step with its folder and summary."""
+    return {"passed": result.passed, "steps": [_step(outcome) for outcome in result.outcomes]}
+
+
+def _step(outcome: Outcome) -> Answer:
+    link = outcome.step.link
+    return {
+        "stage": link.stage,
+        "round": link.round,
+        "cached": outcome.cached,
+        "fingerprint": outcome.step.fingerprint,
+        "folder": str(outcome.folder),
+        "seconds": outcome.manifest["seconds"],
+        "summary": outcome.summary,
+    }
+
+
+def _in_words(error: SimferError) -> str:
+    if isinstance(error, ConfigError):
+        count = "1 problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
+        return f"The config cannot be run, {count}:\n" + "\n".join(f"  {line}" for line in str(error).splitlines())
+    return str(error)
+
+
+def _in_json(error: Exception) -> Answer:
+    problems = [{"where": each.where, "what": each.what} for each in getattr(error, "problems", [])]
+    return {"kind": type(error).__name__, "message": str(error)} | ({"problems": problems} if problems else {})
+
+
+def _print(answer: Answer) -> None:
+    print(json.dumps(answer, indent=1, ensure_ascii=False))

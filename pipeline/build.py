@@ -1,0 +1,173 @@
+"""Build what the store lacks: one step at a time, its inputs first, by one process alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pipeline import chain, runtime
+from pipeline.blame import blame
+from pipeline.chain import ConfigError, ProblemConfig, StageError
+from pipeline.manifest import NAME as MANIFEST
+from pipeline.manifest import Manifest, file_digest
+from pipeline.plan import Step, plan, user_files
+from pipeline.progress import Reporter, duration
+from pipeline.store import Found, Store, Workplace
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one step ended: its artifact, and whether it was there already."""
+
+    step: Step
+    folder: Path
+    manifest: Manifest
+    cached: bool
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Return what the stage had to say."""
+        return dict(self.manifest["summary"])
+
+    @property
+    def passed(self) -> bool:
+        """Say whether this is a check that came out well."""
+        return has_passed(self.manifest)
+
+
+def has_passed(manifest: Manifest | None) -> bool:
+    """Read the verdict from the manifest of a check."""
+    return bool(manifest and manifest["summary"].get("facts", {}).get("passed"))
+
+
+class Builder:
+    """One run: its plan, and what of it has been seen to."""
+
+    def __init__(
+        self, problem: ProblemConfig, store: Store, redo: str | None, reporter: Reporter, folder: Path | None
+    ) -> None:
+        self.problem, self.store, self.reporter, self.folder = problem, store, reporter, folder
+        self.steps = {step.link.name: step for step in plan(problem)}
+        self.again = _downstream(self.steps.values(), redo)
+        self.is_checked = False  # the config, against the simulator
+        self.intact: dict[str, Outcome] = {}  # by step: what this run has built, or hashed in full
+
+    def bring(self, step: Step, *, thorough: bool = False) -> Outcome:
+        """Return the artifact of a step, built if the store lacks it; one about to be read is hashed in full."""
+        name = step.link.name
+        if name in self.intact:
+            return self.intact[name]
+        found = self.store.find(step.stage, step.fingerprint, thorough=thorough)
+        if found.sound and name not in self.again:
+            outcome = reuse(step, found)
+            if not thorough:
+                self.reporter.note(f"{name}: cached, {found.folder}")
+                return outcome
+        else:
+            outcome = self._build(step, thorough)
+        self.intact[name] = outcome
+        return outcome
+
+    def _build(self, step: Step, thorough: bool) -> Outcome:
+        self._check()
+        name, wait = step.link.name, "another process is building it; waiting until it is done"
+        with self.store.workplace(step.stage, step.fingerprint, lambda: self.reporter.note(f"{name}: {wait}")) as work:
+            if name in self.again:
+                return self._make(step, work)
+            found = self._settle(step, work, thorough)
+            if found.sound:
+                self.reporter.note(f"{name}: finished by another process, {found.folder}")
+                return reuse(step, found)
+            return self._make(step, work, removed=found.damage.keys() - {MANIFEST})
+
+    def _check(self) -> None:
+        """Hold the config against the simulator, once and before anything is built."""
+        if not self.is_checked:
+            runtime.prepare()
+            runtime.forget_edited(user_files(self.problem))
+            with blame("checking the config", lambda: user_files(self.problem)):
+                problems = chain.problems(self.problem)
+            if problems:
+                raise ConfigError(problems)
+            self.is_checked = True
+
+    def _settle(self, step: Step, work: Workplace, thorough: bool) -> Found:
+        """Look again now that no one else is at it: publish what only lacks its name, clear away what is damaged."""
+        found = self.store.find(step.stage, step.fingerprint, thorough=thorough)
+        for name, what in found.damage.items():
+            self.reporter.note(f"{step.link.name}: damaged, so it is built again: {found.folder / name}: {what}")
+        if found.damage and chain.resumes(step.stage):
+            work.reopen(found.damage)
+        elif found.damage:
+            work.discard()
+        elif not found.sound and work.adopt():
+            return self.store.find(step.stage, step.fingerprint)
+        return found
+
+    def _make(self, step: Step, work: Workplace, removed: Collection[str] = ()) -> Outcome:
+        name = step.link.name
+        inputs = {
+            role: [self.bring(self.steps[given], thorough=True).folder for given in names]
+            for role, names in step.link.inputs.items()
+        }
+        started, clock = datetime.now(UTC), time.monotonic()
+        self.reporter.note(f"{name}: building")
+        keep = chain.resumes(step.stage) and name not in self.again
+        summary = self._run(step, inputs, work.open(keep=keep))
+        if any(not (work.building / file).exists() for file in removed):
+            # The stage took itself for done without what was damaged; to publish that would be to lose it unseen.
+            self.reporter.note(f"{name}: not to be repaired in part; building all of it")
+            summary = self._run(step, inputs, work.open(keep=False))
+        seconds = time.monotonic() - clock
+        manifest = work.publish(self._entries(step, summary, started, seconds))
+        self.reporter.note(f"{name}: done in {duration(seconds)}, {work.final}")
+        return Outcome(step, work.final, manifest, cached=False)
+
+    def _run(self, step: Step, inputs: Mapping[str, list[Path]], folder: Path) -> dict[str, Any]:
+        _refuse_edited(step)
+        with blame(step.link.name, lambda: user_files(self.problem)):
+            summary = chain.run(step.link, inputs, folder, self.reporter)
+        _refuse_edited(step)
+        return summary
+
+    def _entries(self, step: Step, summary: dict[str, Any], started: datetime, seconds: float) -> dict[str, Any]:
+        return {
+            "stage": step.stage,
+            "round": step.link.round,
+            "fingerprint": step.fingerprint,
+            "key": step.key,
+            "summary": summary,
+            "versions": runtime.versions(),
+            "device": runtime.device(),
+            "started": started.isoformat(timespec="seconds"),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "seconds": round(seconds, 3),
+            "revision": runtime.revision(self.folder) if self.folder else None,
+        }
+
+
+def reuse(step: Step, found: Found) -> Outcome:
+    """Take what the store has as it is."""
+    assert found.manifest is not None
+    return Outcome(step, found.folder, found.manifest, cached=True)
+
+
+def _refuse_edited(step: Step) -> None:
+    """Stop if a file is no longer what the fingerprint says: the result would be kept under a wrong name."""
+    edited = [str(file) for file, digest in step.files.items() if not file.is_file() or file_digest(file) != digest]
+    if edited:
+        raise StageError(f"{step.link.name}: edited while this ran: {', '.join(edited)}. Run again.")
+
+
+def _downstream(steps: Iterable[Step], redo: str | None) -> set[str]:
+    """Name the steps of the stage `redo`, and all that read what they give."""
+    names: set[str] = set()
+    for step in steps:
+        given = {name for names_given in step.link.inputs.values() for name in names_given}
+        if step.stage == redo or given & names:
+            names.add(step.link.name)
+    return names

@@ -1,0 +1,116 @@
+"""The stages in their order: the only door into `stages/`, which imports a stage only when it must run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from stages.errors import ConfigError, Problem, SimferError, StageError, UserCodeError
+from stages.settings import (
+    VERSIONS,
+    CheckConfig,
+    Code,
+    DatasetConfig,
+    InferConfig,
+    InputFile,
+    NotInKey,
+    ProblemConfig,
+    RefineConfig,
+    SelectConfig,
+    Settings,
+    SimulateConfig,
+    Slice,
+    TrainConfig,
+)
+
+__all__ = [
+    "STAGES",
+    "VERSIONS",
+    "Code",
+    "ConfigError",
+    "InputFile",
+    "Link",
+    "NotInKey",
+    "Problem",
+    "ProblemConfig",
+    "Settings",
+    "SimferError",
+    "Slice",
+    "StageError",
+    "UserCodeError",
+    "links",
+]
+
+STAGES = ("simulate", "dataset", "train", "infer", "check")
+
+
+@dataclass(frozen=True)
+class Link:
+    """One step of the chain: a stage, its round, its slice of the config, and the steps whose artifacts it reads."""
+
+    stage: str
+    round: int
+    config: Slice
+    inputs: Mapping[str, tuple[str, ...]]  # what the stage calls an input -> names of the steps that give it
+
+    @property
+    def name(self) -> str:
+        """Return the step's name within its chain, such as "train-0"."""
+        return f"{self.stage}-{self.round}"
+
+
+def links(problem: ProblemConfig) -> list[Link]:
+    """List the steps of every round, in order; a later round is the same five stages with another design."""
+    return [link for number in range(problem.refine.max_rounds + 1) for link in _round(problem, number)]
+
+
+def _round(problem: ProblemConfig, number: int) -> list[Link]:
+    before = number - 1
+    if number == 0:
+        simulate = Link("simulate", 0, problem.slice(SimulateConfig), {})
+        select = problem.slice(DatasetConfig)
+    else:
+        last = {"posterior": (f"infer-{before}",), "emulator": (f"train-{before}",)}
+        simulate = Link("simulate", number, problem.slice(RefineConfig, round=number), last)
+        select = problem.slice(SelectConfig)
+    # What a check simulates are posterior draws, the best rows that the next round can have.
+    rows = {
+        "simulations": tuple(f"simulate-{i}" for i in range(number + 1)),
+        "checks": tuple(f"check-{i}" for i in range(number)),
+    }
+    train, infer, architecture = f"train-{number}", f"infer-{number}", problem.train.architecture
+    return [
+        simulate,
+        Link("dataset", number, select, rows),
+        Link("train", number, problem.slice(TrainConfig), {"dataset": (f"dataset-{number}",)}),
+        Link("infer", number, problem.slice(InferConfig, architecture=architecture), {"emulator": (train,)}),
+        Link("check", number, problem.slice(CheckConfig, architecture=architecture), {"posterior": (infer,), "emulator": (train,)}),
+    ]
+
+
+def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:
+    """Run one stage: it reads the artifact folders `inputs`, writes into `folder`, and returns its summary."""
+    return import_module(f"stages.{link.stage}").run(link.config, inputs, folder, progress)  # type: ignore[no-any-return]
+
+
+def resumes(stage: str) -> bool:
+    """Say whether the stage goes on from what a killed run left in its folder (otherwise it starts afresh)."""
+    return stage == "simulate"
+
+
+def problems(problem: ProblemConfig) -> list[Problem]:
+    """Check what only the simulator can tell: its options, parameters, outputs and the data's coordinates."""
+    return import_module("stages.problem").problems(problem)  # type: ignore[no-any-return]
+
+
+def load(link: Link, folder: Path) -> Any:
+    """Open a step's published artifact as the Python object that users work with."""
+    return import_module("stages.artifacts").load(link.stage, folder, link.config)
+
+
+def describe(table: str) -> dict[str, str]:
+    """Describe what a name in a config can be: `simulators`, `architectures`, `noise` or `priors`, a line each."""
+    return import_module("stages.describe").describe(table)  # type: ignore[no-any-return]

@@ -1,0 +1,118 @@
+"""A TOML file, with what the command line sets on top of it, as a frozen and checked problem."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.chain import ConfigError, Problem, ProblemConfig
+from pipeline.complaints import in_toml, in_words
+
+Table = dict[str, Any]
+
+
+def load(path: Path | str, overrides: Sequence[str] = ()) -> ProblemConfig:
+    """Read the config file at `path`, with `overrides` such as "train.steps=2000" on top."""
+    return from_table(read(Path(path)), overrides, folder=Path(path).resolve().parent)
+
+
+def from_table(table: Mapping[str, Any], overrides: Sequence[str] = (), *, folder: Path) -> ProblemConfig:
+    """Check a config given as a table; paths in it are relative to `folder`."""
+    merged = deepcopy(dict(table))
+    for override in overrides:
+        _set(merged, override)
+    try:
+        return ProblemConfig.model_validate(merged, context={"folder": folder})
+    except ValidationError as error:
+        raise ConfigError(in_words(error)) from None
+
+
+def project_folder(config: Path) -> Path:
+    """Return the folder of the project that a config file belongs to."""
+    folder = config.resolve().parent
+    return folder.parent if folder.name == "configs" else folder
+
+
+def store_folder(project: Path, chosen: Path | None = None) -> Path:
+    """Return the folder of the artifacts: the one chosen, or the project's own."""
+    return (chosen or project / "data" / "artifacts").resolve()
+
+
+def read(path: Path) -> Table:
+    """Read a TOML file as it is, unchecked."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise _refusal(path, f"not TOML: {error}") from None
+    except UnicodeDecodeError as error:
+        raise _refusal(path, f"not text in UTF-8, as TOML has to be ({error.reason} at byte {error.start})") from None
+    except FileNotFoundError:
+        raise _refusal(path, f"no such file{_nearby(path)}") from None
+    except IsADirectoryError:
+        raise _refusal(path, f"a folder; expected a config file{_nearby(path / 'any.toml')}") from None
+    except OSError as error:
+        raise _refusal(path, f"cannot be read: {error.strerror}") from None
+
+
+def _refusal(path: Path, what: str) -> ConfigError:
+    return ConfigError([Problem(str(path), what)])
+
+
+def _nearby(path: Path) -> str:
+    names = sorted(str(near) for near in path.parent.glob("*.toml")) if path.parent.is_dir() else []
+    return f" (configs there: {', '.join(names)})" if names else ""
+
+
+def _set(table: Table, override: str) -> None:
+    keys, value = _parse(override)
+    for depth, key in enumerate(keys[:-1]):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            what = f"{'.'.join(keys[: depth + 1])} is {in_toml(table)}, not a table with keys of its own"
+            raise ConfigError([Problem(f"--set {override}", what)])
+    # What a simulator makes of its options is its own affair, a file name among them too.
+    table[keys[-1]] = value if any("options" in key for key in keys) else _from_here(value)
+
+
+def _parse(override: str) -> tuple[list[str], Any]:
+    key, equals, text = override.partition("=")
+    try:
+        keys = _keys(tomllib.loads(f"{key} = 0"))
+    except tomllib.TOMLDecodeError:
+        keys = []
+    if not keys or not equals:
+        raise ConfigError([Problem(f"--set {override}", "expected KEY=VALUE, such as train.steps=2000")])
+    return keys, _value(text)
+
+
+def _keys(nested: Any) -> list[str]:
+    return [name for key, inner in nested.items() for name in (key, *_keys(inner))] if nested else []
+
+
+def _value(text: str) -> Any:
+    try:
+        document = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        document = tomllib.loads(
+            f"value = {json.dumps(text)}"
+        )  # a bare word, which the shell has stripped of its quotes
+    return document["value"]
+
+
+def _from_here(value: Any) -> Any:
+    """Complete file names that are relative to the current folder, as a shell would have completed them."""
+    if isinstance(value, dict):
+        return {key: inner if key == "options" else _from_here(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_from_here(inner) for inner in value]
+    if not isinstance(value, str):
+        return value
+    file = value.rpartition(":")[0] if ".py:" in value else value
+    is_path = bool(Path(file).suffix) or "/" in file  # no name of a table has either
+    return value.replace(file, str(Path.cwd() / file), 1) if is_path and Path(file).is_file() else value

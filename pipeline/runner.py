@@ -1,0 +1,76 @@
+"""Bring a problem's chain to its end: step by step and round by round, until the verdict is good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.build import Builder, Outcome, has_passed, reuse
+from pipeline.chain import STAGES, ProblemConfig, SimferError
+from pipeline.plan import Step
+from pipeline.progress import Reporter, Silent
+from pipeline.store import Store
+
+__all__ = ["Outcome", "RunResult", "built", "execute", "has_passed", "until_passed"]
+
+
+@dataclass
+class RunResult:
+    """The steps that were brought up to date, in their order."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool | None:
+        """Return the last verdict; None if the posterior was not checked."""
+        verdicts = [outcome.passed for outcome in self.outcomes if outcome.step.stage == "check"]
+        return verdicts[-1] if verdicts else None
+
+    @property
+    def latest(self) -> dict[str, Outcome]:
+        """Return the latest artifact of each stage."""
+        return {outcome.step.stage: outcome for outcome in self.outcomes}
+
+
+def execute(
+    problem: ProblemConfig,
+    store: Store,
+    *,
+    until: str | None = None,
+    redo: str | None = None,
+    reporter: Reporter | None = None,
+    folder: Path | None = None,
+) -> RunResult:
+    """Run the chain until the verdict is good or the rounds are over, or `until` a stage of the first round.
+
+    `redo` names a stage that is built again, and all after it, even if the store has it. `folder` is that of the
+    config: its git revision is noted down.
+    """
+    for stage in (until, redo):
+        if stage is not None and stage not in STAGES:
+            raise SimferError(f'got the stage "{stage}", expected one of {", ".join(STAGES)}')
+    builder, result = Builder(problem, store, redo, reporter or Silent(), folder), RunResult()
+    for step in until_passed(builder.steps.values(), lambda step: result.outcomes[-1].passed):
+        result.outcomes.append(builder.bring(step))
+        if step.stage == until:
+            break
+    return result
+
+
+def until_passed(steps: Iterable[Step], passed: Callable[[Step], bool]) -> Iterable[Step]:
+    """Yield steps up to the first check that has passed: no round after it is needed."""
+    for step in steps:
+        yield step
+        if step.stage == "check" and passed(step):
+            return
+
+
+def built(steps: Iterable[Step], store: Store) -> dict[str, Outcome]:
+    """Return the latest artifact of each stage that the store has, of the rounds that were needed."""
+    latest: dict[str, Outcome] = {}
+    for step in until_passed(steps, lambda step: "check" in latest and latest["check"].passed):
+        found = store.find(step.stage, step.fingerprint)
+        if found.sound:
+            latest[step.stage] = reuse(step, found)
+    return latest

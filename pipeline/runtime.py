@@ -1,0 +1,80 @@
+"""What has to be so before JAX is imported, and what the work ran on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Collection
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from pipeline.chain import SimferError
+from pipeline.manifest import file_digest
+
+_imported: dict[Path, str] = {}  # user's files -> their digests when they were last imported
+_PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpyro", "zarr", "numpy", "simfer")
+
+
+def prepare() -> None:
+    """Set JAX to 64 bits and to a device per core; refuse to go on where it was imported without the former."""
+    if "jax" in sys.modules:
+        if not sys.modules["jax"].config.jax_enable_x64:
+            raise SimferError(
+                "JAX was imported with 32-bit numbers, in which ODE solvers and samplers lose their way. "
+                'Write jax.config.update("jax_enable_x64", True) right after `import jax`.'
+            )
+        return
+    os.environ.setdefault("JAX_ENABLE_X64", "1")
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "--xla_force_host_platform_device_count" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={_num_cores()}".strip()
+
+
+def _num_cores() -> int:
+    """Count the cores that this process may use (a cluster's job has fewer than its machine)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def forget_edited(files: Collection[Path]) -> None:
+    """Have the user's modules imported anew if one was edited since they were (as it is from a notebook)."""
+    digests = {file: file_digest(file) for file in files}
+    if any(_imported.get(file, digest) != digest for file, digest in digests.items()):
+        known = {str(file) for file in (*_imported, *files)}
+        for name, module in list(sys.modules.items()):
+            if str(Path(getattr(module, "__dict__", {}).get("__file__") or "").resolve()) in known:
+                del sys.modules[name]
+    _imported.update(digests)
+
+
+def device() -> str:
+    """Describe what the last stage ran on; JAX starts its devices if it has not, so ask only after a stage."""
+    if "jax" not in sys.modules:
+        return f"{platform.machine()} x {_num_cores()}"
+    devices = sys.modules["jax"].devices()
+    return f"{devices[0].device_kind} x {len(devices)}"
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that the numbers depend on, without importing them."""
+    return {"python": platform.python_version(), **{name: found for name in _PACKAGES if (found := _version(name))}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def revision(folder: Path) -> str | None:
+    """Return the git revision of a folder ("-dirty" where files differ from it), if it is under git."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() or None

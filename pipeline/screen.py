@@ -1,0 +1,163 @@
+"""What the command line shows of artifacts: tables drawn from manifests alone, so that nothing heavy is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.chain import STAGES
+from pipeline.manifest import Manifest
+from pipeline.plan import Step
+from pipeline.progress import duration, number
+from pipeline.runner import Outcome
+from pipeline.runtime import versions
+from pipeline.store import Found, Swept
+
+_UNCHECKED = "NOT CHECKED: this posterior has not been held against the true simulator. `simfer check` does that."
+_ORDER = ("infer", "check", "train", "dataset", "simulate")  # what a reader wants first
+
+
+def show(found: Mapping[str, Outcome], console: Console) -> None:
+    """Print the verdict, the posterior, and what every other stage had to say."""
+    console.print(_verdict(found))
+    for stage in _ORDER:
+        if stage in found:
+            console.print(_stage(found[stage], brief=False))
+    _print_pictures(found.values(), console)
+    _print_paths(console, "Folders", [found[stage].folder for stage in STAGES if stage in found])
+
+
+def show_end(found: Mapping[str, Outcome], console: Console) -> None:
+    """Print what a run came to: the verdict and the posterior, or what its last stage had to say."""
+    if "infer" not in found:
+        console.print(_stage(list(found.values())[-1], brief=False))
+    else:
+        console.print(_verdict(found), *(_stage(found[stage], brief=True) for stage in _ORDER[:2] if stage in found))
+    _print_pictures(found.values(), console)
+
+
+def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], num_needed: int, console: Console) -> None:
+    """Print a line for each step: where it stands, its size, when it was made and how long that took; and why."""
+    table = Table(box=None, pad_edge=False)
+    for column in ("step", "state", "fingerprint", "size", "made", "took"):
+        table.add_column(column, justify="right" if column in ("size", "took") else "left", no_wrap=True)
+    for i, (step, found, _) in enumerate(rows):
+        table.add_row(step.link.name, _state(found, i < num_needed), step.fingerprint, *_particulars(found.manifest))
+    console.print(table)
+    for step, _, sentences in rows:
+        for sentence in sentences:
+            console.print(Text.assemble((step.link.name, "bold"), f": {sentence}"), soft_wrap=True)
+    for step, found, _ in rows:
+        for line in _other_versions(step, found.manifest):
+            console.print(Text(line, style="yellow"), soft_wrap=True)
+
+
+def swept(folders: Sequence[Swept], dry_run: bool, console: Console) -> None:
+    """Print what a sweep removed, or would."""
+    for each in folders:
+        console.print(f"{size(each.num_bytes):>10}  {each.folder}", highlight=False, soft_wrap=True)
+    total, verb = size(sum(each.num_bytes for each in folders)), "would free" if dry_run else "freed"
+    console.print(f"{verb} {total} in {len(folders)} folders" if folders else "nothing to remove", highlight=False)
+
+
+def listing(entries: Mapping[str, str], console: Console) -> None:
+    """Print names with a line of description each."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, text in entries.items():
+        table.add_row(Text(name, style="bold"), Text(text))
+    console.print(table)
+
+
+def size(num_bytes: float) -> str:
+    """Write a number of bytes: 312 B, 4.1 MB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} TB"
+
+
+def total_bytes(manifest: Manifest) -> int:
+    """Add up the files of an artifact."""
+    return sum(record["bytes"] for record in manifest["files"].values())
+
+
+def _verdict(found: Mapping[str, Outcome]) -> RenderableType:
+    if "check" not in found:
+        return Text(_UNCHECKED, style="yellow") if "infer" in found else Text("No posterior yet.", style="yellow")
+    if found["check"].passed:
+        return Text("PASSED: the true simulator bears this posterior out.", style="bold green")
+    return Text(
+        "FAILED: the true simulator does not bear this posterior out; see the table of checks.", style="bold red"
+    )
+
+
+def _stage(outcome: Outcome, brief: bool) -> RenderableType:
+    link, summary = outcome.step.link, outcome.summary
+    parts: list[RenderableType] = [Text(f"\n{link.stage}, round {link.round}", style="bold")]
+    parts += [Text(f"  warning: {text}", style="yellow") for text in summary.get("warnings", [])]
+    for title, rows in summary.get("tables", {}).items():
+        parts += [Text(f"  {title}", style="italic"), Padding(_table(rows), (0, 0, 0, 2), expand=False)] if rows else []
+    if not brief:
+        facts = (f"{name.replace('_', ' ')}: {number(value)}" for name, value in summary.get("facts", {}).items())
+        parts += [Text(f"  {fact}") for fact in facts]
+    return Group(*parts)
+
+
+def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False)
+    names = list(dict.fromkeys(column for row in rows for column in row))
+    for name in names:
+        words = any(isinstance(row.get(name), str) for row in rows)
+        table.add_column(name, justify="left" if words else "right")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+    return table
+
+
+def _cell(value: Any) -> Text:
+    if isinstance(value, bool):
+        return Text("yes" if value else "no", style="green" if value else "red")
+    return Text(number(value))
+
+
+def _print_pictures(outcomes: Iterable[Outcome], console: Console) -> None:
+    names = [(outcome.folder, name) for outcome in outcomes for name in outcome.summary.get("pictures", [])]
+    _print_paths(console, "Pictures", [folder / name for folder, name in names])
+
+
+def _print_paths(console: Console, title: str, paths: Sequence[Path]) -> None:
+    if paths:
+        console.print(Text(f"\n{title}", style="bold"))
+    for path in paths:
+        console.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _state(found: Found, needed: bool) -> Text:
+    if found.damage:
+        return Text("damaged", style="red")
+    if found.sound:
+        return Text("cached", style="green")
+    return Text("to build", style="yellow") if needed else Text("not needed", style="dim")
+
+
+def _particulars(manifest: Manifest | None) -> tuple[str, str, str]:
+    if manifest is None:
+        return ("", "", "")
+    made = datetime.fromisoformat(manifest["finished"]).astimezone()
+    return size(total_bytes(manifest)), f"{made:%Y-%m-%d %H:%M}", duration(manifest["seconds"])
+
+
+def _other_versions(step: Step, manifest: Manifest | None) -> Iterable[str]:
+    if manifest is not None:
+        now = versions()
+        for name, then in manifest["versions"].items():
+            if now.get(name) != then:
+                yield f"{step.link.name} was made with {name} {then}; here it is {now.get(name, 'not installed')}"

@@ -1,0 +1,119 @@
+"""Why a step is cached or not, in words: what changed since an artifact was made, from what to what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.chain import STAGES
+from pipeline.complaints import in_toml
+from pipeline.manifest import Manifest
+from pipeline.plan import ORDER, Key, Step
+from pipeline.store import Store
+
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class _Change:
+    path: tuple[str, ...]
+    old: Any
+    new: Any
+
+
+def why(step: Step, steps: Sequence[Step], store: Store) -> list[str]:
+    """Explain a hit or a miss; `steps` are all those of the plan, among which the inputs are found."""
+    found = store.find(step.stage, step.fingerprint)
+    if found.sound and found.manifest:
+        return ["made from the same settings, inputs and code"]
+    if found.damage:
+        return [f"{name} is damaged: {what}" for name, what in found.damage.items()]
+    made = {each["fingerprint"]: each for stage in STAGES for each in store.manifests(stage)}
+    explainer = _Explainer({each.fingerprint: each for each in steps}, made)
+    # The most similar artifact of the same round, the latest of those that are equally similar, says it most simply.
+    same = [each for each in made.values() if (each["stage"], each["round"]) == (step.stage, step.link.round)]
+    latest_first = sorted(same, key=lambda each: str(each["finished"]), reverse=True)
+    nearest = min(latest_first, key=lambda each: explainer.distance(each["key"], step.key), default=None)
+    return explainer.sentences(nearest["key"], step.key) if nearest else ["never built"]
+
+
+def _changes(old: Any, new: Any, path: tuple[str, ...] = ()) -> Iterator[_Change]:
+    """Yield the places where two keys differ; what only one of them has is one place, however much it holds."""
+    if isinstance(old, list) and isinstance(new, list):
+        old, new = ({f"[{i}]": item for i, item in enumerate(items)} for items in (old, new))
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in [*old, *(name for name in new if name not in old)]:
+            if name != ORDER or old.keys() == new.keys():
+                yield from _changes(old.get(name, _ABSENT), new.get(name, _ABSENT), (*path, name))
+    elif old != new:
+        yield _Change(path, old, new)
+
+
+@dataclass(frozen=True)
+class _Explainer:
+    """Puts changes into words, those of an input by what changed in its own making."""
+
+    steps: Mapping[str, Step]
+    made: Mapping[str, Manifest]
+
+    def sentences(self, old: Key, new: Key) -> list[str]:
+        """Say what differs between two keys."""
+        because = {name: "; ".join(self._roots(old, new, name)) for name in _changed_inputs(old, new)}
+        return _own(old, new) + [f"input {name}: changed, because of {roots}" for name, roots in because.items()]
+
+    def distance(self, old: Key, new: Key) -> int:
+        """Count what differs between two keys, all the way up."""
+        return len(_own(old, new)) + sum(len(self._roots(old, new, name)) for name in _changed_inputs(old, new))
+
+    def _roots(self, old: Key, new: Key, name: str) -> list[str]:
+        """List the changes that an input's change comes from, however far up the chain they are."""
+        before, after = old["inputs"].get(name, []), new["inputs"].get(name, [])
+        if len(before) != len(after):
+            return ["another number of them"]
+        pairs = [(self.made.get(a), self.steps[b]) for a, b in zip(before, after, strict=True) if a != b]
+        return list(dict.fromkeys(root for manifest, step in pairs for root in self._causes(manifest, step)))
+
+    def _causes(self, manifest: Manifest | None, step: Step) -> Iterator[str]:
+        if manifest is None:
+            yield f"another {step.stage}, whose artifact is no longer in the store"
+            return
+        yield from _own(manifest["key"], step.key)
+        for name in _changed_inputs(manifest["key"], step.key):
+            yield from self._roots(manifest["key"], step.key, name)
+
+
+def _own(old: Key, new: Key) -> list[str]:
+    return [_in_words(change) for change in _changes(old, new) if change.path[0] != "inputs"]
+
+
+def _changed_inputs(old: Key, new: Key) -> list[str]:
+    return list(dict.fromkeys(change.path[1] for change in _changes(old, new) if change.path[0] == "inputs"))
+
+
+def _in_words(change: _Change) -> str:
+    *path, last = change.path if change.path[0] != "config" else change.path[1:]
+    if last == "version":
+        return f"version {change.old} -> {change.new}"
+    place = ".".join(path).replace(".[", "[")
+    if last == ORDER:
+        return f"{place}: order {change.old} -> {change.new}"
+    if last == "content":
+        return f"{place}: content changed"
+    if path and path[-1] == "code":
+        return f"{place.removesuffix('.code')}: {last} {_fate(change)}"
+    return f"{place}.{last}: {_show(change.old)} -> {_show(change.new)}".lstrip(".").replace(".[", "[")
+
+
+def _fate(change: _Change) -> str:
+    if change.old is _ABSENT:
+        return "is now imported"
+    return "is no longer imported" if change.new is _ABSENT else "changed"
+
+
+def _show(value: Any) -> str:
+    if value is _ABSENT:
+        return "(not there)"
+    if isinstance(value, Mapping) and "code" in value:
+        return f'"{value["file"]}:{value["name"]}"'
+    return in_toml(value)

@@ -1,0 +1,17 @@
+"""The emulator architectures a config can name. A new one is one file here and one line in this table."""
+
+from __future__ import annotations
+
+ARCHITECTURES: dict[str, str] = {
+    "mlp": "stages.architectures.mlp:MLP",
+    "residual": "stages.architectures.residual:Residual",
+}
+
+
+def __getattr__(name: str) -> object:
+    # The base class needs JAX; whoever only reads the table must not wait for it.
+    if name == "Architecture":
+        from stages.architectures.base import Architecture
+
+        return Architecture
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

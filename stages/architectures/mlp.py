@@ -1,0 +1,40 @@
+"""A multilayer perceptron."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from stages.architectures.base import Architecture
+from stages.architectures.base import activation as activation_named
+
+
+class MLP(Architecture):
+    """Multilayer perceptron: `depth` hidden layers of `width` units."""
+
+    layers: list[eqx.nn.Linear]
+    activation: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        *,
+        key: PRNGKeyArray,
+        width: int = 128,
+        depth: int = 3,
+        activation: str = "silu",
+    ) -> None:
+        sizes = [in_size, *[width] * depth, out_size]
+        keys = jax.random.split(key, depth + 1)
+        self.layers = [eqx.nn.Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)]
+        self.activation = activation_named(activation)
+
+    def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
+        """Evaluate the network at one point."""
+        for layer in self.layers[:-1]:
+            z = self.activation(layer(z))
+        return self.layers[-1](z)

@@ -1,0 +1,162 @@
+"""Stage 5: posterior draws go through the true simulator, which says whether the posterior can be trusted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Bool, Float
+from scipy.special import logsumexp
+
+from stages import plots
+from stages.artifacts import VERDICT, Posterior
+from stages.emulator import Emulator, load_emulator
+from stages.likelihood import Target, build_target
+from stages.parameters import Space
+from stages.posterior import summarize
+from stages.progress import Progress
+from stages.rows import fill
+from stages.settings import Check, CheckConfig
+from stages.verdict import Figure, advice, edge_mass, outside
+
+REWEIGHTED = "reweighted.nc"
+
+
+def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
+    """Simulate a sample of the posterior, compare, and give the verdict."""
+    emulator = load_emulator(inputs["emulator"][0], config.architecture)
+    posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
+    target, draws = build_target(config, emulator), _thin(posterior.z(), config.check)
+    z = draws[:, : space.size]
+    simulations, _ = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress)
+    _, y, usable = simulations.rows(0, len(simulations))
+    evidence = _compare(target, emulator, draws, y, usable)
+    tree = posterior.tree()
+    figures = _figures(config, target, emulator, evidence, draws, usable, tree)
+    if config.check.reweight:
+        _reweight(folder / REWEIGHTED, tree, draws[usable], evidence, target, emulator)
+    return _write(folder, figures, len(z))
+
+
+def _thin(z: Float[np.ndarray, "draws size"], settings: Check) -> Float[np.ndarray, "some size"]:
+    """Pick draws at random, without repeating one."""
+    order = np.random.default_rng(settings.seed).permutation(len(z))
+    return z[np.sort(order[: settings.num_draws])]
+
+
+class Evidence(NamedTuple):
+    """The emulator beside the true simulator, at the usable draws."""
+
+    error: Float[np.ndarray, "draws n"]  # emulated - simulated, in units of the data's sigma
+    log_ratio: Float[np.ndarray, " draws"]  # log likelihood by the simulator - by the emulator
+    weights: Float[np.ndarray, " draws"]  # Pareto-smoothed, summing to one
+    k_hat: float
+    predictive_p: float
+
+
+def _compare(
+    target: Target, emulator: Emulator, draws: np.ndarray, y: np.ndarray, usable: Bool[np.ndarray, " draws"]
+) -> Evidence:
+    likelihood, at = target.likelihood, emulator.space.size
+    end = at + likelihood.noise_space.size
+    floor = float(emulator.header["floor"])
+    truth = jnp.asarray(likelihood.to_transformed(y[usable], floor))
+    points, keys = jnp.asarray(draws[usable]), jax.random.split(jax.random.key(0), int(usable.sum()))
+
+    def one(z: Array, truth: Array, key: Array) -> tuple[Array, Array, Array]:
+        values = likelihood.noise_space.values(z[at:end])
+        sigma = jnp.sqrt(likelihood.noise_variance(truth, values))
+        exact = likelihood.exact(truth, values)
+        replicated = likelihood.replicate(key, None, truth, values)
+        return (
+            (target.errors.mean(z[:at]) - truth) / sigma,
+            exact - target.log_likelihood(z),
+            likelihood.exact(truth, values, replicated) <= exact,
+        )
+
+    error, ratio, less = jax.jit(jax.vmap(one))(points, truth, keys)
+    weights, k_hat = smooth(np.asarray(ratio))
+    return Evidence(np.asarray(error), np.asarray(ratio), weights, k_hat, float(np.mean(less)))
+
+
+def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " draws"], float]:
+    """Return Pareto-smoothed importance weights and their k-hat (Vehtari et al. 2024)."""
+    import arviz
+
+    if np.ptp(log_ratio) < 1e-9:
+        return np.full(len(log_ratio), 1.0 / len(log_ratio)), 0.0
+    log_weights, k_hat = arviz.psislw(log_ratio)
+    log_weights = np.asarray(log_weights)
+    return np.exp(log_weights - logsumexp(log_weights)), float(k_hat)
+
+
+def _figures(
+    config: CheckConfig,
+    target: Target,
+    emulator: Emulator,
+    evidence: Evidence,
+    draws: np.ndarray,
+    usable: np.ndarray,
+    tree: xr.DataTree,
+) -> list[Figure]:
+    limits, likelihood = config.check, target.likelihood
+    z = draws[usable]
+    at, end = emulator.space.size, emulator.space.size + likelihood.noise_space.size
+    efficiency = 1.0 / np.sum(evidence.weights**2) / len(evidence.weights)
+    shift = np.abs(evidence.weights @ z[:, :end] - z[:, :end].mean(axis=0)) / z[:, :end].std(axis=0)
+    table = summarize(tree["posterior"].to_dataset())
+    divergent = float(tree["sample_stats"]["diverging"].mean())
+    figures = [
+        Figure(f"emulator error, {b.name} (99th percentile, data sigma)", "emulator",
+               float(np.quantile(np.abs(evidence.error[:, b.at]), 0.99)), limits.max_emulator_error)
+        for b in likelihood.blocks
+    ] + [
+        # Where the weights hardly differ, the shape of their tail is noise: then efficiency alone decides.
+        Figure("Pareto k-hat", "emulator", evidence.k_hat if efficiency < 0.95 else min(evidence.k_hat, 0.0),
+               limits.max_k_hat),
+        Figure("importance sampling efficiency", "emulator", float(efficiency), limits.min_efficiency, True),
+        Figure("largest shift by reweighting (posterior sd)", "emulator", float(shift.max()), limits.max_shift),
+        Figure("draws outside the training domain", "domain",
+               outside(z[:, :at], np.asarray(emulator.training_z)), limits.max_outside),
+        Figure("draws that the simulator cannot solve", "failures", float(np.mean(~usable)), limits.max_outside),
+        Figure("posterior mass at a prior's edge", "prior",
+               edge_mass(emulator.space.priors | likelihood.noise_space.priors, draws[:, :end]), limits.max_edge),
+        Figure("largest R-hat", "sampler", max(row["r_hat"] for row in table), limits.max_r_hat),
+        Figure("smallest ESS, bulk or tail", "sampler",
+               min(min(row["ess_bulk"], row["ess_tail"]) for row in table), limits.min_ess, True),
+        Figure("divergent transitions (share)", "sampler", divergent, limits.max_divergent),
+        Figure("posterior predictive p", "model", evidence.predictive_p, limits.min_predictive_p, True),
+    ]  # fmt: skip
+    return figures
+
+
+def _reweight(
+    file: Path, tree: xr.DataTree, draws: np.ndarray, evidence: Evidence, target: Target, emulator: Emulator
+) -> None:
+    """Write the simulated draws with their weights: no row is repeated, so nothing is lost."""
+    at = emulator.space.size
+    end = at + target.likelihood.noise_space.size
+    theta = emulator.space.theta(jnp.asarray(draws[:, :at]))
+    values = {name: ("draw", np.asarray(theta[:, i])) for i, name in enumerate(emulator.space.names)}
+    noise_space = target.likelihood.noise_space
+    if noise_space.size:
+        noise = noise_space.theta(jnp.asarray(draws[:, at:end]))
+        values |= {name: ("draw", np.asarray(noise[:, i])) for i, name in enumerate(noise_space.names)}
+    attributes = {"k_hat": evidence.k_hat, "comment": "weights sum to one; draws are those that check simulated"}
+    xr.Dataset(values | {"weight": ("draw", evidence.weights)}, attrs=attributes).to_netcdf(file, engine="h5netcdf")
+
+
+def _write(folder: Path, figures: list[Figure], simulated: int) -> dict[str, Any]:
+    passed = all(figure.passed for figure in figures)
+    words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures)}"
+    rows = [figure.row() for figure in figures]
+    (folder / VERDICT).write_text(json.dumps({"passed": passed, "verdict": words, "figures": rows}, indent=1))
+    plots.verdict(folder / "verdict.png", rows)
+    facts = {"passed": passed, "verdict": words, "simulations": simulated}
+    return {"facts": facts, "tables": {"verdict": rows}, "pictures": ["verdict.png"]}

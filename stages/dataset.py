@@ -1,0 +1,160 @@
+"""Stage 2: usable rows become a transformed training set, each row in a fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Float, Int
+
+from stages.artifacts import DATASET, TEST, Layout, Simulations, consolidate, create_array, put_coordinates
+from stages.errors import StageError
+from stages.parameters import Space
+from stages.progress import Progress
+from stages.settings import Dataset, DatasetConfig, SelectConfig
+from stages.transforms import TRANSFORMS
+
+_BLOCK = 16384
+_GOLDEN = 0.6180339887498949
+
+
+def run(
+    config: DatasetConfig | SelectConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
+) -> dict[str, Any]:
+    """Transform the usable rows of every input, give each a fold, and write them as one Zarr store."""
+    sources = [Simulations.load(path) for name in ("simulations", "checks") for path in inputs[name]]
+    header, layout = sources[0].header, sources[0].layout
+    _check_outputs(config.dataset, layout)
+    total = sum(map(len, sources))
+    chosen = _selection(config, sources)
+    writer = _Writer(folder / DATASET, layout, Space.from_json(header["space"]), config.dataset, int(chosen.sum()))
+    with progress.task("dataset", total=total, unit="rows") as task:
+        for at, z, y, _ in _blocks(sources):
+            keep = chosen[at : at + len(z)]
+            writer.append(z[keep], y[keep], _folds(config.dataset, np.arange(at, at + len(z)))[keep])
+            task.advance(len(z), left_out=int((~keep).sum()))
+    writer.close(header)
+    return _summary(writer, total)
+
+
+def _blocks(sources: Sequence[Simulations]) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+    at = 0
+    for source in sources:
+        for start in range(0, len(source), _BLOCK):
+            z, y, usable = source.rows(start, min(start + _BLOCK, len(source)))
+            yield at, z, y, usable
+            at += len(z)
+
+
+def _selection(config: DatasetConfig | SelectConfig, sources: Sequence[Simulations]) -> np.ndarray:
+    usable = np.concatenate([usable for _, _, _, usable in _blocks(sources)])
+    if usable.sum() < 20:
+        raise StageError(
+            f"{usable.sum()} of {len(usable)} simulations are usable; a training set needs at least 20. Raise "
+            "simulate.num_simulations, or see what made the others fail (simfer show)"
+        )
+    if not isinstance(config, SelectConfig) or config.refine.keep is None:
+        return usable
+    from stages.likelihood import distance_to_data
+
+    distance = np.concatenate([distance_to_data(config, sources[0].layout, y) for _, _, y, _ in _blocks(sources)])
+    distance = np.where(usable, distance, np.inf)
+    closest = np.argsort(distance, kind="stable")[: config.refine.keep]
+    return usable & np.isin(np.arange(len(usable)), closest)
+
+
+def _folds(settings: Dataset, row: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Give each row its fold, by its number alone: adding rows moves none, and any stretch of rows is balanced."""
+    u = (row * _GOLDEN + np.random.default_rng(settings.seed).random()) % 1.0
+    fold = 1 + np.floor((u - settings.test_fraction) / (1.0 - settings.test_fraction) * settings.folds)
+    return np.where(u < settings.test_fraction, TEST, np.minimum(fold, settings.folds)).astype(np.int8)
+
+
+def _check_outputs(settings: Dataset, layout: Layout) -> None:
+    unknown = set(settings.transform) - set(layout.outputs)
+    if unknown:
+        raise StageError(f"dataset.transform: got {sorted(unknown)}, expected outputs among {list(layout.outputs)}")
+
+
+class _Writer:
+    """Write rows block by block, and gather the training rows' mean and variance on the way (Chan et al. 1983)."""
+
+    def __init__(self, path: Path, layout: Layout, space: Space, settings: Dataset, count: int) -> None:
+        self.path, self.layout, self.settings, self.at = path, layout, settings, 0
+        self.group = group = zarr.open_group(path, mode="w", zarr_format=3)
+        self.transform = {name: settings.transform.get(name, "none") for name in layout.outputs}
+        self.counts = np.zeros(settings.folds + 1, int)
+        self._count, self._mean, self._squares = 0, np.zeros(layout.size), np.zeros(layout.size)
+        for name, output in layout.outputs.items():
+            notes = {"transform": self.transform[name], "units_before_transform": output.unit}
+            dims = ("row", *output.dims)
+            shape = (count, *output.shape)
+            create_array(group, name, shape, _BLOCK, "float64", dimension_names=dims, attributes=notes)
+        names = {"parameters": space.names}
+        dims = ("row", "parameter")
+        create_array(group, "z", (count, space.size), _BLOCK, "float64", dimension_names=dims, attributes=names)
+        notes = {"comment": f"{TEST}: test rows, seen by no network; 1 to {settings.folds}: cross-validation folds"}
+        create_array(group, "fold", (count,), _BLOCK, "int8", dimension_names=("row",), attributes=notes)
+        put_coordinates(group, layout.outputs, {})
+
+    def append(self, z: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n d"], fold: Int[np.ndarray, " n"]) -> None:
+        """Transform and write some rows."""
+        if not len(z):
+            return
+        rows = slice(self.at, self.at + len(z))
+        transformed = self._transformed(y)
+        for name, at in self.layout.slices.items():
+            self.group[name][rows] = transformed[:, at].reshape(len(z), *self.layout.outputs[name].shape)
+        self.group["z"][rows], self.group["fold"][rows] = z, fold
+        self.at += len(z)
+        self.counts += np.bincount(fold, minlength=len(self.counts))
+        self._gather(transformed[fold != TEST])
+
+    def _transformed(self, y: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
+        parts = [
+            TRANSFORMS[self.transform[name]].forward(y[:, at], self.settings.floor)
+            for name, at in self.layout.slices.items()
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def _gather(self, y: Float[np.ndarray, "n d"]) -> None:
+        if not len(y):
+            return
+        shift = y.mean(axis=0) - self._mean
+        total = self._count + len(y)
+        self._squares += ((y - y.mean(axis=0)) ** 2).sum(axis=0) + shift**2 * self._count * len(y) / total
+        self._mean += shift * len(y) / total
+        self._count = total
+
+    @property
+    def spread(self) -> Float[np.ndarray, " d"]:
+        """The training rows' standard deviation; exactly zero where an output never changes."""
+        spread = np.sqrt(self._squares / max(self._count, 1))
+        return np.where(spread > 1e-12 * np.maximum(np.abs(self._mean), 1e-300), spread, 0.0)
+
+    def close(self, header: Mapping[str, Any]) -> None:
+        """Write the scaling and the header, and consolidate."""
+        if not self.counts.all():
+            raise StageError(f"got {self.counts.tolist()} rows in the test set and the folds; none may be 0: add rows")
+        attributes = {key: header[key] for key in ("space", "layout")}
+        scaling = {"location": self._mean.tolist(), "scale": self.spread.tolist()}
+        self.group.attrs.update(attributes | {"transform": self.transform, "floor": self.settings.floor, "scaling": scaling})
+        consolidate(self.path)
+
+
+def _summary(writer: _Writer, total: int) -> dict[str, Any]:
+    constant = {name: int((writer.spread[at] == 0).sum()) for name, at in writer.layout.slices.items()}
+    outputs = [
+        {
+            "output": name,
+            "transform": writer.transform[name],
+            "values": output.size,
+            "constant": constant[name],
+        }
+        for name, output in writer.layout.outputs.items()
+    ]
+    facts = {"rows": writer.at, "left_out": total - writer.at, "test": int(writer.counts[TEST]), "folds": len(writer.counts) - 1}
+    return {"facts": facts, "tables": {"outputs": outputs}}

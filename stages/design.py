@@ -1,0 +1,51 @@
+"""Where to simulate: designs in the whitened space, whose row i depends on the seed and i alone."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+
+def rows(kind: str, start: int, stop: int, total: int, size: int, seed: int) -> Float[np.ndarray, "rows size"]:
+    """Return rows `start` to `stop` of a design of `total` rows in `size` dimensions.
+
+    "sobol" (scrambled; Owen 1998) and "prior" keep their first rows when `total` grows; "latin_hypercube" cannot.
+    """
+    if kind == "prior":
+        draw = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(seed), i), (size,)))
+        return np.asarray(draw(jnp.arange(start, stop)))
+    if kind == "latin_hypercube":
+        return _normal(qmc.LatinHypercube(size, rng=np.random.default_rng(seed)).random(total)[start:stop])
+    sobol = qmc.Sobol(size, rng=np.random.default_rng(seed))
+    if start:
+        sobol.fast_forward(start)
+    # SciPy warns where a block is not a power of two; the whole sequence is what is balanced, not a block of it.
+    return _normal(sobol.random(stop - start) if start else _first(sobol, stop))
+
+
+def _first(sobol: qmc.Sobol, count: int) -> Float[np.ndarray, "rows size"]:
+    exponent = max(int(count - 1).bit_length(), 0)
+    return sobol.random_base2(exponent)[:count]
+
+
+def _normal(uniform: Float[np.ndarray, "rows size"]) -> Float[np.ndarray, "rows size"]:
+    # Sobol points carry 30 bits and may be exactly zero: half a bit keeps them inside.
+    return ndtri(np.clip(uniform, 2.0**-31, 1.0 - 2.0**-31))
+
+
+def stretched(
+    draws: Float[np.ndarray, "draws size"], start: int, stop: int, stretch: float, seed: int
+) -> Float[np.ndarray, "rows size"]:
+    """Return rows of a design that follows whitened posterior draws, stretched about their median.
+
+    The stretch keeps the next emulator's training set wider than the posterior that it must describe.
+    """
+    median = np.median(draws, axis=0)
+    key = jax.random.key(seed)
+    order = np.asarray(jax.random.permutation(key, len(draws)))
+    picked = draws[order[np.arange(start, stop) % len(draws)]]
+    return median + stretch * (picked - median)

@@ -1,0 +1,247 @@
+"""The emulator: whiten the parameters, evaluate an ensemble of networks, undo scaling and transform, know the error."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from stages.architectures import ARCHITECTURES
+from stages.artifacts import Layout
+from stages.errors import SimferError
+from stages.parameters import Space
+from stages.plugins import resolve
+from stages.transforms import TRANSFORMS
+
+FORMAT = 1
+HEADER, LEAVES = "emulator.json", "emulator.eqx"
+_NUM_RESIDUALS = 512  # held-out residuals kept, from which the error's covariance is read
+_NUM_TRAINING = 4096  # training points kept, where chains may start and the domain's edge is judged
+
+
+class Emulator(eqx.Module):
+    """A trained ensemble of networks: named parameters in, named outputs out, with their error.
+
+    Everything between is flat: `y` is the vector of all outputs in the order of `layout`, in their transformed scale.
+    """
+
+    networks: PyTree  # every leaf with a leading axis over the members
+    center: Float[Array, " size"]
+    whitening: Float[Array, "size size"]
+    location: Float[Array, " outputs"]
+    scale: Float[Array, " outputs"]
+    residuals: Float[Array, "held_out outputs"]
+    training_z: Float[Array, "rows size"]
+    header_json: str = eqx.field(static=True)  # text, since what is static under jit must be hashable
+
+    @property
+    def header(self) -> dict[str, Any]:
+        """What the emulator was trained on and how, as plain data."""
+        return _parsed(self.header_json).header
+
+    @property
+    def space(self) -> Space:
+        """The parameters, their priors, and the map to whitened points."""
+        return _parsed(self.header_json).space
+
+    @property
+    def layout(self) -> Layout:
+        """How named outputs lie in the flat vector."""
+        return _parsed(self.header_json).layout
+
+    @property
+    def transform(self) -> dict[str, Any]:
+        """Each output's transform by name."""
+        return self.header["transform"]  # type: ignore[no-any-return]
+
+    def members(self, z: Float[Array, " size"]) -> Float[Array, "members outputs"]:
+        """Return what each member predicts at a whitened point, in the transformed scale."""
+        x = (self.whitening @ (z - self.center)).astype(self.header["dtype"])
+        scaled = eqx.filter_vmap(lambda network: network(x))(self.networks)
+        return self.location + self.scale * scaled.astype(self.location.dtype)
+
+    def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
+        """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
+        return {
+            name: TRANSFORMS[self.transform[name]].inverse(y[..., at]).reshape(
+                *y.shape[:-1], *self.layout.outputs[name].shape
+            )
+            for name, at in self.layout.slices.items()
+        }
+
+    def __call__(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
+        """Predict every output for one set of named parameters, in their own units. Differentiable; `vmap` for many."""
+        return self.natural(self.members(self._point(parameters)).mean(axis=0))
+
+    def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
+        """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""
+        members = self.members(self._point(parameters))
+        mean, sd = members.mean(axis=0), jnp.sqrt(self.variance(members))
+        shapes = self.layout.outputs
+        return {
+            name: (sd[at] * jnp.abs(TRANSFORMS[self.transform[name]].slope(mean[at]))).reshape(shapes[name].shape)
+            for name, at in self.layout.slices.items()
+        }
+
+    def variance(self, members: Float[Array, "members outputs"]) -> Float[Array, " outputs"]:
+        """Return the error's variance in the transformed scale: the members' spread and the held-out error."""
+        return (self.spread_factor(members) ** 2).sum(axis=0) + jnp.mean(self.residuals**2, axis=0)
+
+    @staticmethod
+    def spread_factor(members: Float[Array, "members outputs"]) -> Float[Array, "members outputs"]:
+        """Return S with S^T S the covariance of the members about their mean (zero for a single member)."""
+        return (members - members.mean(axis=0)) / np.sqrt(max(len(members) - 1, 1))
+
+    def _point(self, parameters: Mapping[str, Any]) -> Float[Array, " size"]:
+        unknown = set(parameters) - set(self.space.names) - set(self.space.fixed)
+        missing = set(self.space.names) - set(parameters)
+        if unknown or missing:
+            raise SimferError(
+                f"got parameters {sorted(parameters)}, expected {self.space.names}"
+                + (f" and, fixed when it was trained, {sorted(self.space.fixed)}" if self.space.fixed else "")
+            )
+        return self.space.whiten(parameters)
+
+
+class _Parsed(NamedTuple):
+    header: dict[str, Any]
+    space: Space
+    layout: Layout
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> _Parsed:
+    header = json.loads(text)
+    return _Parsed(header, Space.from_json(header["space"]), Layout.from_json(header["layout"]))
+
+
+def build_networks(
+    architecture: str, options: Mapping[str, Any], sizes: tuple[int, int], keys: Array, dtype: str
+) -> PyTree:
+    """Build an ensemble: one network of the named architecture for each key, their leaves stacked."""
+    make = resolve(architecture, ARCHITECTURES)
+    networks = eqx.filter_vmap(lambda key: make(*sizes, key=key, **options))(keys)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, networks)
+
+
+def save_emulator(emulator: Emulator, folder: Path) -> None:
+    """Write an emulator: a JSON header, and Equinox leaves beside it. Nothing is pickled."""
+    (folder / HEADER).write_text(emulator.header_json)
+    eqx.tree_serialise_leaves(folder / LEAVES, _arrays(emulator))
+
+
+def load_emulator(folder: Path | str, architecture: str | None = None) -> Emulator:
+    """Load an emulator without its config or its simulator.
+
+    One of a user's own architecture needs `architecture = "file.py:Name"` again: code is run only from a path that
+    its user typed, never from one found in a file. Raises SimferError where the file cannot be trusted or read.
+    """
+    folder = Path(folder)
+    header = _read_header(folder)
+    name = architecture or _table_name(header["architecture"], folder)
+    skeleton = _skeleton(header, name)
+    try:
+        arrays = eqx.tree_deserialise_leaves(folder / LEAVES, _arrays(skeleton))
+    except Exception as error:
+        raise SimferError(f"{folder / LEAVES} does not fit its header ({error}); train again, or restore it") from error
+    return eqx.combine(arrays, skeleton)
+
+
+def _read_header(folder: Path) -> dict[str, Any]:
+    try:
+        header: dict[str, Any] = json.loads((folder / HEADER).read_text())
+    except (OSError, ValueError) as error:
+        raise SimferError(f"{folder} holds no readable emulator: {error}") from error
+    if header.get("format", 0) > FORMAT:
+        raise SimferError(f"{folder} was written in format {header['format']}; this simfer reads up to {FORMAT}")
+    if not jax.config.jax_enable_x64:
+        raise SimferError(
+            f'{folder} scales its outputs in float64 and JAX runs in float32; call jax.config.update("jax_enable_x64", True) '
+            "before anything else"
+        )
+    return header
+
+
+def _table_name(name: str, folder: Path) -> str:
+    if name not in ARCHITECTURES:
+        raise SimferError(
+            f"{folder} was trained with an architecture of your own, {name}; say where it is: "
+            f'load_emulator(folder, architecture="file.py:{name.rpartition(":")[2]}")'
+        )
+    return name
+
+
+def make_header(
+    *,
+    space: Space,
+    layout: Layout,
+    transform: Mapping[str, str],
+    floor: float,
+    architecture: str,
+    options: Mapping[str, Any],
+    dtype: str,
+    num_members: int,
+    num_training: int,
+    num_residuals: int,
+) -> dict[str, Any]:
+    """Gather what is needed to rebuild an emulator, and to know what it was trained on."""
+    own = ":" in architecture
+    return {
+        "format": FORMAT,
+        "architecture": f"{Path(architecture.rpartition(':')[0]).name}:{architecture.rpartition(':')[2]}"
+        if own
+        else architecture,
+        "options": dict(options),
+        "num_members": num_members,
+        "num_training": min(num_training, _NUM_TRAINING),
+        "num_residuals": min(num_residuals, _NUM_RESIDUALS),
+        "dtype": dtype,
+        "space": space.to_json(),
+        "layout": layout.to_json(),
+        "transform": dict(transform),
+        "floor": floor,
+        "versions": {name: version(name) for name in ("jax", "equinox")},
+    }
+
+
+def assemble(header: dict[str, Any], networks: PyTree, **arrays: np.ndarray) -> Emulator:
+    """Put an emulator together from its header, its networks and its arrays."""
+    return Emulator(
+        networks=networks,
+        center=jnp.asarray(arrays["center"]),
+        whitening=jnp.asarray(arrays["whitening"]),
+        location=jnp.asarray(arrays["location"]),
+        scale=jnp.asarray(arrays["scale"]),
+        residuals=jnp.asarray(arrays["residuals"][: header["num_residuals"]]),
+        training_z=jnp.asarray(arrays["training_z"][: header["num_training"]]),
+        header_json=json.dumps(header, indent=1),
+    )
+
+
+def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
+    space, layout = Space.from_json(header["space"]), Layout.from_json(header["layout"])
+    keys = jax.random.split(jax.random.key(0), header["num_members"])
+    networks = build_networks(architecture, header["options"], (space.size, layout.size), keys, header["dtype"])
+    return assemble(
+        header,
+        networks,
+        center=np.zeros(space.size),
+        whitening=np.zeros((space.size, space.size)),
+        location=np.zeros(layout.size),
+        scale=np.zeros(layout.size),
+        residuals=np.zeros((header["num_residuals"], layout.size)),
+        training_z=np.zeros((header["num_training"], space.size)),
+    )
+
+
+def _arrays(emulator: Emulator) -> PyTree:
+    return eqx.filter(emulator, eqx.is_array)

@@ -1,0 +1,59 @@
+"""Many simulations at once: blocks of rows, each block one vmapped solve of a fixed size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from stages.parameters import Space
+from stages.plugins import resolve
+from stages.settings import Simulate
+from stages.simulators import SIMULATORS
+from stages.simulators.base import Simulator
+
+
+class Rows(NamedTuple):
+    """Solved rows as NumPy arrays: outputs by name, a `Status` each, and the solver steps taken."""
+
+    outputs: dict[str, Float[np.ndarray, "rows ..."]]
+    status: Int[np.ndarray, " rows"]
+    num_steps: Int[np.ndarray, " rows"]
+
+
+def build_simulator(settings: Simulate) -> Simulator:
+    """Build the simulator that the config names, with its options."""
+    simulator: Simulator = resolve(settings.simulator, SIMULATORS)(**settings.options)
+    return simulator
+
+
+def build_ensemble(settings: Simulate, space: Space) -> Callable[[Float[np.ndarray, "rows size"]], Rows]:
+    """Return a function that solves whitened rows, `settings.batch_size` of them to a compiled block.
+
+    A vmapped adaptive solve runs until its slowest lane ends, so blocks are small; they are drained by a thread for
+    each core, since the compiled code lets go of Python's lock.
+    """
+    simulator, size = build_simulator(settings), settings.batch_size
+
+    def solve_row(z: Float[Array, " size"]) -> tuple[dict[str, Array], Array, Array]:
+        return tuple(simulator.solve(space.values(z), settings.solver))  # type: ignore[return-value]
+
+    solve_block = jax.jit(jax.vmap(solve_row))
+
+    def solve(z: Float[np.ndarray, "rows size"]) -> Rows:
+        count = len(z)
+        # The last block is filled up with copies of its last row: one shape, one compilation.
+        padded = z[np.minimum(np.arange(-(-count // size) * size), count - 1)]
+        blocks = padded.reshape(-1, size, z.shape[1])
+        first = jax.device_get(solve_block(blocks[0]))  # compiles once, before the threads begin
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            rest = threads.map(lambda block: jax.device_get(solve_block(block)), blocks[1:])
+            outputs, status, steps = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], first, *rest)
+        return Rows(outputs, status, steps)
+
+    return solve

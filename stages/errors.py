@@ -1,0 +1,37 @@
+"""What can go wrong through no fault of ours, each kind with an exit code of its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class SimferError(Exception):
+    """A mistake or a limit that the user can act on: shown as its message, without a traceback."""
+
+    exit_code = 3
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with a config: where, and what was got, was expected, and can be done."""
+
+    where: str
+    what: str
+
+
+class ConfigError(SimferError):
+    """A config that cannot be run: all its problems at once."""
+
+    exit_code = 2
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(f"{p.where}: {p.what}" if p.where else p.what for p in problems))
+
+
+class StageError(SimferError):
+    """A stage that cannot go on (too many failed simulations, a loss that is not finite)."""
+
+
+class UserCodeError(SimferError):
+    """An exception that the user's own simulator, network or noise model raised; `__cause__` is the original."""

@@ -1,0 +1,101 @@
+"""Stage 4: the emulator and the data become a posterior, by NumPyro's NUTS in the whitened space."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+from numpyro.infer import NUTS
+
+from stages.emulator import load_emulator
+from stages.errors import StageError
+from stages.likelihood import Target, build_target
+from stages.posterior import Draws, write_posterior
+from stages.progress import Progress
+from stages.settings import Infer, InferConfig
+
+_STRETCH = 50  # steps in one compiled call
+_STATISTICS = ("diverging", "energy", "accept_prob", "num_steps", "potential_energy")
+
+
+def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
+    """Draw from the posterior under the emulator, diagnose the chains, and write them for ArviZ."""
+    emulator = load_emulator(inputs["emulator"][0], config.architecture)
+    target = build_target(config, emulator)
+    starts = _starts(target, np.asarray(emulator.training_z), config.infer)
+    draws = sample(target, starts, config.infer, progress)
+    return write_posterior(folder, config, target.likelihood, target.errors, emulator, draws)
+
+
+def _starts(target: Target, z: Float[np.ndarray, "rows p"], settings: Infer) -> Float[np.ndarray, "chains size"]:
+    """Choose the simulated rows that the data like best, one for each chain, the rest of the point at zero."""
+    padded = jnp.asarray(np.pad(z, ((0, 0), (0, target.size - z.shape[1]))))
+    score = np.array(jax.jit(lambda z: jax.lax.map(target.log_likelihood, z, batch_size=256))(padded))
+    score[~np.isfinite(score)] = -np.inf
+    best = np.argsort(-score)[: settings.num_chains]
+    if not np.isfinite(score[best[0]]):
+        raise StageError(
+            "no simulated row gives the data a finite likelihood; look at the data beside the simulations (design.png), "
+            "widen the priors, or raise simulate.num_simulations"
+        )
+    return np.asarray(padded)[np.resize(best[np.isfinite(score[best])], settings.num_chains)]
+
+
+def sample(
+    target: Target, starts: Float[np.ndarray, "chains size"], settings: Infer, progress: Progress
+) -> Draws:
+    """Run NUTS on every chain and return draws and statistics, each with leading axes (chain, draw).
+
+    NumPyro's kernel is stepped here rather than by its `MCMC`: one compiled stretch of steps serves warm-up and
+    sampling alike, tells of its progress in between, and lets go of Python's lock, so that chains run in threads.
+    """
+
+    def model() -> None:
+        z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([target.size]).to_event(1))
+        numpyro.factor("log_likelihood", target.log_likelihood(z))
+
+    kernel = NUTS(
+        model,
+        target_accept_prob=settings.target_accept,
+        dense_mass=settings.dense_mass,
+        max_tree_depth=settings.max_tree_depth,
+    )
+    keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
+    groups: Sequence[Any] = [slice(None)] if settings.chain_method == "vectorized" else range(settings.num_chains)
+    states = [kernel.init(keys[g], settings.num_warmup, {"z": jnp.asarray(starts[g])}, (), {}) for g in groups]
+
+    @jax.jit
+    def advance(state: Any) -> tuple[Any, dict[str, Array]]:
+        def step(state: Any, _: None) -> tuple[Any, dict[str, Array]]:
+            state = kernel.sample(state, (), {})
+            return state, {name: getattr(state, name) for name in _STATISTICS} | {"z": state.z["z"]}
+
+        return jax.lax.scan(step, state, None, length=_STRETCH)
+
+    total, kept, divergent = settings.num_warmup + settings.num_samples, [], 0
+    workers = os.cpu_count() if settings.chain_method == "parallel" else 1
+    with progress.task("infer", total=total, unit="draws") as task, ThreadPoolExecutor(workers) as threads:
+        for at in range(0, total, _STRETCH):
+            states, parts = zip(*threads.map(advance, states), strict=True)
+            drawn = _by_chain(parts, settings.chain_method == "vectorized")
+            kept.append(drawn)
+            divergent += int(drawn["diverging"][:, max(settings.num_warmup - at, 0) :].sum())
+            task.advance(min(_STRETCH, total - at), divergent=divergent)
+    joined = {name: np.concatenate([part[name] for part in kept], axis=1) for name in kept[0]}
+    return Draws(**{name: values[:, settings.num_warmup : total] for name, values in joined.items()})
+
+
+def _by_chain(parts: Sequence[dict[str, Array]], vectorized: bool) -> dict[str, np.ndarray]:
+    """Arrange a stretch's results with leading axes (chain, draw)."""
+    if vectorized:
+        return {name: np.swapaxes(np.asarray(values), 0, 1) for name, values in parts[0].items()}
+    return {name: np.stack([np.asarray(part[name]) for part in parts]) for name in parts[0]}

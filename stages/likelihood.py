@@ -1,0 +1,246 @@
+"""The likelihood of the data, by the emulator with its error or by the simulator's own output.
+
+Whitened points hold the simulator's free parameters first, then the noise's (`Likelihood.noise_space`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from stages import noise as noises
+from stages.artifacts import Layout
+from stages.emulator import Emulator
+from stages.observation import Data, read
+from stages.parameters import Space
+from stages.settings import CheckConfig, InferConfig, Noise, SelectConfig
+from stages.transforms import TRANSFORMS
+
+
+class Prediction(NamedTuple):
+    """What an emulator says at the data: a mean in the transformed scale, and its error's covariance.
+
+    The covariance is factor^T factor + diag(rest).
+    """
+
+    mean: Float[Array, " n"]
+    factor: Float[Array, "k n"]
+    rest: Float[Array, " n"]
+
+
+class Block(NamedTuple):
+    """One output's data: where they lie, their values, transform and family."""
+
+    name: str
+    at: slice
+    values: Float[np.ndarray, " n"]
+    transform: str
+    noise: Noise
+    family: Callable[..., dist.Distribution]
+
+    def natural(self, mean: Float[Array, "... n"]) -> Float[Array, "... n"]:
+        """Undo the transform of a mean at these data."""
+        return TRANSFORMS[self.transform].inverse(mean[..., self.at])  # type: ignore[arg-type,index]
+
+    @property
+    def is_gaussian(self) -> bool:
+        """Whether the noise is Gaussian in the scale in which the emulator's error is."""
+        return noises.GAUSSIAN.get(self.noise.dist) == self.transform
+
+
+class Likelihood:
+    """The data's probability as a function of the outputs and the noise's parameters."""
+
+    def __init__(self, noise: Mapping[str, Noise], data: Data, layout: Layout, transform: Mapping[str, str]) -> None:
+        self.data, self.layout = data, layout
+        self.index = data.index(layout)
+        self.blocks = [
+            Block(name, at, data.series[name].values, transform[name], noise[name],
+                  noises.family(noise[name], data.series[name].values))
+            for name, at in data.slices.items()
+        ]  # fmt: skip
+        self.noise_space = Space(
+            {f"{name}_{key}": value for name in data.slices for key, value in noises.arguments(noise[name]).items()}
+        )
+        self.is_gaussian = all(block.is_gaussian for block in self.blocks)
+
+    def arguments(self, block: Block, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Pick a block's noise arguments out of the noise space's named values."""
+        return {key: values[f"{block.name}_{key}"] for key in noises.arguments(block.noise)}
+
+    def distribution(
+        self, block: Block, y: Float[Array, " n"], values: Mapping[str, Any], error: Float[Array, " n"] | None = None
+    ) -> dist.Distribution:
+        """Return the distribution of a block's data around natural outputs y.
+
+        `error`, the emulator's variance in the transformed scale, widens it where the family is Gaussian there.
+        """
+        given = self.arguments(block, values)
+        if error is not None and block.is_gaussian:
+            if block.noise.dist == "MultivariateNormal":
+                base = block.family(y)
+                return dist.MultivariateNormal(y, covariance_matrix=base.covariance_matrix + jnp.diag(error))
+            given["scale"] = jnp.sqrt(given["scale"] ** 2 + error)
+        return block.family(y, **given)
+
+    def exact(
+        self, mean: Float[Array, " n"], values: Mapping[str, Any], data: Mapping[str, Array] | None = None
+    ) -> Float[Array, ""]:
+        """Return the log likelihood of outputs that carry no error; `mean` is in the transformed scale.
+
+        `data` by output take the place of the observed ones.
+        """
+        given = {b.name: jnp.asarray(b.values) for b in self.blocks} if data is None else data
+        parts = [self.distribution(b, b.natural(mean), values).log_prob(given[b.name]).sum() for b in self.blocks]
+        return jnp.sum(jnp.stack(parts))
+
+    def marginal(self, prediction: Prediction, values: Mapping[str, Any]) -> Float[Array, ""]:
+        """Return the log likelihood with the emulator's error integrated out; every family Gaussian."""
+        means, errors, jacobian = [], [], 0.0
+        for b in self.blocks:
+            data = TRANSFORMS[b.transform].forward(b.values, noises._SMALLEST)  # type: ignore[index]
+            means.append(jnp.asarray(data) - prediction.mean[b.at])
+            jacobian += float(data.sum()) if b.transform == "log" else 0.0
+            errors.append(self._covariance(b, values))
+        gap, factor = jnp.concatenate(means), prediction.factor
+        if all(error.ndim == 1 for error in errors):
+            diagonal = jnp.concatenate(errors) + prediction.rest
+            density = dist.LowRankMultivariateNormal(jnp.zeros_like(gap), factor.T, diagonal)
+        else:
+            dense = [jnp.diag(e) if e.ndim == 1 else e for e in errors]
+            noise = jax.scipy.linalg.block_diag(*dense)
+            covariance = noise + factor.T @ factor + jnp.diag(prediction.rest)
+            density = dist.MultivariateNormal(jnp.zeros_like(gap), covariance_matrix=covariance)
+        return density.log_prob(gap) - jacobian
+
+    def _covariance(self, block: Block, values: Mapping[str, Any]) -> Float[Array, "..."]:
+        if block.noise.dist == "MultivariateNormal":
+            return block.family(jnp.zeros(len(block.values))).covariance_matrix  # type: ignore[no-any-return]
+        return jnp.broadcast_to(self.arguments(block, values)["scale"] ** 2, block.values.shape)
+
+    def pointwise(
+        self, mean: Float[Array, " n"], error: Float[Array, " n"] | None, values: Mapping[str, Any]
+    ) -> dict[str, Float[Array, "..."]]:
+        """Return each datum's log likelihood, by output (one number for a joint distribution)."""
+        return {
+            b.name: self.distribution(b, b.natural(mean), values, None if error is None else error[b.at]).log_prob(
+                jnp.asarray(b.values)
+            )
+            for b in self.blocks
+        }
+
+    def noise_variance(self, mean: Float[Array, " n"], values: Mapping[str, Any]) -> Float[Array, " n"]:
+        """Return each datum's variance about an output without error, in the transformed scale (to first order)."""
+        parts = []
+        for b in self.blocks:
+            if b.is_gaussian:
+                covariance = self._covariance(b, values)
+                parts.append(covariance if covariance.ndim == 1 else jnp.diag(covariance))
+            else:
+                slope = TRANSFORMS[b.transform].slope(mean[b.at])  # type: ignore[index]
+                parts.append(self.distribution(b, b.natural(mean), values).variance / slope**2)
+        return jnp.concatenate(parts)
+
+    def to_transformed(self, y: Float[np.ndarray, "rows d"], floor: float) -> Float[np.ndarray, "rows n"]:
+        """Pick the outputs at the data out of flat natural rows, and transform them."""
+        parts = [TRANSFORMS[b.transform].forward(y[:, self.index[b.at]], floor) for b in self.blocks]  # type: ignore[index]
+        return np.concatenate(parts, axis=1)
+
+    def replicate(
+        self, key: Array, prediction: Prediction | None, mean: Float[Array, " n"], values: Mapping[str, Any]
+    ) -> dict[str, Float[Array, " n"]]:
+        """Draw data of the same shape as the observed ones, the emulator's error drawn with them."""
+        error_key, *keys = jax.random.split(key, 1 + len(self.blocks))
+        if prediction is not None:
+            first, second = jax.random.split(error_key)
+            mean = mean + jax.random.normal(first, (len(prediction.factor),)) @ prediction.factor
+            mean = mean + jnp.sqrt(prediction.rest) * jax.random.normal(second, mean.shape)
+        return {
+            b.name: self.distribution(b, b.natural(mean), values).sample(k)
+            for b, k in zip(self.blocks, keys, strict=True)
+        }
+
+
+class ErrorModel:
+    """The emulator's error at the data: its held-out residuals, and its members' spread where NUTS stands."""
+
+    def __init__(self, emulator: Emulator, index: np.ndarray) -> None:
+        self.emulator, self.index = emulator, jnp.asarray(index)
+        residuals = np.asarray(emulator.residuals)[:, index]
+        self.factor, self.rest = _split_covariance(residuals.T @ residuals / max(len(residuals), 1))
+
+    @property
+    def num_factors(self) -> int:
+        """The number of a prediction's factors."""
+        return len(self.factor) + int(self.emulator.header["num_members"])
+
+    def predict(self, z: Float[Array, " size"]) -> Prediction:
+        """Evaluate the emulator at a whitened point, at the data."""
+        members = self.emulator.members(z)[:, self.index]
+        factor = jnp.concatenate([jnp.asarray(self.factor), self.emulator.spread_factor(members)])
+        return Prediction(members.mean(axis=0), factor, jnp.asarray(self.rest))
+
+    def mean(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
+        """Evaluate the emulator alone, in the transformed scale."""
+        return self.emulator.members(z)[:, self.index].mean(axis=0)
+
+
+def _split_covariance(covariance: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " n"]]:
+    """Write a covariance as a few leading factors and a diagonal, the variances kept exactly."""
+    values, vectors = np.linalg.eigh(covariance)
+    values, vectors = values[::-1], vectors[:, ::-1]
+    total = max(values.sum(), 1e-300)
+    count = min(int(np.searchsorted(np.cumsum(values) / total, 0.99)) + 1, 8, len(values))
+    factor = (vectors[:, :count] * np.sqrt(np.maximum(values[:count], 0.0))).T
+    return factor, np.maximum(np.diag(covariance) - (factor**2).sum(axis=0), 0.0)
+
+
+class Target(NamedTuple):
+    """What NUTS samples: a log likelihood over whitened points of `size` components."""
+
+    log_likelihood: Callable[[Float[Array, " size"]], Float[Array, ""]]
+    size: int
+    likelihood: Likelihood
+    errors: ErrorModel
+
+
+def build_target(config: InferConfig | CheckConfig, emulator: Emulator) -> Target:
+    """Put emulator, error and data together as a log likelihood of whitened points.
+
+    A point holds the simulator's free parameters, the noise's, and, where the emulator's error cannot be integrated
+    out in closed form, standard normal weights of the error's factors: NUTS then integrates over them.
+    """
+    data = read(config.observation.file, emulator.layout)
+    likelihood = Likelihood(config.noise, data, emulator.layout, emulator.transform)
+    errors = ErrorModel(emulator, likelihood.index)
+    at, end = emulator.space.size, emulator.space.size + likelihood.noise_space.size
+    with_error = config.infer.emulator_error == "full"
+    latent = errors.num_factors if with_error and not likelihood.is_gaussian else 0
+
+    def log_likelihood(z: Float[Array, " size"]) -> Float[Array, ""]:
+        values = likelihood.noise_space.values(z[at:end])
+        if not with_error:
+            return likelihood.exact(errors.mean(z[:at]), values)
+        prediction = errors.predict(z[:at])
+        if likelihood.is_gaussian:
+            return likelihood.marginal(prediction, values)
+        return likelihood.exact(prediction.mean + z[end:] @ prediction.factor, values)
+
+    return Target(log_likelihood, end + latent, likelihood, errors)
+
+
+def distance_to_data(config: SelectConfig, layout: Layout, y: Float[np.ndarray, "rows d"]) -> Float[np.ndarray, " rows"]:
+    """Return how far each simulated row is from the data: minus its log likelihood, the noise at its priors' medians."""
+    transform = {name: config.dataset.transform.get(name, "none") for name in layout.outputs}
+    likelihood = Likelihood(config.noise, read(config.observation.file, layout), layout, transform)
+    values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
+    forward = likelihood.to_transformed(y, config.dataset.floor)
+    finite = np.where(np.isfinite(forward), forward, 0.0)
+    score = jax.jit(jax.vmap(lambda mean: likelihood.exact(mean, values)))(jnp.asarray(finite))
+    return -np.asarray(score)

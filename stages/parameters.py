@@ -1,0 +1,129 @@
+"""Parameters: their priors, units, and the whitened space in which every prior is a standard normal.
+
+A point there is z = Phi^-1(F(theta)), with F the prior's cumulative distribution function and Phi the standard
+normal's. Designs are drawn, networks are trained and NUTS moves in z.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jaxtyping import Array, Float
+from numpyro.distributions.transforms import biject_to
+
+from stages.settings import AnyPrior, Prior
+
+# NumPyro inverts these through TensorFlow Probability, or not at all; here their CDFs are inverted by bisection.
+_BISECTED = (dist.Beta, dist.BetaProportion, dist.Gamma, dist.Chi2, dist.InverseGamma, dist.StudentT)
+_SMALLEST = float(np.finfo(np.float64).tiny)
+_LARGEST = 1.0 - float(np.finfo(np.float64).epsneg)
+
+
+def distribution(prior: Prior) -> dist.Distribution:
+    """Build the NumPyro distribution that a prior names."""
+    return getattr(dist, prior.dist)(**prior.arguments)
+
+
+def from_normal(prior: dist.Distribution, z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Map standard normal values to the prior's own scale: theta = F^-1(Phi(z)), monotone and differentiable."""
+    if isinstance(prior, dist.Normal):
+        return prior.loc + prior.scale * z
+    if isinstance(prior, dist.LogNormal):
+        return jnp.exp(prior.loc + prior.scale * z)
+    if isinstance(prior, dist.Weibull):  # F^-1(u) = scale (-log(1 - u))^(1 / k), with 1 - u = Phi(-z)
+        return prior.scale * (-log_ndtr(-z)) ** (1.0 / prior.concentration)
+    probability = jnp.clip(ndtr(z), _SMALLEST, _LARGEST)
+    if isinstance(prior, _BISECTED):
+        return _bisect(prior, probability)
+    return prior.icdf(probability)
+
+
+def to_normal(prior: dist.Distribution, theta: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Map values on the prior's own scale to standard normal ones, the inverse of `from_normal`."""
+    if isinstance(prior, dist.Normal):
+        return (theta - prior.loc) / prior.scale
+    if isinstance(prior, dist.LogNormal):
+        return (jnp.log(theta) - prior.loc) / prior.scale
+    return ndtri(jnp.clip(prior.cdf(theta), _SMALLEST, _LARGEST))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _bisect(prior: dist.Distribution, probability: Float[Array, "..."]) -> Float[Array, "..."]:
+    unbounded = prior.support is dist.constraints.real
+    to_support = (lambda s: jnp.sinh(s)) if unbounded else biject_to(prior.support)
+
+    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        below = prior.cdf(to_support(middle)) < probability
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    ends = jnp.full(jnp.shape(probability), 700.0)
+    low, high = jax.lax.fori_loop(0, 64, halve, (-ends, ends))
+    return to_support(0.5 * (low + high))
+
+
+@_bisect.defjvp
+def _bisect_jvp(prior: dist.Distribution, primals: Any, tangents: Any) -> tuple[Array, Array]:
+    value = _bisect(prior, *primals)
+    return value, tangents[0] * jnp.exp(-prior.log_prob(value))  # d F^-1 / du = 1 / f(F^-1(u))
+
+
+class Space(eqx.Module):
+    """Named quantities, some with a prior (free) and some fixed, and the map from whitened points to values."""
+
+    priors: dict[str, Prior] = eqx.field(static=True)
+    fixed: dict[str, float] = eqx.field(static=True)
+
+    def __init__(self, values: Mapping[str, Prior | float]) -> None:
+        self.priors = {name: value for name, value in values.items() if isinstance(value, Prior)}
+        self.fixed = {name: float(value) for name, value in values.items() if not isinstance(value, Prior)}
+
+    @property
+    def names(self) -> list[str]:
+        """The free quantities, in the order of a whitened point's components."""
+        return list(self.priors)
+
+    @property
+    def size(self) -> int:
+        """The number of free quantities."""
+        return len(self.priors)
+
+    def values(self, z: Float[Array, "... size"]) -> dict[str, Float[Array, "..."]]:
+        """Return every quantity, the fixed ones too, by name and in its own unit."""
+        free = {name: from_normal(distribution(prior), z[..., i]) for i, (name, prior) in enumerate(self.priors.items())}
+        return free | {name: jnp.full(z.shape[:-1], value) for name, value in self.fixed.items()}
+
+    def theta(self, z: Float[Array, "... size"]) -> Float[Array, "... size"]:
+        """Return the free quantities' values, in their own units."""
+        values = self.values(z)
+        return jnp.stack([values[name] for name in self.names], axis=-1)
+
+    def whiten(self, values: Mapping[str, Any]) -> Float[Array, "... size"]:
+        """Return the whitened point of named values; quantities that are fixed may be left out."""
+        given = [to_normal(distribution(self.priors[name]), jnp.asarray(values[name], float)) for name in self.names]
+        return jnp.stack(jnp.broadcast_arrays(*given), axis=-1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the space in plain data."""
+        priors = {name: prior.model_dump() for name, prior in self.priors.items()}
+        return {"order": list(self.priors), "priors": priors, "fixed": self.fixed}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> Space:
+        """Rebuild a space from `to_json`."""
+        from pydantic import TypeAdapter
+
+        read = TypeAdapter(AnyPrior).validate_python
+        return cls({name: read(stored["priors"][name]) for name in stored["order"]} | dict(stored["fixed"]))
+
+    def __hash__(self) -> int:
+        return hash((tuple(self.priors), tuple(self.fixed.items())))

@@ -1,0 +1,257 @@
+"""Draws become a posterior that ArviZ opens: named quantities in their own units, predictions, diagnostics, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Bool, Float, Int
+
+from stages import plots
+from stages.artifacts import POSTERIOR
+from stages.emulator import Emulator
+from stages.likelihood import ErrorModel, Likelihood
+from stages.settings import InferConfig
+
+_NUM_CURVES = 400  # draws whose whole output is drawn
+_SAMPLE = ("chain", "draw")
+
+
+class Draws(NamedTuple):
+    """What NUTS returns: whitened points and statistics, with leading axes (chain, draw)."""
+
+    z: Float[np.ndarray, "chains draws size"]
+    diverging: Bool[np.ndarray, "chains draws"]
+    energy: Float[np.ndarray, "chains draws"]
+    accept_prob: Float[np.ndarray, "chains draws"]
+    num_steps: Int[np.ndarray, "chains draws"]
+    potential_energy: Float[np.ndarray, "chains draws"]
+
+
+def write_posterior(
+    folder: Path, config: InferConfig, likelihood: Likelihood, errors: ErrorModel, emulator: Emulator, draws: Draws
+) -> dict[str, Any]:
+    """Write the draws as NetCDF in ArviZ's InferenceData schema, and their pictures; return the summary."""
+    named = _named(emulator, likelihood, draws.z)
+    with_error = config.infer.emulator_error == "full"
+    derived = _derive(likelihood, errors, emulator, draws.z, config.infer.seed, with_error)
+    tree = _tree(named, emulator, likelihood, draws, derived)
+    tree.to_netcdf(folder / POSTERIOR, engine="h5netcdf")
+    table = summarize(tree["posterior"].to_dataset())
+    _plot(folder, named, draws, likelihood, emulator, derived)
+    facts = {
+        "chains": draws.z.shape[0],
+        "draws": draws.z.shape[1],
+        "divergences": int(draws.diverging.sum()),
+        "r_hat_max": max(row["r_hat"] for row in table),
+        "ess_bulk_min": min(row["ess_bulk"] for row in table),
+        "e_bfmi_min": float(e_bfmi(draws.energy).min()),
+        "gradient_evaluations": int(draws.num_steps.sum()),
+        "emulator_error": config.infer.emulator_error,
+    }
+    shares = [
+        {"output": b.name, "share_of_variance": float(np.mean(derived["share"][:, b.at]))} for b in likelihood.blocks
+    ]
+    tables = {"posterior": table} | ({"emulator error in the likelihood": shares} if with_error else {})
+    return {
+        "facts": facts,
+        "tables": tables,
+        "warnings": _warnings(facts),
+        "pictures": ["pair.png", "trace.png", "predictive.png"],
+    }
+
+
+def _named(
+    emulator: Emulator, likelihood: Likelihood, z: Float[np.ndarray, "chains draws size"]
+) -> dict[str, Float[np.ndarray, "chains draws"]]:
+    at = emulator.space.size
+    end = at + likelihood.noise_space.size
+    theta, noise = emulator.space.theta(jnp.asarray(z[..., :at])), None
+    values = {name: np.asarray(theta[..., i]) for i, name in enumerate(emulator.space.names)}
+    if likelihood.noise_space.size:
+        noise = likelihood.noise_space.theta(jnp.asarray(z[..., at:end]))
+        values |= {name: np.asarray(noise[..., i]) for i, name in enumerate(likelihood.noise_space.names)}
+    return values
+
+
+def _derive(
+    likelihood: Likelihood,
+    errors: ErrorModel,
+    emulator: Emulator,
+    z: Float[np.ndarray, "chains draws size"],
+    seed: int,
+    with_error: bool,
+) -> dict[str, Any]:
+    """Evaluate at every draw: replicated data, each datum's log likelihood, and the error's share of the variance."""
+    at = emulator.space.size
+    end = at + likelihood.noise_space.size
+    flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
+    keys = jax.random.split(jax.random.key(seed + 1), len(flat))
+
+    def one(point: tuple[Array, Array]) -> dict[str, Any]:
+        z, key = point
+        values = likelihood.noise_space.values(z[at:end])
+        prediction = errors.predict(z[:at])
+        variance = prediction.rest + (prediction.factor**2).sum(axis=0)
+        mean = prediction.mean
+        if not likelihood.is_gaussian and with_error:  # the draw says which error it is
+            mean = mean + z[end:] @ prediction.factor
+            return {
+                "replicated": likelihood.replicate(key, None, mean, values),
+                "pointwise": likelihood.pointwise(mean, None, values),
+                "share": _share(variance, likelihood.noise_variance(prediction.mean, values)),
+            }
+        return {
+            "replicated": likelihood.replicate(key, prediction if with_error else None, mean, values),
+            "pointwise": likelihood.pointwise(mean, variance if with_error else None, values),
+            "share": _share(variance, likelihood.noise_variance(mean, values)),
+        }
+
+    derived = jax.jit(lambda points: jax.lax.map(one, points, batch_size=256))((flat, keys))
+    thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)][:, :at]
+    curves = eqx.filter_jit(jax.vmap(lambda z: emulator.natural(emulator.members(z).mean(axis=0))))(thinned)
+    return jax.tree.map(np.asarray, dict(derived)) | {"curves": jax.tree.map(np.asarray, curves)}
+
+
+def _share(error: Array, noise: Array) -> Array:
+    return error / (error + noise)
+
+
+def _tree(
+    named: dict[str, np.ndarray], emulator: Emulator, likelihood: Likelihood, draws: Draws, derived: dict[str, Any]
+) -> xr.DataTree:
+    chains, count = draws.z.shape[:2]
+    coords = {"chain": np.arange(chains), "draw": np.arange(count)}
+    priors = emulator.space.priors | likelihood.noise_space.priors
+    places = {b.name: _places(emulator, likelihood, b.name) for b in likelihood.blocks}
+
+    def group(values: dict[str, Any]) -> xr.Dataset:
+        return xr.Dataset(values, coords=coords)
+
+    def data_group(values: dict[str, np.ndarray]) -> xr.Dataset:
+        variables, used = {}, {}
+        for name, value in values.items():
+            value = value.reshape(chains, count, *value.shape[1:])
+            joint = value.ndim == 2  # a joint distribution has one log likelihood for all of its data
+            variables[name] = (_SAMPLE if joint else (*_SAMPLE, f"{name}_datum"), value)
+            used |= {} if joint else places[name]
+        return xr.Dataset(variables, coords=coords | used)
+
+    observed = {b.name: ((f"{b.name}_datum",), b.values) for b in likelihood.blocks}
+    groups = {
+        "posterior": group(
+            {name: (_SAMPLE, value, _attributes(priors[name].unit)) for name, value in named.items()}
+        ),
+        "unconstrained_posterior": group({"z": ((*_SAMPLE, "whitened"), draws.z)}),
+        "sample_stats": group(
+            {
+                "diverging": (_SAMPLE, draws.diverging),
+                "energy": (_SAMPLE, draws.energy),
+                "acceptance_rate": (_SAMPLE, draws.accept_prob),
+                "n_steps": (_SAMPLE, draws.num_steps),
+                "lp": (_SAMPLE, -draws.potential_energy),
+            }
+        ),
+        "posterior_predictive": data_group(derived["replicated"]),
+        "log_likelihood": data_group(derived["pointwise"]),
+        "observed_data": xr.Dataset(observed, coords={k: v for place in places.values() for k, v in place.items()}),
+    }
+    for dataset in groups.values():
+        dataset.attrs |= {"inference_library": "numpyro", "creation_library": "simfer"}
+    return xr.DataTree.from_dict(groups)
+
+
+def _attributes(unit: str) -> dict[str, str]:
+    return {"units": unit} if unit else {}
+
+
+def _places(emulator: Emulator, likelihood: Likelihood, name: str) -> dict[str, Any]:
+    """Return the coordinates of an output's data, along the dimension of its data."""
+    output, series = emulator.layout.outputs[name], likelihood.data.series[name]
+    at = np.unravel_index(series.index, output.shape) if output.dims else ()
+    return {
+        f"{name}_{dim}": ((f"{name}_datum",), np.asarray(output.coords[dim])[i])
+        for dim, i in zip(output.dims, at, strict=True)
+    }
+
+
+def summarize(posterior: xr.Dataset) -> list[dict[str, Any]]:
+    """Tabulate each quantity: moments, quantiles, rank-normalized split R-hat, bulk and tail ESS (Vehtari et al. 2021)."""
+    import arviz
+
+    r_hat, bulk, tail = (
+        arviz.rhat(posterior),
+        arviz.ess(posterior, method="bulk"),
+        arviz.ess(posterior, method="tail"),
+    )
+    rows = []
+    for name, values in posterior.data_vars.items():
+        low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
+        rows.append(
+            {
+                "parameter": str(name),
+                "mean": float(values.mean()),
+                "sd": float(values.std(ddof=1)),
+                "q5": float(low),
+                "median": float(median),
+                "q95": float(high),
+                "r_hat": float(r_hat[name]),
+                "ess_bulk": float(bulk[name]),
+                "ess_tail": float(tail[name]),
+                "unit": values.attrs.get("units", ""),
+            }
+        )
+    return rows
+
+
+def e_bfmi(energy: Float[np.ndarray, "chains draws"]) -> Float[np.ndarray, " chains"]:
+    """Return each chain's Bayesian fraction of missing information (Betancourt 2016, equation 1); below 0.3 is poor."""
+    return np.square(np.diff(energy, axis=1)).mean(axis=1) / np.maximum(energy.var(axis=1), 1e-300)
+
+
+def _warnings(facts: dict[str, Any]) -> list[str]:
+    found = []
+    if facts["divergences"]:
+        found.append(f"{facts['divergences']} divergent transitions: raise infer.target_accept (0.95)")
+    if not facts["r_hat_max"] <= 1.01:
+        found.append(f"R-hat {facts['r_hat_max']:.3f} is above 1.01: the chains disagree; raise infer.num_warmup")
+    if facts["e_bfmi_min"] < 0.3:
+        found.append(f"E-BFMI {facts['e_bfmi_min']:.2f} is below 0.3: the posterior's tails are poorly explored")
+    return found
+
+
+def _plot(
+    folder: Path, named: dict[str, np.ndarray], draws: Draws, likelihood: Likelihood, emulator: Emulator, derived: Any
+) -> None:
+    priors = emulator.space.priors | likelihood.noise_space.priors
+    labels = {
+        name: (f"${prior.label}$" if prior.label else name) + (f" [{prior.unit}]" if prior.unit else "")
+        for name, prior in priors.items()
+    }
+    plots.trace(folder / "trace.png", named, draws.diverging)
+    plots.pair(folder / "pair.png", named, divergent=draws.diverging, labels=labels)
+    panels = []
+    for b in likelihood.blocks:
+        output, series = emulator.layout.outputs[b.name], likelihood.data.series[b.name]
+        line = len(output.dims) == 1
+        x = np.asarray(output.coords[output.dims[0]])[series.index] if line else np.arange(len(series.index), dtype=float)
+        order, curve = np.argsort(x), derived["curves"][b.name]
+        panels.append(
+            plots.Panel(
+                output=b.name,
+                unit=output.unit,
+                dim=output.dims[0] if line else "",
+                dim_unit="",
+                x=x[order],
+                observed=b.values[order],
+                replicated=derived["replicated"][b.name][:, order],
+                curve_x=np.asarray(output.coords[output.dims[0]]) if line else x,
+                curve=curve if line else curve.reshape(len(curve), -1)[:, series.index],
+            )
+        )
+    plots.predictive(folder / "predictive.png", panels)

@@ -1,0 +1,122 @@
+"""Rows on disk: a Zarr store that is filled shard by shard, and that a killed run leaves ready to go on from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Float
+
+from stages.artifacts import SIMULATIONS, Layout, Simulations, consolidate, create_array, put_coordinates
+from stages.ensemble import Rows, build_ensemble, build_simulator
+from stages.parameters import Space
+from stages.progress import Progress
+from stages.settings import Simulate
+from stages.simulators.base import Simulator, Status
+
+_SHARD_BYTES = 2**20  # a shard is one chunk of each output, about this large
+
+
+def fill(
+    folder: Path,
+    settings: Simulate,
+    space: Space,
+    num: int,
+    design: Callable[[int, int], Float[np.ndarray, "rows size"]],
+    progress: Progress,
+) -> tuple[Simulations, int]:
+    """Solve the rows that the store in `folder` lacks and close it; return it, and how many rows were solved now.
+
+    `design(start, stop)` gives the whitened points of those rows.
+    """
+    simulator = build_simulator(settings)
+    store, solve = _open(folder / SIMULATIONS, space, simulator, num), build_ensemble(settings, space)
+    shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
+    missing = [shard for shard in shards if not store.has(shard)]
+    solved, failed = sum(map(len, missing)), 0
+    with progress.task("simulate", total=num, unit="rows") as task:
+        task.advance(num - solved)
+        for shard in missing:
+            z = np.asarray(design(shard.start, shard.stop))
+            rows = solve(z)
+            store.write(shard, z, np.asarray(space.theta(z)), rows)
+            failed += int((rows.status != Status.OK).sum())
+            task.advance(len(shard), failed=failed)
+    consolidate(store.path)
+    return Simulations(store.path), solved
+
+
+class _Store:
+    """The Zarr store of one artifact while it is being filled: one chunk of each array is one shard."""
+
+    def __init__(self, path: Path, outputs: Sequence[str], parameters: Sequence[str]) -> None:
+        self.path = path
+        self.group = zarr.open_group(path, mode="r+")
+        self.shard = int(self.group["status"].chunks[0])
+        self._outputs, self._parameters = list(outputs), list(parameters)
+
+    def has(self, shard: range) -> bool:
+        """Say whether a shard is complete: every chunk there, and a status for every row."""
+        index = shard.start // self.shard
+        names = [*self._outputs, *self._parameters, "z", "num_steps", "status"]
+        if not all(self._chunk(name, index).is_file() for name in names):
+            return False
+        return bool((np.asarray(self.group["status"][shard.start : shard.stop]) != Status.PENDING).all())
+
+    def _chunk(self, name: str, index: int) -> Path:
+        inner = ["0"] * (len(self.group[name].shape) - 1)
+        return Path(self.path, name, "c", str(index), *inner)
+
+    def write(self, shard: range, z: np.ndarray, theta: np.ndarray, rows: Rows) -> None:
+        """Write one shard; its statuses last, after all that they speak for."""
+        at = slice(shard.start, shard.stop)
+        for name in self._outputs:
+            self.group[name][at] = rows.outputs[name]
+        for i, name in enumerate(self._parameters):
+            self.group[name][at] = theta[:, i]
+        self.group["z"][at] = z
+        self.group["num_steps"][at] = rows.num_steps
+        self.group["status"][at] = rows.status
+
+
+def _open(path: Path, space: Space, simulator: Simulator, num: int) -> _Store:
+    outputs = simulator.outputs()
+    header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
+    # The group's attributes are written after its arrays: a store without them was never begun properly.
+    if not path.exists() or not _is_begun(path, header):
+        _create(path, space, simulator, num, header)
+    # Written at every opening: a coordinate that was lost with its checksum is there again.
+    put_coordinates(zarr.open_group(path, mode="r+"), outputs, getattr(simulator, "units", {}))
+    return _Store(path, list(outputs), space.names)
+
+
+def _is_begun(path: Path, header: dict[str, Any]) -> bool:
+    try:
+        return bool(dict(zarr.open_group(path, mode="r").attrs) == header)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _create(path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any]) -> None:
+    outputs = simulator.outputs()
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    row_bytes = 8 * max(Layout(outputs).size, 1)
+    shard = min(2 ** max(6, int(_SHARD_BYTES / row_bytes).bit_length()), num)
+    for name, output in outputs.items():
+        shape, dims = (num, *output.shape), ("simulation", *output.dims)
+        create_array(group, name, shape, shard, "float64", dimension_names=dims, attributes=_units(output.unit))
+    for name, prior in space.priors.items():
+        unit = prior.unit or simulator.parameters.get(name, "")
+        create_array(group, name, (num,), shard, "float64", dimension_names=("simulation",), attributes=_units(unit))
+    create_array(group, "z", (num, space.size), shard, "float64", dimension_names=("simulation", "parameter"))
+    create_array(group, "num_steps", (num,), shard, "int32", dimension_names=("simulation",))
+    meanings = {"flag_meanings": " ".join(s.name.lower() for s in Status), "flag_values": [int(s) for s in Status]}
+    create_array(group, "status", (num,), shard, "int8", dimension_names=("simulation",), attributes=meanings)
+    group.attrs.update(header)
+
+
+def _units(unit: str) -> dict[str, str]:
+    return {"units": unit} if unit else {}

@@ -1,0 +1,462 @@
+"""The settings of every stage: frozen, checked, and free of JAX, so that a plan or a cache hit is instant.
+
+A config file has one table for each section below. A stage sees only its own slice of them (`SimulateConfig`, ...):
+what is not in its slice cannot change its result, and so is not in its fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationInfo,
+    create_model,
+    model_validator,
+)
+
+from stages.architectures import ARCHITECTURES
+from stages.priors import PRIORS, Argument
+from stages.simulators import SIMULATORS
+
+# Raised when an unchanged config would give other numbers.
+VERSIONS = {"simulate": 1, "dataset": 1, "train": 1, "infer": 1, "check": 1}
+
+
+class Marker:
+    """How a field enters the fingerprint, if not by its value."""
+
+
+class NotInKey(Marker):
+    """The field changes how the work is done and never what comes out (batch size, workers, verbosity)."""
+
+
+class InputFile(Marker):
+    """The field is the path of a file: its content enters the fingerprint, not its place."""
+
+
+class Code(Marker):
+    """The field is a name from a table or "file.py:Name": for the latter the code enters the fingerprint."""
+
+
+def _below_config(path: str, info: ValidationInfo) -> str:
+    folder = (info.context or {}).get("folder", Path.cwd())
+    return str((Path(folder) / path).resolve())
+
+
+def _existing_file(path: str, info: ValidationInfo) -> str:
+    full = _below_config(path, info)
+    if not Path(full).is_file():
+        raise ValueError(f"no such file: {full} (paths are relative to the config file)")
+    return full
+
+
+def _table_or_code(table: Callable[[], Any]) -> Callable[[str, ValidationInfo], str]:
+    def check(name: str, info: ValidationInfo) -> str:
+        if ":" in name:
+            file, _, attribute = name.rpartition(":")
+            if not file.endswith(".py") or not attribute.isidentifier():
+                raise ValueError(f'got "{name}", expected "file.py:Name"')
+            return f"{_existing_file(file, info)}:{attribute}"
+        known = sorted(table())
+        if name not in known:
+            from difflib import get_close_matches
+
+            near = get_close_matches(name, known, 1)
+            hint = f' Did you mean "{near[0]}"?' if near else ""
+            raise ValueError(f'got "{name}", expected one of {", ".join(known)}, or "file.py:Name".{hint}')
+        return name
+
+    return check
+
+
+ExistingFile = Annotated[str, AfterValidator(_existing_file), InputFile()]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(gt=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+Architecture = Annotated[str, AfterValidator(_table_or_code(lambda: ARCHITECTURES)), Code()]
+
+
+class Settings(BaseModel):
+    """A frozen table of settings: unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+
+
+class Prior(Settings):
+    """One distribution of the table in `stages.priors`, with its arguments."""
+
+    dist: str
+    unit: str = ""
+    label: str = ""
+
+    @property
+    def arguments(self) -> dict[str, float]:
+        """The distribution's own arguments, those left out not among them."""
+        values = self.model_dump(exclude={"dist", "unit", "label"})
+        return {name: value for name, value in values.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Prior:
+        low, high = getattr(self, "low", None), getattr(self, "high", None)
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"got low = {low} and high = {high}, expected low < high")
+        if self.dist.startswith("Truncated") and low is None and high is None:
+            raise ValueError("expected low, high or both: without them there is nothing to truncate")
+        return self
+
+
+_DOMAINS: dict[str, Any] = {
+    "real": Finite,
+    "positive": Positive,
+    "unit": Annotated[float, Field(gt=0, lt=1)],
+}
+
+
+def _field(argument: Argument) -> Any:
+    kind = _DOMAINS[argument.domain]
+    if argument.optional:
+        return (kind | None, None)
+    return (kind, ... if argument.default is None else argument.default)
+
+
+_PRIOR_MODELS = {
+    name: create_model(  # type: ignore[call-overload]
+        name,
+        __base__=Prior,
+        dist=(Literal[name], ...),
+        **{argument: _field(spec) for argument, spec in family.arguments.items()},
+    )
+    for name, family in PRIORS.items()
+}
+AnyPrior = Annotated[Union[tuple(_PRIOR_MODELS.values())], Field(discriminator="dist")]
+
+
+def _number_or_prior(value: Any) -> str:
+    return "prior" if isinstance(value, (dict, Prior)) else "number"
+
+
+# A number is a fixed value; a table is a prior, and then the value is inferred.
+NumberOrPrior = Annotated[
+    Annotated[Finite, Tag("number")] | Annotated[AnyPrior, Tag("prior")], Discriminator(_number_or_prior)
+]
+PositiveOrPrior = Annotated[
+    Annotated[Positive, Tag("number")] | Annotated[AnyPrior, Tag("prior")], Discriminator(_number_or_prior)
+]
+Parameters = dict[str, NumberOrPrior]
+
+
+class Solver(Settings):
+    """How an ODE is solved: a Diffrax solver by its own name, its tolerances, and when to give up."""
+
+    solver: str = "Tsit5"
+    rtol: Positive = 1e-6
+    atol: Positive = 1e-6
+    max_steps: Count = 16384
+    dt0: Positive | None = None  # first step (or the step, where `fixed_step`); chosen by the solver if left out
+    fixed_step: bool = False
+
+    @model_validator(mode="after")
+    def _a_fixed_step_has_a_length(self) -> Solver:
+        if self.fixed_step and self.dt0 is None:
+            raise ValueError("fixed_step = true needs dt0, the length of the step")
+        return self
+
+
+class Simulate(Settings):
+    """Where to simulate, with what, and how many times."""
+
+    simulator: Annotated[str, AfterValidator(_table_or_code(lambda: SIMULATORS)), Code()]
+    num_simulations: Count
+    design: Literal["sobol", "prior", "latin_hypercube"] = "sobol"
+    seed: Seed = 0
+    max_failed: Fraction = 0.1
+    options: dict[str, Any] = {}
+    solver: Solver = Solver()
+    depends_on: list[ExistingFile] = []
+    batch_size: Annotated[Count, NotInKey()] = 256
+
+
+Transform = Literal["none", "log", "sqrt", "asinh"]
+
+
+class Dataset(Settings):
+    """How rows become a training set: which are held out, and what is done to each output first."""
+
+    test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.1  # rows that no network sees
+    folds: Annotated[int, Field(ge=2, le=100)] = 5  # network m is stopped by fold m, and trains on the others
+    transform: dict[str, Transform] = {}  # per output; "none" where not named
+    floor: Positive = 1e-10  # "log" and "sqrt" see no value below it
+    seed: Seed = 0
+
+
+class Train(Settings):
+    """Which network, how many of them, and how they are trained."""
+
+    architecture: Architecture = "residual"
+    options: dict[str, Any] = {}
+    ensemble_size: Count = 5
+    dtype: Literal["float32", "float64"] = "float32"  # of the networks; scaling and likelihood are float64
+    optimizer: str = "adam"
+    learning_rate: Positive = 3e-3
+    schedule: Literal["cosine", "constant", "exponential"] = "cosine"
+    optimizer_options: dict[str, Any] = {}
+    steps: Count = 5000
+    batch_size: Count = 256
+    patience: Count = 2000  # steps without a better validation loss before training stops
+    finish_steps: Annotated[int, Field(ge=0)] = 0  # full-batch quasi-Newton (L-BFGS) steps after the optimizer
+    seed: Seed = 0
+    depends_on: list[ExistingFile] = []
+
+
+class Observation(Settings):
+    """The data: a CSV file of coordinates and outputs."""
+
+    file: ExistingFile
+
+
+class Noise(Settings):
+    """How data scatter around an output: a family and its arguments, each a number or a prior."""
+
+    dist: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The family's arguments: numbers, priors, and (for a covariance) a file."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name != "dist"} | (
+            self.__pydantic_extra__ or {}
+        )
+
+
+class NormalNoise(Noise):
+    """Gaussian; the output is its mean."""
+
+    dist: Literal["Normal"]
+    scale: PositiveOrPrior
+
+
+class LogNormalNoise(Noise):
+    """Gaussian in the logarithm; the output is its median."""
+
+    dist: Literal["LogNormal"]
+    scale: PositiveOrPrior
+
+
+class StudentTNoise(Noise):
+    """Gaussian with outliers; the output is its centre."""
+
+    dist: Literal["StudentT"]
+    df: PositiveOrPrior
+    scale: PositiveOrPrior
+
+
+class PoissonNoise(Noise):
+    """Counts; the output is the expected count."""
+
+    dist: Literal["Poisson"]
+
+
+class NegativeBinomial2Noise(Noise):
+    """Counts with more scatter than Poisson: variance = mean + mean^2 / concentration; the output is the mean."""
+
+    dist: Literal["NegativeBinomial2"]
+    concentration: PositiveOrPrior | None = None
+    inverse_concentration: PositiveOrPrior | None = None
+
+    @model_validator(mode="after")
+    def _one_of_the_two(self) -> NegativeBinomial2Noise:
+        if (self.concentration is None) == (self.inverse_concentration is None):
+            raise ValueError("expected either concentration or inverse_concentration (1 / concentration)")
+        return self
+
+
+class BinomialNoise(Noise):
+    """Successes out of total_count; the output divided by `population` is the probability."""
+
+    dist: Literal["Binomial"]
+    total_count: Count
+    population: Positive = 1.0
+
+
+class MultivariateNormalNoise(Noise):
+    """Gaussian with a covariance matrix from a CSV file, a row for each observed datum; the output is the mean."""
+
+    dist: Literal["MultivariateNormal"]
+    covariance: ExistingFile
+
+
+class CustomNoise(Noise):
+    """The user's own: a function of the output and these arguments that returns a NumPyro distribution."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, NumberOrPrior]
+    dist: Annotated[str, AfterValidator(_table_or_code(lambda: NOISE)), Code()]
+
+
+NOISE: dict[str, type[Noise]] = {
+    model.__name__.removesuffix("Noise"): model
+    for model in (
+        NormalNoise,
+        LogNormalNoise,
+        StudentTNoise,
+        PoissonNoise,
+        NegativeBinomial2Noise,
+        BinomialNoise,
+        MultivariateNormalNoise,
+    )
+}
+
+
+def _noise_tag(value: Any) -> str | None:
+    dist = value.get("dist") if isinstance(value, dict) else getattr(value, "dist", None)
+    if isinstance(dist, str) and ":" in dist:
+        return "custom"
+    return dist if isinstance(dist, str) else None
+
+
+AnyNoise = Annotated[
+    Union[  # noqa: UP007
+        tuple(Annotated[model, Tag(name)] for name, model in NOISE.items()) + (Annotated[CustomNoise, Tag("custom")],)
+    ],
+    Discriminator(_noise_tag),
+]
+
+
+class Infer(Settings):
+    """How NumPyro's NUTS draws from the posterior."""
+
+    num_warmup: Count = 1000
+    num_samples: Count = 1000  # of each chain
+    num_chains: Count = 4
+    chain_method: Literal["parallel", "vectorized", "sequential"] = "parallel"
+    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    dense_mass: bool = True
+    max_tree_depth: Count = 10
+    emulator_error: Literal["full", "none"] = "full"
+    seed: Seed = 0
+    depends_on: list[ExistingFile] = []
+
+
+class Check(Settings):
+    """How the posterior is held against the true simulator, and from where on it fails."""
+
+    num_draws: Count = 256
+    reweight: bool = False
+    max_emulator_error: Positive = 0.5  # 99th percentile over draws and data, in units of the data's sigma
+    max_k_hat: Positive = 0.7
+    min_efficiency: Fraction = 0.5
+    max_shift: Positive = 0.2  # of a mean by reweighting, in posterior sd
+    max_outside: Fraction = 0.05
+    max_edge: Fraction = 0.05
+    max_r_hat: Positive = 1.01
+    min_ess: Positive = 400.0
+    max_divergent: Fraction = 0.005
+    min_predictive_p: Fraction = 0.005
+    seed: Seed = 0
+
+
+class Refine(Settings):
+    """Further rounds: simulate where the last round's posterior is, and train again."""
+
+    max_rounds: Annotated[int, Field(ge=0)] = 0
+    simulations_per_round: Count = 200
+    stretch: Positive = 1.5  # of the posterior about its median
+    keep: Count | None = None  # the rows closest to the data that train; all of them if left out
+
+
+class Slice(Settings):
+    """The part of a problem that one stage sees."""
+
+
+class SimulateConfig(Slice):
+    """What `simulate` sees in round 0, where the design covers the prior."""
+
+    parameters: Parameters
+    simulate: Simulate
+
+
+class RefineConfig(Slice):
+    """What `simulate` sees in a later round, where the design follows the last posterior."""
+
+    parameters: Parameters
+    simulate: Simulate
+    refine: Refine
+    round: int
+
+
+class DatasetConfig(Slice):
+    """What `dataset` sees in round 0."""
+
+    dataset: Dataset
+
+
+class SelectConfig(Slice):
+    """What `dataset` sees in a later round, where rows far from the data may be left out."""
+
+    dataset: Dataset
+    refine: Refine
+    observation: Observation
+    noise: dict[str, AnyNoise]
+
+
+class TrainConfig(Slice):
+    """What `train` sees."""
+
+    train: Train
+
+
+class InferConfig(Slice):
+    """What `infer` sees; the architecture says where a user's own network is to be loaded from."""
+
+    architecture: Architecture
+    observation: Observation
+    noise: dict[str, AnyNoise]
+    infer: Infer
+
+
+class CheckConfig(Slice):
+    """What `check` sees."""
+
+    architecture: Architecture
+    parameters: Parameters
+    simulate: Simulate
+    observation: Observation
+    noise: dict[str, AnyNoise]
+    infer: Infer
+    check: Check
+
+
+class ProblemConfig(Settings):
+    """A whole config file: one inference problem."""
+
+    parameters: Annotated[Parameters, Field(min_length=1)]
+    simulate: Simulate
+    dataset: Dataset = Dataset()
+    train: Train = Train()
+    observation: Observation
+    noise: Annotated[dict[str, AnyNoise], Field(min_length=1)]
+    infer: Infer = Infer()
+    check: Check = Check()
+    refine: Refine = Refine()
+
+    @model_validator(mode="after")
+    def _something_to_infer(self) -> ProblemConfig:
+        if not any(isinstance(value, Prior) for value in self.parameters.values()):
+            raise ValueError("parameters: every one is a fixed number; give at least one a prior")
+        return self
+
+    def slice(self, kind: type[Slice], **more: Any) -> Slice:
+        """Return the part of this problem that `kind` names; `more` gives the fields that are not sections."""
+        sections = {name: getattr(self, name) for name in kind.model_fields if name not in more}
+        return kind(**sections, **more)

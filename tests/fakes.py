@@ -1,0 +1,137 @@
+"""A chain of stages that are instant and need no JAX, to test the machinery with; `python -m tests.fakes` is its CLI.
+
+What the environment says happens to it: FAKE_LOG is a file that gets a line for each thing computed, FAKE_PAUSE the
+seconds that each takes, FAKE_KILL the moment at which the process kills itself, as by kill -9.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline import chain, store
+from pipeline.chain import Link
+
+ROOT = Path(__file__).resolve().parents[1]
+NUM_SHARDS = 4
+
+CONFIG = """
+[parameters]
+alpha = { dist = "Normal", loc = 1.0, scale = 0.5 }
+beta = 2.0
+[simulate]
+simulator = "my_model.py:Model"
+num_simulations = 64
+[observation]
+file = "data.csv"
+[noise.x]
+dist = "Normal"
+scale = 0.1
+"""
+
+
+def write_project(folder: Path) -> Path:
+    """Write a config and the files that it names; return the config."""
+    (folder / "my_model.py").write_text("import helper\n\nclass Model: ...\n")
+    (folder / "helper.py").write_text("value = 1\n")
+    (folder / "unrelated.py").write_text("value = 1\n")
+    (folder / "data.csv").write_text("time,x\n0,1\n")
+    (folder / "problem.toml").write_text(CONFIG)
+    return folder / "problem.toml"
+
+
+def run_stage(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:
+    """Stand in for every stage: its files depend on its config and on what it reads, and on nothing else."""
+    say(link.name)
+    if link.stage == "simulate":
+        _simulate(link, folder, progress)
+    else:
+        read = "".join(digest(path) for paths in inputs.values() for path in paths)
+        _die("stage")
+        (folder / "nested").mkdir()
+        (folder / "nested" / "out.txt").write_text(f"{link.config.model_dump_json()}\n{read}\n")
+        time.sleep(_pause())
+    facts = {"passed": link.round >= int(os.environ.get("FAKE_PASSES", "0")), "loss": float("nan")}
+    tables = {"a table": [{"name": "alpha", "mean": 1.25, "ok": True}]}
+    return {"facts": facts, "tables": tables, "warnings": [], "pictures": ["plot.png"]}
+
+
+def _simulate(link: Link, folder: Path, progress: Any) -> None:
+    with progress.task("simulate", total=NUM_SHARDS, unit="shards") as task:
+        for i in range(NUM_SHARDS):
+            shard = folder / f"shard-{i}.txt"
+            if not shard.exists():
+                say(f"shard {i}")
+                time.sleep(_pause())
+                shard.write_text(hashlib.sha256(f"{link.config.model_dump_json()}{i}".encode()).hexdigest())
+            task.advance(1, failed=0)
+            if i == 1:
+                _die("stage")
+
+
+def digest(folder: Path) -> str:
+    """Return a digest of all that a stage wrote into a folder."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return hashlib.sha256(b"".join(path.name.encode() + path.read_bytes() for path in files)).hexdigest()
+
+
+def say(text: str) -> None:
+    """Note that something was computed."""
+    if "FAKE_LOG" in os.environ:
+        with open(os.environ["FAKE_LOG"], "a") as log:
+            log.write(text + "\n")
+
+
+def said() -> list[str]:
+    """Return what was computed since this was last asked."""
+    log = Path(os.environ["FAKE_LOG"])
+    lines = log.read_text().splitlines() if log.exists() else []
+    log.unlink(missing_ok=True)
+    return lines
+
+
+def simfer(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command line on the fake chain in a process of its own."""
+    return subprocess.run(**process(*arguments, **environment), text=True, capture_output=True, timeout=60, check=False)
+
+
+def process(*arguments: str | Path, **environment: str) -> dict[str, Any]:
+    """Return what subprocess needs to start that process."""
+    command = [sys.executable, "-m", "tests.fakes", *map(str, arguments)]
+    return {"args": command, "cwd": ROOT, "env": os.environ | environment}
+
+
+def _pause() -> float:
+    return float(os.environ.get("FAKE_PAUSE", "0"))
+
+
+def _die(moment: str) -> None:
+    if os.environ.get("FAKE_KILL") == moment:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def install() -> None:
+    """Put the fake chain in the place of the real one."""
+    swap_in = store.Workplace._swap_in
+
+    def _dying_swap_in(self: store.Workplace) -> None:
+        _die("publish")
+        swap_in(self)
+
+    chain.run = run_stage
+    chain.problems = lambda problem: []
+    store.Workplace._swap_in = _dying_swap_in  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    from pipeline.cli import main
+
+    install()
+    main()

@@ -80,7 +80,7 @@ def _compare(
             likelihood.exact(truth, values, replicated) <= exact,
         )
 
-    error, ratio, less = jax.jit(jax.vmap(one))(points, truth, keys)
+    error, ratio, less = jax.jit(lambda rows: jax.lax.map(lambda row: one(*row), rows))((points, truth, keys))
     weights, k_hat = smooth(np.asarray(ratio))
     return Evidence(np.asarray(error), np.asarray(ratio), weights, k_hat, float(np.mean(less)))
 

@@ -24,8 +24,9 @@ from stages.transforms import TRANSFORMS
 
 FORMAT = 1
 HEADER, LEAVES = "emulator.json", "emulator.eqx"
-_NUM_RESIDUALS = 512  # held-out residuals kept, from which the error's covariance is read
-_NUM_TRAINING = 4096  # training points kept, where chains may start and the domain's edge is judged
+_KEYS = {"architecture", "options", "num_members", "num_rows", "dtype", "space", "layout", "transform", "floor"}
+_NUM_ROWS = 4096  # training rows kept: where chains may start, the domain's edge, and the error near given data
+_ROW_BYTES = 2**25  # or as many of them as this allows
 
 
 class Emulator(eqx.Module):
@@ -39,8 +40,10 @@ class Emulator(eqx.Module):
     whitening: Float[Array, "size size"]
     location: Float[Array, " outputs"]
     scale: Float[Array, " outputs"]
-    residuals: Float[Array, "held_out outputs"]
+    base_variance: Float[Array, " outputs"]  # of the error, beyond the members' spread
     training_z: Float[Array, "rows size"]
+    training_y: Float[Array, "rows outputs"]
+    residuals: Float[Array, "rows outputs"]  # of the members that did not see the row
     header_json: str = eqx.field(static=True)  # text, since what is static under jit must be hashable
 
     @property
@@ -93,8 +96,8 @@ class Emulator(eqx.Module):
         }
 
     def variance(self, members: Float[Array, "members outputs"]) -> Float[Array, " outputs"]:
-        """Return the error's variance in the transformed scale: the members' spread and the held-out error."""
-        return (self.spread_factor(members) ** 2).sum(axis=0) + jnp.mean(self.residuals**2, axis=0)
+        """Return the error's variance in the transformed scale: the members' spread, and what goes beyond it."""
+        return (self.spread_factor(members) ** 2).sum(axis=0) + self.base_variance
 
     @staticmethod
     def spread_factor(members: Float[Array, "members outputs"]) -> Float[Array, "members outputs"]:
@@ -124,6 +127,25 @@ def _parsed(text: str) -> _Parsed:
     return _Parsed(header, Space.from_json(header["space"]), Layout.from_json(header["layout"]))
 
 
+def predict(emulator: Emulator, z: Float[np.ndarray, "n size"]) -> Float[np.ndarray, "n members outputs"]:
+    """Evaluate every member at many whitened points."""
+    evaluate = eqx.filter_jit(lambda e, z: jax.lax.map(e.members, z, batch_size=256))
+    return np.asarray(evaluate(emulator, jnp.asarray(z)))
+
+
+def unexplained(
+    residuals: Float[np.ndarray, "rows outputs"], members: Float[np.ndarray, "rows members outputs"],
+    weights: Float[np.ndarray, " rows"],
+) -> Float[np.ndarray, " outputs"]:
+    """Return which fraction of the cross-validated variance goes beyond the members' own spread (weighted means).
+
+    Where NUTS stands, the spread there is added to this rest: the sum is the cross-validated error on average, and
+    grows away from the training rows.
+    """
+    spread = weights @ members.var(axis=1, ddof=min(members.shape[1] - 1, 1))
+    return np.clip(1.0 - spread / np.maximum(weights @ residuals**2, 1e-300), 0.0, 1.0)
+
+
 def build_networks(
     architecture: str, options: Mapping[str, Any], sizes: tuple[int, int], keys: Array, dtype: str
 ) -> PyTree:
@@ -150,7 +172,10 @@ def load_emulator(folder: Path | str, architecture: str | None = None) -> Emulat
     name = architecture or _table_name(header["architecture"], folder)
     skeleton = _skeleton(header, name)
     try:
-        arrays = eqx.tree_deserialise_leaves(folder / LEAVES, _arrays(skeleton))
+        with (folder / LEAVES).open("rb") as file:
+            arrays = eqx.tree_deserialise_leaves(file, _arrays(skeleton))
+            if file.read(1):
+                raise ValueError("it goes on after the last array")
     except Exception as error:
         raise SimferError(f"{folder / LEAVES} does not fit its header ({error}); train again, or restore it") from error
     return eqx.combine(arrays, skeleton)
@@ -163,6 +188,8 @@ def _read_header(folder: Path) -> dict[str, Any]:
         raise SimferError(f"{folder} holds no readable emulator: {error}") from error
     if header.get("format", 0) > FORMAT:
         raise SimferError(f"{folder} was written in format {header['format']}; this simfer reads up to {FORMAT}")
+    if missing := _KEYS - set(header):
+        raise SimferError(f"{folder / HEADER} lacks {', '.join(sorted(missing))}; train again, or restore it")
     if not jax.config.jax_enable_x64:
         raise SimferError(
             f'{folder} scales its outputs in float64 and JAX runs in float32; call jax.config.update("jax_enable_x64", True) '
@@ -190,8 +217,7 @@ def make_header(
     options: Mapping[str, Any],
     dtype: str,
     num_members: int,
-    num_training: int,
-    num_residuals: int,
+    num_rows: int,
 ) -> dict[str, Any]:
     """Gather what is needed to rebuild an emulator, and to know what it was trained on."""
     own = ":" in architecture
@@ -202,8 +228,7 @@ def make_header(
         else architecture,
         "options": dict(options),
         "num_members": num_members,
-        "num_training": min(num_training, _NUM_TRAINING),
-        "num_residuals": min(num_residuals, _NUM_RESIDUALS),
+        "num_rows": min(num_rows, _NUM_ROWS, max(_ROW_BYTES // (8 * layout.size), 64)),
         "dtype": dtype,
         "space": space.to_json(),
         "layout": layout.to_json(),
@@ -221,8 +246,10 @@ def assemble(header: dict[str, Any], networks: PyTree, **arrays: np.ndarray) -> 
         whitening=jnp.asarray(arrays["whitening"]),
         location=jnp.asarray(arrays["location"]),
         scale=jnp.asarray(arrays["scale"]),
-        residuals=jnp.asarray(arrays["residuals"][: header["num_residuals"]]),
-        training_z=jnp.asarray(arrays["training_z"][: header["num_training"]]),
+        base_variance=jnp.asarray(arrays["base_variance"]),
+        training_z=jnp.asarray(arrays["training_z"][: header["num_rows"]]),
+        training_y=jnp.asarray(arrays["training_y"][: header["num_rows"]]),
+        residuals=jnp.asarray(arrays["residuals"][: header["num_rows"]]),
         header_json=json.dumps(header, indent=1),
     )
 
@@ -238,8 +265,10 @@ def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
         whitening=np.zeros((space.size, space.size)),
         location=np.zeros(layout.size),
         scale=np.zeros(layout.size),
-        residuals=np.zeros((header["num_residuals"], layout.size)),
-        training_z=np.zeros((header["num_training"], space.size)),
+        base_variance=np.zeros(layout.size),
+        training_z=np.zeros((header["num_rows"], space.size)),
+        training_y=np.zeros((header["num_rows"], layout.size)),
+        residuals=np.zeros((header["num_rows"], layout.size)),
     )
 
 

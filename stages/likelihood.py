@@ -16,11 +16,14 @@ from jaxtyping import Array, Float
 
 from stages import noise as noises
 from stages.artifacts import Layout
-from stages.emulator import Emulator
+from stages.emulator import Emulator, predict, unexplained
 from stages.observation import Data, read
 from stages.parameters import Space
 from stages.settings import CheckConfig, InferConfig, Noise, SelectConfig
 from stages.transforms import TRANSFORMS
+
+
+_NEAR_ROWS = 50  # held-out rows near the data that the emulator's error is read from, at least
 
 
 class Prediction(NamedTuple):
@@ -168,12 +171,15 @@ class Likelihood:
 
 
 class ErrorModel:
-    """The emulator's error at the data: its held-out residuals, and its members' spread where NUTS stands."""
+    """The emulator's error at the data: that of held-out rows near the data, and the spread where NUTS stands."""
 
-    def __init__(self, emulator: Emulator, index: np.ndarray) -> None:
-        self.emulator, self.index = emulator, jnp.asarray(index)
-        residuals = np.asarray(emulator.residuals)[:, index]
-        self.factor, self.rest = _split_covariance(residuals.T @ residuals / max(len(residuals), 1))
+    def __init__(self, emulator: Emulator, likelihood: Likelihood) -> None:
+        self.emulator, self.index = emulator, jnp.asarray(likelihood.index)
+        weights = near_data(likelihood, np.asarray(emulator.training_y))
+        residuals = np.asarray(emulator.residuals)[:, likelihood.index]
+        members = predict(emulator, np.asarray(emulator.training_z))[:, :, likelihood.index]
+        rest = residuals * np.sqrt(unexplained(residuals, members, weights))
+        self.factor, self.rest = _split_covariance((rest * weights[:, None]).T @ rest)
 
     @property
     def num_factors(self) -> int:
@@ -218,7 +224,7 @@ def build_target(config: InferConfig | CheckConfig, emulator: Emulator) -> Targe
     """
     data = read(config.observation.file, emulator.layout)
     likelihood = Likelihood(config.noise, data, emulator.layout, emulator.transform)
-    errors = ErrorModel(emulator, likelihood.index)
+    errors = ErrorModel(emulator, likelihood)
     at, end = emulator.space.size, emulator.space.size + likelihood.noise_space.size
     with_error = config.infer.emulator_error == "full"
     latent = errors.num_factors if with_error and not likelihood.is_gaussian else 0
@@ -239,8 +245,31 @@ def distance_to_data(config: SelectConfig, layout: Layout, y: Float[np.ndarray, 
     """Return how far each simulated row is from the data: minus its log likelihood, the noise at its priors' medians."""
     transform = {name: config.dataset.transform.get(name, "none") for name in layout.outputs}
     likelihood = Likelihood(config.noise, read(config.observation.file, layout), layout, transform)
+    return _distance(likelihood, likelihood.to_transformed(y, config.dataset.floor))
+
+
+def _distance(likelihood: Likelihood, at_data: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
     values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
-    forward = likelihood.to_transformed(y, config.dataset.floor)
-    finite = np.where(np.isfinite(forward), forward, 0.0)
-    score = jax.jit(jax.vmap(lambda mean: likelihood.exact(mean, values)))(jnp.asarray(finite))
-    return -np.asarray(score)
+    finite = jnp.asarray(np.where(np.isfinite(at_data), at_data, 0.0))
+    score = -np.asarray(jax.jit(jax.vmap(lambda mean: likelihood.exact(mean, values)))(finite))
+    return np.where(np.isfinite(score), score, np.finfo(float).max)
+
+
+def near_data(likelihood: Likelihood, y: Float[np.ndarray, "rows d"]) -> Float[np.ndarray, " rows"]:
+    """Return weights of transformed rows that prefer those near the data, summing to one.
+
+    They are tempered likelihoods, exp(-(distance - smallest) / T), with the smallest T >= 1 at which they still
+    count as many rows (1 / sum of squares) as a covariance needs. An emulator of the whole prior is judged by its
+    error where the data are, not by that of outputs which nobody observed.
+    """
+    distance = _distance(likelihood, y[:, likelihood.index])
+    gap = distance - distance.min()
+    wanted = min(max(_NEAR_ROWS, 0.1 * len(gap)), 0.8 * len(gap))
+    low, high = 0.0, 60.0 * np.log(10.0)  # of log T
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        weights = np.exp(-gap / np.exp(middle))
+        enough = weights.sum() ** 2 / (weights**2).sum() >= wanted
+        low, high = (low, middle) if enough else (middle, high)
+    weights = np.exp(-gap / np.exp(high))
+    return weights / weights.sum()

@@ -112,7 +112,8 @@ def _derive(
             "share": _share(variance, likelihood.noise_variance(mean, values)),
         }
 
-    derived = jax.jit(lambda points: jax.lax.map(one, points, batch_size=256))((flat, keys))
+    # One by one: a batch would be compiled twice (its remainder too), and random numbers in it take seconds each time.
+    derived = jax.jit(lambda points: jax.lax.map(one, points))((flat, keys))
     thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)][:, :at]
     curves = eqx.filter_jit(jax.vmap(lambda z: emulator.natural(emulator.members(z).mean(axis=0))))(thinned)
     return jax.tree.map(np.asarray, dict(derived)) | {"curves": jax.tree.map(np.asarray, curves)}

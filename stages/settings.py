@@ -219,6 +219,16 @@ class Train(Settings):
     seed: Seed = 0
     depends_on: list[ExistingFile] = []
 
+    @model_validator(mode="before")
+    @classmethod
+    def _common_options(cls, given: Any) -> Any:
+        """Let `train.width = 256` stand for `train.options.width = 256`, for the options that networks share."""
+        if not isinstance(given, dict) or not isinstance(given.get("options", {}), dict):
+            return given
+        short = {name: given[name] for name in ("width", "depth", "activation") if name in given}
+        rest = {name: value for name, value in given.items() if name not in short}
+        return rest | {"options": given.get("options", {}) | short} if short else given
+
 
 class Observation(Settings):
     """The data: a CSV file of coordinates and outputs."""

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from stages import plots
 from stages.artifacts import TEST, Dataset, Layout
-from stages.emulator import Emulator, assemble, build_networks, make_header, save_emulator
+from stages.emulator import Emulator, assemble, build_networks, make_header, predict, save_emulator, unexplained
 from stages.errors import StageError
 from stages.parameters import Space
 from stages.progress import Progress
@@ -188,16 +188,18 @@ class _Trace:
         self.best, self.patience, self.step, self.since = weights, patience, 0, 0
         self.lowest, self.best_step = np.full(members, np.inf), np.zeros(members)
         self.looks: list[tuple[int, np.ndarray, np.ndarray]] = []
+        self.finishing = False
 
     def begin_phase(self) -> None:
-        self.since = 0
+        # A finish that runs away is no harm: the best weights of the phase before it are kept.
+        self.since, self.finishing = 0, bool(self.looks)
 
     def is_stale(self) -> bool:
         return self.since >= self.patience
 
     def look(self, weights: PyTree, steps: int, train: np.ndarray, validation: np.ndarray) -> None:
         self.step += steps
-        if not np.isfinite(train).all() and not np.isfinite(validation).any():
+        if not np.isfinite(train).all() and not (self.finishing and np.isfinite(self.lowest).all()):
             raise StageError(
                 f"the training loss was not finite at step {self.step}. Try a smaller train.learning_rate, or a "
                 "dataset.transform (log) for outputs that span decades"
@@ -238,37 +240,25 @@ def _assemble(
         options=settings.options,
         dtype=settings.dtype,
         num_members=settings.ensemble_size,
-        num_training=len(z),
-        num_residuals=int(np.isin(fold, held_out).sum()),
+        num_rows=int(np.isin(fold, held_out).sum()),
     )
-    arrays = {**scaling._asdict(), "training_z": z}
-    blank = assemble(stored, networks, residuals=np.zeros((stored["num_residuals"], y.shape[1])), **arrays)
-    return assemble(stored, networks, residuals=_residuals(predict(blank, z), y, fold, held_out), **arrays)
-
-
-def _residuals(
-    members: Float[np.ndarray, "n members outputs"],
-    y: Float[np.ndarray, "n outputs"],
-    fold: Int[np.ndarray, " n"],
-    held_out: Int[np.ndarray, " members"],
-) -> Float[np.ndarray, "rows outputs"]:
-    """Return the cross-validated residuals, less what the members' own spread already accounts for.
-
-    A row's residual is that of the members that never saw it. Where NUTS stands the spread there is added again, so
-    that the sum is the cross-validated error on average, and grows away from the training rows.
-    """
-    out = np.stack([fold == m for m in held_out], axis=1)[:, :, None]
+    rows, outputs = stored["num_rows"], y.shape[1]
+    blank = {"training_z": np.zeros((rows, z.shape[1])), "training_y": np.zeros((rows, outputs))}
+    blank |= {"residuals": np.zeros((rows, outputs)), "base_variance": np.zeros(outputs)}
+    members = predict(assemble(stored, networks, **scaling._asdict(), **blank), z)
+    out = np.stack([fold == m for m in held_out], axis=1)[:, :, None]  # who did not see which row
     used = out.any(axis=(1, 2))
     residuals = ((y[:, None] - members) * out).sum(axis=1)[used] / out.sum(axis=1)[used]
-    spread = members[used].var(axis=1, ddof=1 if members.shape[1] > 1 else 0).mean(axis=0)
-    total = np.maximum((residuals**2).mean(axis=0), 1e-300)
-    return residuals * np.sqrt(np.clip(1.0 - spread / total, 0.0, 1.0))
-
-
-def predict(emulator: Emulator, z: Float[np.ndarray, "n size"]) -> Float[np.ndarray, "n members outputs"]:
-    """Evaluate every member at many whitened points."""
-    evaluate = eqx.filter_jit(lambda e, z: jax.lax.map(e.members, z, batch_size=256))
-    return np.asarray(evaluate(emulator, jnp.asarray(z)))
+    even = np.full(len(residuals), 1.0 / len(residuals))
+    return assemble(
+        stored,
+        networks,
+        **scaling._asdict(),
+        base_variance=even @ residuals**2 * unexplained(residuals, members[used], even),
+        training_z=z[used],
+        training_y=y[used],
+        residuals=residuals,
+    )
 
 
 def _write_history(file: Path, history: History) -> None:

@@ -82,5 +82,6 @@ def _bounds(prior: Prior) -> tuple[bool, bool]:
     support = distribution(prior).support
     low = getattr(support, "lower_bound", None)
     high = getattr(support, "upper_bound", None)
-    # A natural zero (of a LogNormal, say) is no bound that anyone chose.
-    return (low is not None and bool(np.asarray(low) != 0.0)), high is not None
+    # A natural zero (of a LogNormal, say), or the ends of a Beta, are no bounds that anyone chose.
+    hard_low = low is not None and (bool(np.asarray(low) != 0.0) or prior.dist == "Uniform")
+    return hard_low, high is not None and not prior.dist.startswith("Beta")

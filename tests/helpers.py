@@ -1,0 +1,156 @@
+"""Small problems that tests share, run once a session, and the exact answers to them."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import pipeline
+from pipeline import chain, config
+from pipeline.chain import Link, ProblemConfig
+from stages.progress import Silent
+
+# Optax's bias correction (optax/tree_utils/_tree_math.py) raises a float to an integer array: it cannot run in the
+# strict mode. Tests of code that is all ours turn that on where they need it.
+jax.config.update("jax_numpy_dtype_promotion", "standard")
+
+ROOT = Path(__file__).resolve().parents[1]
+SMOKE = ROOT / "configs" / "smoke.toml"
+
+X = np.linspace(0.0, 4.0, 9)
+SIGMA = 0.5
+PRIOR = {"intercept": (0.5, 1.0), "slope": (-1.0, 0.5)}  # mean and sd
+TRUTH = {"intercept": 1.2, "slope": -0.7}
+
+
+@cache
+def scratch() -> Path:
+    """Return a folder that is there until the tests end."""
+    folder = Path(tempfile.mkdtemp(prefix="simfer-tests-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def line_data() -> np.ndarray:
+    """Return data of a straight line with Gaussian noise."""
+    noise = np.random.default_rng(1).normal(size=len(X))
+    return TRUTH["intercept"] + TRUTH["slope"] * X + SIGMA * noise
+
+
+def write_line(file: Path, y: np.ndarray | None = None) -> Path:
+    """Write data of a straight line as CSV."""
+    rows = zip(X, line_data() if y is None else y, strict=True)
+    file.write_text("x,y\n" + "".join(f"{x!r},{value!r}\n" for x, value in ((float(a), float(b)) for a, b in rows)))
+    return file
+
+
+def line(**sections: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the linear-Gaussian problem as a config's table, with more keys put into its sections."""
+    data = scratch() / "line.csv"
+    if not data.exists():
+        write_line(data)
+    table: dict[str, Any] = {
+        "parameters": {name: {"dist": "Normal", "loc": m, "scale": s} for name, (m, s) in PRIOR.items()},
+        "simulate": {"simulator": "linear", "num_simulations": 200, "options": {"x": X.tolist()}},
+        "train": {
+            "architecture": "mlp",
+            "options": {"width": 16, "depth": 1},
+            "ensemble_size": 2,
+            "steps": 300,
+            "finish_steps": 100,
+            "dtype": "float64",
+        },
+        "observation": {"file": str(data)},
+        "noise": {"y": {"dist": "Normal", "scale": SIGMA}},
+        "infer": {"num_warmup": 300, "num_samples": 1000, "num_chains": 2},
+        "check": {"num_draws": 64},
+    }
+    return merged(table, sections)
+
+
+def merged(table: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """Put nested tables on top of others; None takes a key out."""
+    out = deepcopy(dict(table))
+    for key, value in more.items():
+        if value is None:
+            out.pop(key, None)
+        elif isinstance(value, Mapping) and isinstance(out.get(key), dict) and "dist" not in value:
+            out[key] = merged(out[key], value)
+        else:
+            out[key] = deepcopy(value)
+    return out
+
+
+def exact_line(y: np.ndarray | None = None, sigma: float = SIGMA) -> tuple[np.ndarray, np.ndarray]:
+    """Return the exact posterior mean and covariance of intercept and slope (Bishop 2006, equation 3.50)."""
+    design = np.column_stack([np.ones_like(X), X])
+    means, sds = np.array(list(PRIOR.values())).T
+    precision = np.diag(1.0 / sds**2) + design.T @ design / sigma**2
+    covariance = np.linalg.inv(precision)
+    data = line_data() if y is None else y
+    return covariance @ (means / sds**2 + design.T @ data / sigma**2), covariance
+
+
+def problem(table: Mapping[str, Any], *overrides: str) -> ProblemConfig:
+    """Check a table as a config."""
+    return config.from_table(table, overrides, folder=scratch())
+
+
+def link(checked: ProblemConfig, name: str) -> Link:
+    """Return the step named, such as "train-0"."""
+    return next(each for each in chain.links(checked) if each.name == name)
+
+
+def run_stage(checked: ProblemConfig, name: str, inputs: Mapping[str, Sequence[Path]], folder: Path) -> dict[str, Any]:
+    """Run one stage of a problem without the machinery."""
+    folder.mkdir(parents=True, exist_ok=True)
+    roles = {role: list(inputs.get(role, [])) for role in link(checked, name).inputs}
+    return chain.run(link(checked, name), roles, folder, Silent())
+
+
+@cache
+def line_run(*overrides: str, until: str | None = None) -> pipeline.Result:
+    """Run the linear-Gaussian problem, once for each set of overrides; what they leave alone is shared."""
+    return pipeline.run(line(), overrides=overrides, store=scratch() / "line", until=until)
+
+
+@cache
+def smoke_run() -> subprocess.CompletedProcess[str]:
+    """Run configs/smoke.toml by the command line, into `smoke_store`."""
+    return simfer("run", SMOKE, "--store", smoke_store(), "--json")
+
+
+def smoke_store() -> Path:
+    """Return the store of `smoke_run`."""
+    return scratch() / "smoke"
+
+
+def simfer(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run the command line in a process of its own."""
+    return python("-m", "pipeline.cli", *arguments, cwd=cwd, timeout=timeout)
+
+
+def python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Run Python in a process of its own, with warnings as errors in it."""
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    return subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": path, "JAX_NUMPY_DTYPE_PROMOTION": "standard"},
+        text=True,
+        capture_output=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -1,0 +1,180 @@
+"""The verdict: good where it should be, and bad for the right reason where it should not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from scipy import stats
+
+import pipeline
+from stages.artifacts import VERDICT
+from stages.check import REWEIGHTED, smooth
+from stages.settings import NumberOrPrior
+from stages.verdict import Figure, advice, edge_mass, outside
+from tests import helpers
+
+
+def figures(result: pipeline.Result) -> dict[str, dict[str, float]]:
+    return {row["figure"]: row for row in result.summaries["check"]["tables"]["verdict"]}
+
+
+def failed(result: pipeline.Result) -> set[str]:
+    return {name for name, row in figures(result).items() if not row["passed"]}
+
+
+def verdict(result: pipeline.Result) -> str:
+    return str(result.summaries["check"]["facts"]["verdict"])
+
+
+def shifted(by: float) -> dict[str, object]:
+    """Return the linear problem with its data moved along."""
+    file = helpers.write_line(helpers.scratch() / f"shifted_{by}.csv", helpers.line_data() + by)
+    return helpers.line(observation={"file": str(file)})
+
+
+def test_a_linear_gaussian_problem_passes() -> None:
+    result = helpers.line_run()
+    assert result.verdict.passed, verdict(result)
+    assert failed(result) == set()
+    stored = json.loads((result.folders["check"] / VERDICT).read_text())
+    assert stored["passed"] is True and len(stored["figures"]) == len(figures(result))
+    assert result.summaries["check"]["facts"]["simulations"] == 64
+
+
+def test_an_emulator_trained_far_too_briefly_fails_for_that_reason() -> None:
+    brief = ("train.steps=10", "train.finish_steps=0", "infer.emulator_error=none")
+    result = helpers.line_run(*brief)
+    assert not result.verdict.passed
+    assert "emulator error, y (99th percentile, data sigma)" in failed(result)
+    assert "longer training (train.steps)" in verdict(result)
+    assert "the chains did not converge" not in verdict(result)
+
+
+def test_a_prior_that_misses_the_truth_fails_for_that_reason() -> None:
+    # The data ask for an intercept seven prior sd away, and no noise covers that.
+    result = pipeline.run(shifted(8.0), store=helpers.scratch() / "line")
+    assert not result.verdict.passed
+    assert {"posterior mass at a prior's edge", "posterior predictive p"} & failed(result)
+    assert "widen that prior" in verdict(result) or "improbable under the model" in verdict(result)
+
+
+def test_data_outside_the_training_domain_fail_for_that_reason() -> None:
+    # Trained on a narrow prior's middle alone: 4.5 prior sd out there is no row.
+    result = pipeline.run(shifted(5.0), store=helpers.scratch() / "line")
+    assert figures(result)["draws outside the training domain"]["value"] > 0.5
+    assert "draws lie where nothing was simulated" in verdict(result)
+
+
+def test_a_sampler_that_did_not_converge_fails_for_that_reason() -> None:
+    result = helpers.line_run("infer.num_warmup=3", "infer.num_samples=40")
+    assert not result.verdict.passed
+    assert {"smallest ESS, bulk or tail", "largest R-hat"} & failed(result)
+    assert verdict(result).startswith("failed: the chains did not converge")
+    assert "emulator error, y (99th percentile, data sigma)" not in failed(result)
+
+
+def test_data_that_the_model_cannot_make_fail_for_that_reason() -> None:
+    bent = helpers.line_data() + 2.0 * np.where(np.arange(9) % 2, 1.0, -1.0)
+    file = helpers.write_line(helpers.scratch() / "bent.csv", bent)
+    result = pipeline.run(helpers.line(observation={"file": str(file)}), store=helpers.scratch() / "line")
+    assert failed(result) == {"posterior predictive p"}
+    assert "improbable under the model" in verdict(result)
+
+
+def test_reweighting_moves_a_poor_emulators_posterior_towards_the_exact_one() -> None:
+    brief = ("train.steps=60", "train.finish_steps=0", "check.reweight=true", "check.num_draws=256")
+    result = helpers.line_run(*brief)
+    with xr.open_dataset(result.folders["check"] / REWEIGHTED, engine="h5netcdf") as draws:
+        weight = draws["weight"].values
+        assert weight.sum() == pytest.approx(1.0) and (weight >= 0).all()
+        assert len(weight) == 256 and len(np.unique(draws["slope"])) == 256  # no row is repeated
+        mean, covariance = helpers.exact_line()
+        for i, name in enumerate(("intercept", "slope")):
+            sd = np.sqrt(covariance[i, i])
+            assert abs(float(weight @ draws[name].values) - mean[i]) < 0.35 * sd
+        assert draws.attrs["k_hat"] == pytest.approx(figures(result)["Pareto k-hat"]["value"], abs=1.0)
+
+
+def test_smoothing_of_equal_weights_leaves_them() -> None:
+    weights, k_hat = smooth(np.zeros(100))
+    assert np.allclose(weights, 0.01) and k_hat == 0.0
+
+
+def test_k_hat_of_a_pareto_tail_is_its_shape() -> None:
+    # Importance ratios that are Pareto with tail index a have k = 1 / a (Vehtari et al. 2024, section 2).
+    rng = np.random.default_rng(0)
+    for shape in (0.3, 0.9):
+        ratio = (1.0 - rng.random(20000)) ** -shape
+        weights, k_hat = smooth(np.log(ratio))
+        assert k_hat == pytest.approx(shape, abs=0.12)
+        assert weights.sum() == pytest.approx(1.0)
+
+
+def test_weights_of_a_gaussian_by_another_give_its_mean() -> None:
+    x = np.random.default_rng(1).normal(size=20000)
+    weights, k_hat = smooth(stats.norm.logpdf(x, 0.3, 0.9) - stats.norm.logpdf(x))
+    assert weights @ x == pytest.approx(0.3, abs=0.03)
+    assert k_hat < 0.5
+
+
+def test_a_figure_that_is_not_a_number_does_not_pass() -> None:
+    assert not Figure("x", "emulator", float("nan"), 0.5).passed
+    assert not Figure("x", "sampler", float("nan"), 400.0, larger_is_better=True).passed
+    assert Figure("x", "emulator", 0.5, 0.5).passed
+    assert Figure("x", "sampler", 400.0, 400.0, larger_is_better=True).passed
+
+
+def test_advice_names_each_cause_once_and_the_sampler_first() -> None:
+    bad = [Figure("a", "emulator", 1.0, 0.5), Figure("b", "emulator", 1.0, 0.5), Figure("c", "sampler", 1.0, 0.5)]
+    words = advice(bad)
+    assert words.startswith("the chains did not converge")
+    assert words.count("the emulator differs") == 1
+    assert "prior" not in advice([Figure("c", "sampler", 1.0, 0.5)])
+
+
+def test_points_outside_the_training_rows_are_counted() -> None:
+    rng = np.random.default_rng(0)
+    training = rng.normal(size=(500, 2)) @ np.array([[1.0, 0.95], [0.0, 0.1]])  # a narrow band
+    inside = training[:50] * 0.5
+    assert outside(inside, training) == 0.0
+    beside = np.array([[0.0, 2.0], [1.5, -1.5]])  # within the box along the axes, but off the band
+    assert outside(beside, training) == 1.0
+    assert outside(np.concatenate([inside, beside]), training) == pytest.approx(2 / 52)
+
+
+def test_mass_at_the_edge_knows_hard_ends_from_natural_ones() -> None:
+    prior = _priors(a={"dist": "Uniform", "low": 1.0, "high": 2.0}, b={"dist": "LogNormal"})
+    z = np.zeros((100, 2))
+    assert edge_mass(prior, z) == 0.0
+    z[:30, 0] = 2.7  # the top half percent of the Uniform
+    assert edge_mass(prior, z) == pytest.approx(0.3)
+    z[:30, 0] = 0.0
+    z[:40, 1] = -3.0  # a small value of a LogNormal is nothing special
+    assert edge_mass(prior, z) == 0.0
+    z[:40, 1] = -4.0
+    assert edge_mass(prior, z) == pytest.approx(0.4)
+
+
+def test_a_uniform_that_begins_at_zero_has_a_hard_end_there() -> None:
+    prior = _priors(a={"dist": "Uniform", "low": 0.0, "high": 1.0})
+    assert edge_mass(prior, np.full((10, 1), -3.0)) == 1.0
+
+
+def _priors(**table: dict[str, object]) -> dict[str, object]:
+    from pydantic import TypeAdapter
+
+    read = TypeAdapter(NumberOrPrior).validate_python
+    return {name: read(value) for name, value in table.items()}
+
+
+def test_the_rows_of_a_check_are_posterior_draws() -> None:
+    result = helpers.line_run()
+    rows = xr.open_zarr(Path(result.folders["check"]) / "simulations.zarr", chunks=None, consolidated=False)
+    drawn = result.posterior["posterior"]["slope"].values.ravel()
+    assert np.isin(np.round(rows["slope"].values, 9), np.round(drawn, 9)).all()
+    line = rows["intercept"].values[:, None] + rows["slope"].values[:, None] * helpers.X
+    assert np.allclose(rows["y"].values, line)

@@ -1,0 +1,149 @@
+"""The table of priors, held against NumPyro itself."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from pydantic import TypeAdapter, ValidationError
+from scipy.special import ndtr
+
+from stages.parameters import distribution, from_normal, to_normal
+from stages.priors import PRIORS
+from stages.settings import AnyPrior
+
+read = TypeAdapter(AnyPrior).validate_python
+
+# Arguments to construct each with, where the domain's own example (below) would not do.
+EXAMPLES: dict[str, dict[str, float]] = {
+    "DoublyTruncatedPowerLaw": {"alpha": -1.5, "low": 1.0, "high": 3.0},
+    "LogUniform": {"low": 0.5, "high": 3.0},
+    "LowerTruncatedPowerLaw": {"alpha": -2.5, "low": 1.0},
+    "TruncatedCauchy": {"loc": 0.5, "scale": 1.0, "low": -1.0, "high": 2.0},
+    "TruncatedNormal": {"loc": 1.0, "scale": 0.5, "low": 0.0},
+    "Uniform": {"low": -1.0, "high": 3.0},
+}
+DOMAIN = {"real": 0.3, "positive": 2.5, "unit": 0.4}
+# Distributions of NumPyro with an inverse CDF that are no prior here, and why.
+LEFT_OUT = {
+    "Delta": "a point, for which a number is given",
+    "ImproperUniform": "no distribution that one can draw from",
+    "Unit": "no value",
+    "TruncatedDistribution": "made of another distribution, not of numbers",
+    "TwoSidedTruncatedDistribution": "made of another distribution, not of numbers",
+    "LeftTruncatedDistribution": "made of another distribution, not of numbers",
+    "RightTruncatedDistribution": "made of another distribution, not of numbers",
+    "TransformedDistribution": "made of another distribution, not of numbers",
+    "ExpandedDistribution": "made of another distribution, not of numbers",
+    "Independent": "made of another distribution, not of numbers",
+    "MaskedDistribution": "made of another distribution, not of numbers",
+    "FoldedDistribution": "made of another distribution, not of numbers",
+    "Kumaraswamy": "",
+}
+
+
+def example(name: str) -> dict[str, float]:
+    given = EXAMPLES.get(name)
+    if given is None:
+        given = {argument: DOMAIN[spec.domain] for argument, spec in PRIORS[name].arguments.items()}
+    return given
+
+
+def made(name: str) -> Any:
+    return distribution(read({"dist": name, **example(name)}))
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_arguments_and_defaults_are_numpyros(name: str) -> None:
+    signature = inspect.signature(getattr(dist, name)).parameters
+    for argument, spec in PRIORS[name].arguments.items():
+        assert argument in signature, argument
+        default = signature[argument].default
+        if spec.default is not None:
+            assert spec.default == default, argument
+        elif not spec.optional:
+            assert default is inspect.Parameter.empty, f"{argument} has the default {default} in NumPyro"
+        else:
+            assert default is None, argument
+    needed = {n for n, p in signature.items() if p.default is inspect.Parameter.empty and p.kind is not p.VAR_KEYWORD}
+    assert needed <= set(PRIORS[name].arguments)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_the_example_is_one_to_numpyro_too(name: str) -> None:
+    getattr(dist, name)(**example(name), validate_args=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"),
+    [(n, a) for n, family in PRIORS.items() for a, spec in family.arguments.items() if spec.domain != "real"],
+)
+def test_numpyro_refuses_what_the_table_refuses(name: str, argument: str) -> None:
+    bad = example(name) | {argument: -1.0}
+    with pytest.raises(ValidationError):
+        read({"dist": name, **bad})
+    if name not in {"DoublyTruncatedPowerLaw", "LowerTruncatedPowerLaw"}:  # NumPyro's own check of these is elsewhere
+        with pytest.raises(ValueError, match=argument):
+            getattr(dist, name)(**bad, validate_args=True)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_whitening_is_the_quantile_function_and_its_inverse(name: str) -> None:
+    prior, z = made(name), jnp.linspace(-3.5, 3.5, 29)
+    theta = jax.jit(lambda z: from_normal(prior, z))(z)
+    assert np.isfinite(theta).all() and (np.diff(theta) > 0).all()
+    assert np.allclose(to_normal(prior, theta), z, atol=1e-5)
+    if name != "LowerTruncatedPowerLaw" or hasattr(prior, "cdf"):
+        assert np.allclose(prior.cdf(theta), ndtr(np.asarray(z)), rtol=1e-6, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_whitening_has_the_right_derivative(name: str) -> None:
+    prior, step = made(name), 1e-4
+    for z in (-2.6, -0.4, 0.3, 2.2):
+        slope = jax.grad(lambda z: from_normal(prior, z))(jnp.asarray(z))
+        up, down = from_normal(prior, jnp.asarray(z + step)), from_normal(prior, jnp.asarray(z - step))
+        assert float(slope) == pytest.approx(float(up - down) / (2 * step), rel=1e-4, abs=1e-9)
+        assert slope > 0
+
+
+@pytest.mark.parametrize("name", PRIORS)
+def test_far_out_points_are_finite_and_so_are_their_derivatives(name: str) -> None:
+    prior = made(name)
+    for z in (-7.0, 7.0):
+        value, slope = jax.value_and_grad(lambda z: from_normal(prior, z))(jnp.asarray(z))
+        assert np.isfinite(value) and np.isfinite(slope), z
+
+
+def test_no_prior_that_numpyro_can_invert_is_missing() -> None:
+    missing = {name for name, kind in vars(dist).items() if _is_candidate(kind) and _can_invert(name, kind)}
+    assert missing - set(PRIORS) - set(LEFT_OUT) == set()
+
+
+def _is_candidate(kind: Any) -> bool:
+    return inspect.isclass(kind) and issubclass(kind, dist.Distribution) and kind is not dist.Distribution
+
+
+def _can_invert(name: str, kind: Any) -> bool:
+    """Try to build it of plain numbers, and to invert its CDF."""
+    signature = [p for n, p in inspect.signature(kind).parameters.items() if n != "validate_args"]
+    for value in (0.4, 2.5):
+        try:
+            made = kind(**{p.name: value for p in signature if p.default is p.empty})
+            if made.batch_shape == () and made.event_shape == () and not made.is_discrete:
+                return bool(np.isfinite(made.icdf(jnp.asarray(0.3))))
+        except Exception:  # noqa: S112
+            continue
+    return False
+
+
+def test_a_truncated_prior_needs_a_bound_and_bounds_are_in_order() -> None:
+    with pytest.raises(ValidationError, match="nothing to truncate"):
+        read({"dist": "TruncatedNormal", "loc": 1.0})
+    with pytest.raises(ValidationError, match="expected low < high"):
+        read({"dist": "Uniform", "low": 1.0, "high": 1.0})

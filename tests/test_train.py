@@ -1,0 +1,183 @@
+"""Networks learn, stop in time, say when they cannot, and know their own error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from stages.emulator import predict, unexplained
+from stages.errors import StageError
+from stages.progress import Silent
+from stages.settings import Train
+from stages.train import Rows, _stack, _Trace, fit, loss
+from tests import helpers
+
+SMALL = {"architecture": "mlp", "options": {"width": 16, "depth": 1}, "ensemble_size": 2, "dtype": "float64"}
+
+
+def curve(num: int = 240, noise: float = 0.0) -> tuple[Rows, np.ndarray]:
+    """Return rows of a smooth function of two variables, and the fold of each."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(num, 2))
+    y = np.stack([np.sin(x[:, 0]) + x[:, 1], np.tanh(x[:, 0] * x[:, 1])], axis=1)
+    y = (y - y.mean(axis=0)) / y.std(axis=0) + noise * rng.normal(size=y.shape)
+    return Rows(jnp.asarray(x), jnp.asarray(y)), 1 + np.arange(num) % 5
+
+
+def trained(rows: Rows, fold: np.ndarray, **settings: Any) -> tuple[Any, Any]:
+    checked = Train(**(SMALL | settings))
+    return fit(checked, rows, fold, 1 + np.arange(checked.ensemble_size), Silent())
+
+
+def test_a_known_function_is_learned() -> None:
+    rows, fold = curve()
+    _, history = trained(rows, fold, steps=800, learning_rate=1e-2)
+    assert history.validation.min(axis=0).max() < 0.03
+    assert history.train[0].min() > 0.2  # there was something to learn
+    assert history.steps[-1] == 800
+
+
+def test_a_newton_finish_goes_on_where_the_optimizer_ended() -> None:
+    rows, fold = curve()
+    _, without = trained(rows, fold, steps=300)
+    _, with_it = trained(rows, fold, steps=300, finish_steps=100)
+    assert with_it.steps[-1] == 400
+    assert np.allclose(with_it.validation[: len(without.validation)], without.validation)
+    assert with_it.train[-1].max() < 0.5 * without.train[-1].max()
+
+
+def test_the_weights_kept_are_those_of_the_best_look() -> None:
+    rows, fold = curve(60, noise=0.5)  # little and noisy: it overfits
+    networks, history = trained(rows, fold, steps=1500, learning_rate=1e-2, schedule="constant", patience=10_000)
+    weights, static = eqx.partition(networks, eqx.is_inexact_array)
+    at = _stack(fold == m for m in (1, 2))
+    kept = jax.vmap(lambda w, i: loss(eqx.combine(w, static), rows[i]))(weights, at)
+    assert np.allclose(kept, history.validation.min(axis=0))
+    assert (history.validation[-1] > 1.2 * np.asarray(kept)).all()
+    assert np.array_equal(history.best, history.steps[history.validation.argmin(axis=0)])
+
+
+def test_training_stops_when_it_no_longer_helps() -> None:
+    rows, fold = curve(60, noise=0.5)
+    _, history = trained(rows, fold, steps=5000, learning_rate=1e-2, schedule="constant", patience=300)
+    assert history.steps[-1] < 5000
+    assert history.steps[-1] - history.best.max() == pytest.approx(300, abs=100)
+
+
+def test_a_loss_that_turns_nan_stops_and_says_when_and_what_to_try() -> None:
+    rows, fold = curve()
+    with pytest.raises(StageError, match=r"not finite at step \d+. Try a smaller train.learning_rate"):
+        trained(rows, fold, steps=500, learning_rate=1e200, optimizer="sgd", schedule="constant")
+
+
+def test_a_loss_that_turns_nan_for_one_member_stops_too() -> None:
+    rows, fold = curve()
+    x = np.array(rows.x)
+    x[fold == 2] = np.nan  # the first member trains on these rows, the second does not, but is stopped by them
+    with pytest.raises(StageError, match="not finite at step"):
+        trained(Rows(jnp.asarray(x), rows.y), fold, steps=200)
+
+
+def test_one_member_that_turns_nan_does_not_slip_into_the_ensemble() -> None:
+    trace = _Trace({"w": jnp.zeros((2, 1))}, patience=100)
+    trace.begin_phase()
+    with pytest.raises(StageError, match="not finite at step 100"):
+        trace.look({"w": jnp.ones((2, 1))}, 100, np.array([np.nan, 0.5]), np.array([np.nan, 0.4]))
+
+
+def test_a_finish_that_turns_nan_leaves_the_best_weights() -> None:
+    trace = _Trace({"w": jnp.zeros((2, 1))}, patience=100)
+    trace.begin_phase()
+    trace.look({"w": jnp.ones((2, 1))}, 100, np.array([0.5, 0.5]), np.array([0.4, 0.4]))
+    trace.begin_phase()
+    trace.look({"w": jnp.full((2, 1), np.nan)}, 100, np.array([np.nan, np.nan]), np.array([np.nan, np.nan]))
+    assert np.array_equal(trace.best["w"], np.ones((2, 1)))
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_gives_others() -> None:
+    rows, fold = curve()
+    one, again, other = (trained(rows, fold, steps=100, seed=seed)[0] for seed in (0, 0, 1))
+    leaves = [jax.tree.leaves(eqx.filter(n, eqx.is_array)) for n in (one, again, other)]
+    assert all(np.array_equal(a, b) for a, b in zip(leaves[0], leaves[1], strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(leaves[0], leaves[2], strict=True))
+    assert all(not np.array_equal(leaf[0], leaf[1]) for leaf in leaves[0])  # members start apart
+
+
+def test_a_member_never_trains_on_its_own_fold() -> None:
+    rows, fold = curve()
+    poisoned = Rows(rows.x, jnp.where(jnp.asarray(fold == 1)[:, None], 1e6, rows.y))
+    _, clean = trained(rows, fold, steps=100)
+    _, spoiled = trained(poisoned, fold, steps=100)
+    assert np.allclose(clean.train[:, 0], spoiled.train[:, 0])  # the first member's fold is 1
+    assert not np.allclose(clean.train[:, 1], spoiled.train[:, 1])
+
+
+@pytest.mark.parametrize("schedule", [pytest.param("constant", marks=pytest.mark.slow), "exponential"])
+def test_schedules_and_optimizers(schedule: str) -> None:
+    rows, fold = curve()
+    settings = {"schedule": schedule, "optimizer": "adamw", "optimizer_options": {"weight_decay": 1e-6}}
+    _, history = trained(rows, fold, steps=200, learning_rate=1e-2, **settings)
+    assert (history.validation[-1] < 0.7 * history.validation[0]).all() or history.validation[-1].max() < 0.3
+
+
+def test_float32_networks_stay_float32() -> None:
+    rows, fold = curve()
+    narrow = Rows(rows.x.astype("float32"), rows.y.astype("float32"))
+    networks, _ = trained(narrow, fold, steps=20, dtype="float32")
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(eqx.filter(networks, eqx.is_inexact_array))} == {"float32"}
+
+
+def test_what_the_members_spread_explains_is_not_counted_twice() -> None:
+    residuals = np.array([[-10.0, 1.0], [-12.0, 1.0], [-20.0, 1.0]])
+    members = np.array([[10.0, 0.0], [12.0, 0.0], [0.0, 20.0]])[:, :, None] * np.array([1.0, 0.0])
+    even = np.full(3, 1 / 3)
+    spread = np.mean([50.0, 72.0, 200.0])
+    expected = [1.0 - spread / np.mean(residuals[:, 0] ** 2), 1.0]
+    assert np.allclose(unexplained(residuals, members, even), expected)
+    first = np.array([1.0, 0.0, 0.0])  # the weights say which rows count
+    assert unexplained(residuals, members, first)[0] == pytest.approx(1.0 - 50.0 / 100.0)
+    assert unexplained(0.1 * residuals, members, even)[0] == 0.0  # spread enough and to spare
+    assert unexplained(residuals, members[:, :1], even) == pytest.approx(1.0)  # one member has no spread
+
+
+def test_residuals_are_those_of_members_that_never_saw_the_row() -> None:
+    result = helpers.line_run(until="train")
+    data, emulator = result.dataset, result.emulator
+    fold = data["fold"].values
+    used = np.isin(fold, [1, 2])  # two members, held out from the first two folds
+    members = predict(emulator, data["z"].values[used])
+    own = np.where(fold[used] == 1, 0, 1)
+    expected = data["y"].values[used] - members[np.arange(used.sum()), own]
+    assert emulator.residuals.shape == (used.sum(), 9)
+    assert np.allclose(emulator.residuals, expected, atol=1e-12)
+    assert np.allclose(emulator.training_z, data["z"].values[used])
+
+
+def test_the_error_that_an_emulator_claims_is_the_error_that_it_makes() -> None:
+    # Trained briefly; over the prior, the claimed variance should match the squared error on rows it never saw.
+    brief = ("train.steps=150", "train.finish_steps=0", "train.ensemble_size=5", "train.dtype=float32")
+    emulator = helpers.line_run(*brief, until="train").emulator
+    rng = np.random.default_rng(0)
+    theta = {name: jnp.asarray(m + s * rng.normal(size=2000)) for name, (m, s) in helpers.PRIOR.items()}
+    truth = np.asarray(theta["intercept"])[:, None] + np.asarray(theta["slope"])[:, None] * helpers.X
+    error = np.asarray(jax.jit(jax.vmap(emulator))(theta)["y"]) - truth
+    claimed = np.asarray(jax.jit(jax.vmap(emulator.error))(theta)["y"])
+    ratio = np.sqrt(np.mean(error**2) / np.mean(claimed**2))
+    assert 0.4 < ratio < 1.5, ratio
+
+
+def test_a_stage_leaves_history_pictures_and_the_error_in_the_datas_units(tmp_path: Path) -> None:
+    result = helpers.line_run(until="train")
+    folder, summary = result.folders["train"], result.summaries["train"]
+    table = np.genfromtxt(folder / "history.csv", delimiter=",", names=True)
+    assert table.dtype.names == ("step", "train_0", "train_1", "validation_0", "validation_1")
+    row = summary["tables"]["held-out error"][0]
+    assert row["output"] == "y" and row["error_rms"] < 0.05 * row["spread"]
+    assert row["unexplained_variance"] < 1e-3
+    assert summary["facts"]["members"] == 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline import chain, runtime
 from pipeline.blame import blame
-from pipeline.chain import ConfigError, ProblemConfig, StageError
+from pipeline.chain import ConfigError, Link, ProblemConfig, StageError
 from pipeline.manifest import NAME as MANIFEST
 from pipeline.manifest import Manifest, file_digest
 from pipeline.plan import Step, plan, user_files
@@ -48,10 +48,16 @@ class Builder:
     """One run: its plan, and what of it has been seen to."""
 
     def __init__(
-        self, problem: ProblemConfig, store: Store, redo: str | None, reporter: Reporter, folder: Path | None
+        self,
+        problem: ProblemConfig,
+        store: Store,
+        redo: str | None,
+        reporter: Reporter,
+        folder: Path | None,
+        extra: Sequence[Link] = (),
     ) -> None:
         self.problem, self.store, self.reporter, self.folder = problem, store, reporter, folder
-        self.steps = {step.link.name: step for step in plan(problem)}
+        self.steps = {step.link.name: step for step in plan(problem, extra)}
         self.again = _downstream(self.steps.values(), redo)
         self.is_checked = False  # the config, against the simulator
         self.intact: dict[str, Outcome] = {}  # by step: what this run has built, or hashed in full

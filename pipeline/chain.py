@@ -11,8 +11,10 @@ from typing import Any
 from stages.errors import ConfigError, Problem, SimferError, StageError, UserCodeError
 from stages.settings import (
     VERSIONS,
+    CalibrateConfig,
     CheckConfig,
     Code,
+    CompareConfig,
     DatasetConfig,
     InferConfig,
     InputFile,
@@ -41,6 +43,8 @@ __all__ = [
     "Slice",
     "StageError",
     "UserCodeError",
+    "calibration",
+    "comparison",
     "links",
 ]
 
@@ -55,11 +59,12 @@ class Link:
     round: int
     config: Slice
     inputs: Mapping[str, tuple[str, ...]]  # what the stage calls an input -> names of the steps that give it
+    variant: str = ""  # tells apart two steps of one stage and round
 
     @property
     def name(self) -> str:
         """Return the step's name within its chain, such as "train-0"."""
-        return f"{self.stage}-{self.round}"
+        return f"{self.stage}{self.variant}-{self.round}"
 
 
 def links(problem: ProblemConfig) -> list[Link]:
@@ -76,19 +81,52 @@ def _round(problem: ProblemConfig, number: int) -> list[Link]:
         last = {"posterior": (f"infer-{before}",), "emulator": (f"train-{before}",)}
         simulate = Link("simulate", number, problem.slice(RefineConfig, round=number), last)
         select = problem.slice(SelectConfig)
+    train, infer = f"train-{number}", f"infer-{number}"
+    given = _given(problem)
+    return [
+        simulate,
+        Link("dataset", number, select, _rows(number)),
+        Link("train", number, problem.slice(TrainConfig), {"dataset": (f"dataset-{number}",)}),
+        Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
+        Link("check", number, problem.slice(CheckConfig, **given), {"posterior": (infer,), "emulator": (train,)}),
+    ]
+
+
+def _rows(number: int) -> dict[str, tuple[str, ...]]:
     # What a check simulates are posterior draws, the best rows that the next round can have.
-    rows = {
+    return {
         "simulations": tuple(f"simulate-{i}" for i in range(number + 1)),
         "checks": tuple(f"check-{i}" for i in range(number)),
     }
-    train, infer, architecture = f"train-{number}", f"infer-{number}", problem.train.architecture
+
+
+def _given(problem: ProblemConfig) -> dict[str, Any]:
+    exact = problem.slice(SimulateConfig) if problem.infer.likelihood == "simulator" else None
+    return {"architecture": problem.train.architecture, "exact": exact}
+
+
+def comparison(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the steps that hold round `number`'s posterior against the one that the simulator itself gives."""
+    by_simulator = problem.infer.model_copy(update={"likelihood": "simulator"})
+    exact = problem.model_copy(update={"infer": by_simulator})
+    settings = exact.slice(InferConfig, **_given(exact))
+    rounds, train = range(number + 1), f"train-{number}"
+    inputs = _rows(number + 1) | {
+        "simulations": tuple(f"simulate-{i}" for i in rounds),
+        "emulators": tuple(f"train-{i}" for i in rounds),
+        "posteriors": tuple(f"infer-{i}" for i in rounds),
+        "exact": (f"infer-exact-{number}",),
+    }
     return [
-        simulate,
-        Link("dataset", number, select, rows),
-        Link("train", number, problem.slice(TrainConfig), {"dataset": (f"dataset-{number}",)}),
-        Link("infer", number, problem.slice(InferConfig, architecture=architecture), {"emulator": (train,)}),
-        Link("check", number, problem.slice(CheckConfig, architecture=architecture), {"posterior": (infer,), "emulator": (train,)}),
+        Link("infer", number, settings, {"emulator": (train,)}, variant="-exact"),
+        Link("compare", number, problem.slice(CompareConfig), inputs),
     ]
+
+
+def calibration(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the step that calibrates round `number`'s emulator on simulated data."""
+    inputs = {"emulator": (f"train-{number}",), "posterior": (f"infer-{number}",)}
+    return [Link("calibrate", number, problem.slice(CalibrateConfig, **_given(problem)), inputs)]
 
 
 def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pipeline.answer import answering, in_json
 from pipeline.chain import STAGES, SimferError
 from pipeline.plan import plan
 from pipeline.progress import reporter
-from pipeline.runner import Outcome, built, execute, has_passed, until_passed
+from pipeline.runner import Outcome, built, execute, execute_more, has_passed, until_passed
 from pipeline.store import Store
 from pipeline.why import why as explain
 
@@ -110,6 +110,42 @@ def _bring(
         if not (quiet or json):
             screen.show_end(result.latest, _console())
         if result.passed is False:
+            raise typer.Exit(4)
+
+
+@app.command("compare-posteriors", epilog=_EPILOG)
+def compare_posteriors(
+    config: ConfigFile, settings: Settings = None, store: Folder = None, quiet: Quiet = False, json: AsJson = False
+) -> None:
+    """Hold the posterior against the one that the simulator itself gives, and say what each has cost."""
+    _bring_more(config, settings, store, quiet, json, chain.comparison)
+
+
+@app.command(epilog=_EPILOG)
+def calibrate(
+    config: ConfigFile,
+    replicates: Annotated[int | None, typer.Option(help="Number of simulated data sets.", show_default=False)] = None,
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Test the coverage of posteriors on data simulated from known parameters."""
+    given = [f"calibrate.replicates={replicates}"] if replicates is not None else []
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.calibration)
+
+
+def _bring_more(
+    path: Path, settings: list[str] | None, folder: Path | None, quiet: bool, json: bool, more: Any
+) -> None:
+    with answering(json) as answer:
+        problem, store = _open(path, settings, folder)
+        listener = reporter(quiet or json)
+        outcome = execute_more(problem, store, more, reporter=listener, folder=path.resolve().parent)
+        answer |= outcome.summary | {"folder": str(outcome.folder)}
+        if not (quiet or json):
+            screen.show_more(outcome, _console())
+        if outcome.summary["facts"].get("passed") is False:
             raise typer.Exit(4)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time
 from functools import cache
@@ -35,11 +35,11 @@ class Step:
         return self.link.stage
 
 
-def plan(problem: ProblemConfig) -> list[Step]:
-    """List the steps of every round that `problem` may need."""
+def plan(problem: ProblemConfig, extra: Sequence[Link] = ()) -> list[Step]:
+    """List the steps of every round that `problem` may need, and `extra` ones that build on them."""
     read = _Reader()
     steps: dict[str, Step] = {}
-    for link in chain.links(problem):
+    for link in [*chain.links(problem), *extra]:
         inputs = {name: [steps[given].fingerprint for given in names] for name, names in link.inputs.items()}
         key = {
             "stage": link.stage,

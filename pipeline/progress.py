@@ -159,7 +159,7 @@ def number(value: Any) -> str:
     if isinstance(value, (bool, str)) or value is None:
         return "-" if value is None else str(value)
     value = float(value)
-    if value.is_integer() and abs(value) < 1e15 or 1e4 <= abs(value) < 1e15:
+    if (value.is_integer() and abs(value) < 1e15) or 1e4 <= abs(value) < 1e15:
         return f"{value:,.0f}"
     return f"{value:.4g}"
 

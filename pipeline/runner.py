@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.build import Builder, Outcome, has_passed, reuse
-from pipeline.chain import STAGES, ProblemConfig, SimferError
+from pipeline.chain import STAGES, Link, ProblemConfig, SimferError
 from pipeline.plan import Step
 from pipeline.progress import Reporter, Silent
 from pipeline.store import Store
 
-__all__ = ["Outcome", "RunResult", "built", "execute", "has_passed", "until_passed"]
+__all__ = ["Outcome", "RunResult", "built", "execute", "execute_more", "has_passed", "until_passed"]
 
 
 @dataclass
@@ -56,6 +56,22 @@ def execute(
         if step.stage == until:
             break
     return result
+
+
+def execute_more(
+    problem: ProblemConfig,
+    store: Store,
+    more: Callable[[ProblemConfig, int], list[Link]],
+    *,
+    reporter: Reporter | None = None,
+    folder: Path | None = None,
+) -> Outcome:
+    """Run the chain and then the steps that `more` adds to its last round; return how the last of them ended."""
+    listener = reporter or Silent()
+    result = execute(problem, store, reporter=listener, folder=folder)
+    extra = more(problem, result.latest["train"].step.link.round)
+    builder = Builder(problem, store, None, listener, folder, extra)
+    return [builder.bring(builder.steps[link.name]) for link in extra][-1]
 
 
 def until_passed(steps: Iterable[Step], passed: Callable[[Step], bool]) -> Iterable[Step]:

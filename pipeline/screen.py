@@ -43,6 +43,12 @@ def show_end(found: Mapping[str, Outcome], console: Console) -> None:
     _print_pictures(found.values(), console)
 
 
+def show_more(outcome: Outcome, console: Console) -> None:
+    """Print what a step beside the chain came to."""
+    console.print(_stage(outcome, brief=False))
+    _print_pictures([outcome], console)
+
+
 def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], num_needed: int, console: Console) -> None:
     """Print a line for each step: where it stands, its size, when it was made and how long that took; and why."""
     table = Table(box=None, pad_edge=False)

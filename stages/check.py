@@ -16,7 +16,8 @@ from scipy.special import logsumexp
 
 from stages import plots
 from stages.artifacts import VERDICT, Posterior
-from stages.emulator import Emulator, load_emulator
+from stages.emulator import Emulator
+from stages.exact import Exact, load_model
 from stages.likelihood import Target, build_target
 from stages.parameters import Space
 from stages.posterior import summarize
@@ -30,7 +31,7 @@ REWEIGHTED = "reweighted.nc"
 
 def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
     """Simulate a sample of the posterior, compare, and give the verdict."""
-    emulator = load_emulator(inputs["emulator"][0], config.architecture)
+    emulator = load_model(config, inputs["emulator"][0])
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
     target, draws = build_target(config, emulator), _thin(posterior.z(), config.check)
     z = draws[:, : space.size]
@@ -61,7 +62,7 @@ class Evidence(NamedTuple):
 
 
 def _compare(
-    target: Target, emulator: Emulator, draws: np.ndarray, y: np.ndarray, usable: Bool[np.ndarray, " draws"]
+    target: Target, emulator: Emulator | Exact, draws: np.ndarray, y: np.ndarray, usable: Bool[np.ndarray, " draws"]
 ) -> Evidence:
     likelihood, at = target.likelihood, emulator.space.size
     end = at + likelihood.noise_space.size
@@ -99,7 +100,7 @@ def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " 
 def _figures(
     config: CheckConfig,
     target: Target,
-    emulator: Emulator,
+    emulator: Emulator | Exact,
     evidence: Evidence,
     draws: np.ndarray,
     usable: np.ndarray,
@@ -137,7 +138,7 @@ def _figures(
 
 
 def _reweight(
-    file: Path, tree: xr.DataTree, draws: np.ndarray, evidence: Evidence, target: Target, emulator: Emulator
+    file: Path, tree: xr.DataTree, draws: np.ndarray, evidence: Evidence, target: Target, emulator: Emulator | Exact
 ) -> None:
     """Write the simulated draws with their weights: no row is repeated, so nothing is lost."""
     at = emulator.space.size

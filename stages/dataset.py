@@ -58,12 +58,13 @@ def _selection(config: DatasetConfig | SelectConfig, sources: Sequence[Simulatio
         )
     if not isinstance(config, SelectConfig) or config.refine.keep is None:
         return usable
-    from stages.likelihood import distance_to_data
+    from stages.likelihood import select_near_data
 
-    distance = np.concatenate([distance_to_data(config, sources[0].layout, y) for _, _, y, _ in _blocks(sources)])
-    distance = np.where(usable, distance, np.inf)
-    closest = np.argsort(distance, kind="stable")[: config.refine.keep]
-    return usable & np.isin(np.arange(len(usable)), closest)
+    y = np.concatenate([y[usable] for _, _, y, usable in _blocks(sources)])
+    size = Space.from_json(sources[0].header["space"]).size
+    chosen = usable.copy()
+    chosen[usable] = select_near_data(config, sources[0].layout, size, y)
+    return chosen
 
 
 def _folds(settings: Dataset, row: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:

@@ -74,12 +74,7 @@ class Emulator(eqx.Module):
 
     def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
         """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
-        return {
-            name: TRANSFORMS[self.transform[name]].inverse(y[..., at]).reshape(
-                *y.shape[:-1], *self.layout.outputs[name].shape
-            )
-            for name, at in self.layout.slices.items()
-        }
+        return natural_outputs(y, self.layout, self.transform)
 
     def __call__(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Predict every output for one set of named parameters, in their own units. Differentiable; `vmap` for many."""
@@ -97,12 +92,7 @@ class Emulator(eqx.Module):
 
     def variance(self, members: Float[Array, "members outputs"]) -> Float[Array, " outputs"]:
         """Return the error's variance in the transformed scale: the members' spread, and what goes beyond it."""
-        return (self.spread_factor(members) ** 2).sum(axis=0) + self.base_variance
-
-    @staticmethod
-    def spread_factor(members: Float[Array, "members outputs"]) -> Float[Array, "members outputs"]:
-        """Return S with S^T S the covariance of the members about their mean (zero for a single member)."""
-        return (members - members.mean(axis=0)) / np.sqrt(max(len(members) - 1, 1))
+        return (spread_factor(members) ** 2).sum(axis=0) + self.base_variance
 
     def _point(self, parameters: Mapping[str, Any]) -> Float[Array, " size"]:
         unknown = set(parameters) - set(self.space.names) - set(self.space.fixed)
@@ -113,6 +103,21 @@ class Emulator(eqx.Module):
                 + (f" and, fixed when it was trained, {sorted(self.space.fixed)}" if self.space.fixed else "")
             )
         return self.space.whiten(parameters)
+
+
+def spread_factor(members: Float[Array, "members outputs"]) -> Float[Array, "members outputs"]:
+    """Return S with S^T S the covariance of the members about their mean (zero for a single member)."""
+    return (members - members.mean(axis=0)) / np.sqrt(max(len(members) - 1, 1))
+
+
+def natural_outputs(
+    y: Float[Array, "... outputs"], layout: Layout, transform: Mapping[str, Any]
+) -> dict[str, Float[Array, "..."]]:
+    """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
+    return {
+        name: TRANSFORMS[transform[name]].inverse(y[..., at]).reshape(*y.shape[:-1], *layout.outputs[name].shape)
+        for name, at in layout.slices.items()
+    }
 
 
 class _Parsed(NamedTuple):
@@ -218,6 +223,7 @@ def make_header(
     dtype: str,
     num_members: int,
     num_rows: int,
+    seconds: float,
 ) -> dict[str, Any]:
     """Gather what is needed to rebuild an emulator, and to know what it was trained on."""
     own = ":" in architecture
@@ -230,6 +236,7 @@ def make_header(
         "num_members": num_members,
         "num_rows": min(num_rows, _NUM_ROWS, max(_ROW_BYTES // (8 * layout.size), 64)),
         "dtype": dtype,
+        "training_seconds": seconds,
         "space": space.to_json(),
         "layout": layout.to_json(),
         "transform": dict(transform),

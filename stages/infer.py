@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.infer import NUTS
 
-from stages.emulator import load_emulator
+from stages.exact import load_model
 from stages.errors import StageError
 from stages.likelihood import Target, build_target
 from stages.posterior import Draws, write_posterior
@@ -29,7 +30,7 @@ _STATISTICS = ("diverging", "energy", "accept_prob", "num_steps", "potential_ene
 
 def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
     """Draw from the posterior under the emulator, diagnose the chains, and write them for ArviZ."""
-    emulator = load_emulator(inputs["emulator"][0], config.architecture)
+    emulator = load_model(config, inputs["emulator"][0])
     target = build_target(config, emulator)
     starts = _starts(target, np.asarray(emulator.training_z), config.infer)
     draws = sample(target, starts, config.infer, progress)
@@ -68,6 +69,8 @@ def sample(
         target_accept_prob=settings.target_accept,
         dense_mass=settings.dense_mass,
         max_tree_depth=settings.max_tree_depth,
+        # The parameters are few, and a solver's gradient is cheapest forward.
+        forward_mode_differentiation=settings.likelihood == "simulator",
     )
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if settings.chain_method == "vectorized" else range(settings.num_chains)
@@ -81,6 +84,7 @@ def sample(
 
         return jax.lax.scan(step, state, None, length=_STRETCH)
 
+    begun = time.perf_counter()
     total, kept, divergent = settings.num_warmup + settings.num_samples, [], 0
     workers = os.cpu_count() if settings.chain_method == "parallel" else 1
     with progress.task("infer", total=total, unit="draws") as task, ThreadPoolExecutor(workers) as threads:
@@ -91,7 +95,9 @@ def sample(
             divergent += int(drawn["diverging"][:, max(settings.num_warmup - at, 0) :].sum())
             task.advance(min(_STRETCH, total - at), divergent=divergent)
     joined = {name: np.concatenate([part[name] for part in kept], axis=1) for name in kept[0]}
-    return Draws(**{name: values[:, settings.num_warmup : total] for name, values in joined.items()})
+    gradients, seconds = int(joined["num_steps"][:, :total].sum()), time.perf_counter() - begun
+    drawn = {name: values[:, settings.num_warmup : total] for name, values in joined.items()}
+    return Draws(**drawn, seconds=seconds, num_gradients=gradients)
 
 
 def _by_chain(parts: Sequence[dict[str, Array]], vectorized: bool) -> dict[str, np.ndarray]:

@@ -12,14 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
+from scipy.stats import chi2
 
 from stages import noise as noises
 from stages.artifacts import Layout
-from stages.emulator import Emulator, predict, unexplained
+from stages.emulator import Emulator, predict, spread_factor, unexplained
+from stages.exact import Exact
 from stages.observation import Data, read
 from stages.parameters import Space
-from stages.settings import CheckConfig, InferConfig, Noise, SelectConfig
+from stages.settings import CalibrateConfig, CheckConfig, InferConfig, Noise, SelectConfig
 from stages.transforms import TRANSFORMS
 
 
@@ -48,8 +50,12 @@ class Block(NamedTuple):
     family: Callable[..., dist.Distribution]
 
     def natural(self, mean: Float[Array, "... n"]) -> Float[Array, "... n"]:
-        """Undo the transform of a mean at these data."""
-        return TRANSFORMS[self.transform].inverse(mean[..., self.at])  # type: ignore[arg-type,index]
+        """Undo the transform of a mean at all data, for these data."""
+        return self.inverse(mean[..., self.at])
+
+    def inverse(self, t: Float[Array, "... n"]) -> Float[Array, "... n"]:
+        """Undo the transform."""
+        return TRANSFORMS[self.transform].inverse(t)  # type: ignore[index]
 
     @property
     def is_gaussian(self) -> bool:
@@ -103,22 +109,24 @@ class Likelihood:
         parts = [self.distribution(b, b.natural(mean), values).log_prob(given[b.name]).sum() for b in self.blocks]
         return jnp.sum(jnp.stack(parts))
 
-    def marginal(self, prediction: Prediction, values: Mapping[str, Any]) -> Float[Array, ""]:
+    def marginal(
+        self, prediction: Prediction, values: Mapping[str, Any], data: Mapping[str, Array] | None = None
+    ) -> Float[Array, ""]:
         """Return the log likelihood with the emulator's error integrated out; every family Gaussian."""
-        means, errors, jacobian = [], [], 0.0
+        given = {b.name: jnp.asarray(b.values) for b in self.blocks} if data is None else data
+        gaps, noise, jacobian = [], [], jnp.asarray(0.0)
         for b in self.blocks:
-            data = TRANSFORMS[b.transform].forward(b.values, noises._SMALLEST)  # type: ignore[index]
-            means.append(jnp.asarray(data) - prediction.mean[b.at])
-            jacobian += float(data.sum()) if b.transform == "log" else 0.0
-            errors.append(self._covariance(b, values))
-        gap, factor = jnp.concatenate(means), prediction.factor
-        if all(error.ndim == 1 for error in errors):
-            diagonal = jnp.concatenate(errors) + prediction.rest
+            transformed = TRANSFORMS[b.transform].forward(given[b.name], noises.SMALLEST)  # type: ignore[index]
+            gaps.append(transformed - prediction.mean[b.at])
+            jacobian += transformed.sum() if b.transform == "log" else 0.0
+            noise.append(self._covariance(b, values))
+        gap, factor = jnp.concatenate(gaps), prediction.factor
+        if all(each.ndim == 1 for each in noise):
+            diagonal = jnp.concatenate(noise) + prediction.rest
             density = dist.LowRankMultivariateNormal(jnp.zeros_like(gap), factor.T, diagonal)
         else:
-            dense = [jnp.diag(e) if e.ndim == 1 else e for e in errors]
-            noise = jax.scipy.linalg.block_diag(*dense)
-            covariance = noise + factor.T @ factor + jnp.diag(prediction.rest)
+            dense = [jnp.diag(each) if each.ndim == 1 else each for each in noise]
+            covariance = jax.scipy.linalg.block_diag(*dense) + factor.T @ factor + jnp.diag(prediction.rest)
             density = dist.MultivariateNormal(jnp.zeros_like(gap), covariance_matrix=covariance)
         return density.log_prob(gap) - jacobian
 
@@ -146,9 +154,15 @@ class Likelihood:
                 covariance = self._covariance(b, values)
                 parts.append(covariance if covariance.ndim == 1 else jnp.diag(covariance))
             else:
-                slope = TRANSFORMS[b.transform].slope(mean[b.at])  # type: ignore[index]
-                parts.append(self.distribution(b, b.natural(mean), values).variance / slope**2)
+                # Of data about d(mean datum) / d(transformed output): a Binomial's datum is in other units.
+                at = mean[b.at]
+                slope = jax.jvp(lambda t, b=b: self._data_mean(b, t, values), (at,), (jnp.ones_like(at),))[1]
+                variance = self.distribution(b, b.inverse(at), values).variance
+                parts.append(variance / jnp.maximum(slope**2, 1e-300))
         return jnp.concatenate(parts)
+
+    def _data_mean(self, block: Block, t: Float[Array, " n"], values: Mapping[str, Any]) -> Float[Array, " n"]:
+        return self.distribution(block, block.inverse(t), values).mean
 
     def to_transformed(self, y: Float[np.ndarray, "rows d"], floor: float) -> Float[np.ndarray, "rows n"]:
         """Pick the outputs at the data out of flat natural rows, and transform them."""
@@ -173,8 +187,13 @@ class Likelihood:
 class ErrorModel:
     """The emulator's error at the data: that of held-out rows near the data, and the spread where NUTS stands."""
 
-    def __init__(self, emulator: Emulator, likelihood: Likelihood) -> None:
+    def __init__(self, emulator: Emulator | Exact, likelihood: Likelihood) -> None:
         self.emulator, self.index = emulator, jnp.asarray(likelihood.index)
+        if not len(emulator.residuals):
+            size = len(likelihood.index)
+            self.factor, self.rest = np.zeros((0, size)), np.zeros(size)
+            return
+        assert isinstance(emulator, Emulator)
         weights = near_data(likelihood, np.asarray(emulator.training_y))
         residuals = np.asarray(emulator.residuals)[:, likelihood.index]
         members = predict(emulator, np.asarray(emulator.training_z))[:, :, likelihood.index]
@@ -189,7 +208,7 @@ class ErrorModel:
     def predict(self, z: Float[Array, " size"]) -> Prediction:
         """Evaluate the emulator at a whitened point, at the data."""
         members = self.emulator.members(z)[:, self.index]
-        factor = jnp.concatenate([jnp.asarray(self.factor), self.emulator.spread_factor(members)])
+        factor = jnp.concatenate([jnp.asarray(self.factor), spread_factor(members)])
         return Prediction(members.mean(axis=0), factor, jnp.asarray(self.rest))
 
     def mean(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
@@ -208,44 +227,54 @@ def _split_covariance(covariance: Float[np.ndarray, "n n"]) -> tuple[Float[np.nd
 
 
 class Target(NamedTuple):
-    """What NUTS samples: a log likelihood over whitened points of `size` components."""
+    """What NUTS samples: a log likelihood over whitened points of `size` components, of the data or of others."""
 
-    log_likelihood: Callable[[Float[Array, " size"]], Float[Array, ""]]
+    log_likelihood: Callable[..., Float[Array, ""]]
     size: int
     likelihood: Likelihood
     errors: ErrorModel
 
 
-def build_target(config: InferConfig | CheckConfig, emulator: Emulator) -> Target:
+def build_target(config: InferConfig | CheckConfig | CalibrateConfig, emulator: Emulator | Exact) -> Target:
     """Put emulator, error and data together as a log likelihood of whitened points.
 
     A point holds the simulator's free parameters, the noise's, and, where the emulator's error cannot be integrated
     out in closed form, standard normal weights of the error's factors: NUTS then integrates over them.
     """
-    data = read(config.observation.file, emulator.layout)
-    likelihood = Likelihood(config.noise, data, emulator.layout, emulator.transform)
+    observed = read(config.observation.file, emulator.layout)
+    likelihood = Likelihood(config.noise, observed, emulator.layout, emulator.transform)
     errors = ErrorModel(emulator, likelihood)
     at, end = emulator.space.size, emulator.space.size + likelihood.noise_space.size
-    with_error = config.infer.emulator_error == "full"
+    with_error = config.infer.emulator_error == "full" and isinstance(emulator, Emulator)
     latent = errors.num_factors if with_error and not likelihood.is_gaussian else 0
 
-    def log_likelihood(z: Float[Array, " size"]) -> Float[Array, ""]:
+    def log_likelihood(z: Float[Array, " size"], data: Mapping[str, Array] | None = None) -> Float[Array, ""]:
         values = likelihood.noise_space.values(z[at:end])
         if not with_error:
-            return likelihood.exact(errors.mean(z[:at]), values)
+            return likelihood.exact(errors.mean(z[:at]), values, data)
         prediction = errors.predict(z[:at])
         if likelihood.is_gaussian:
-            return likelihood.marginal(prediction, values)
-        return likelihood.exact(prediction.mean + z[end:] @ prediction.factor, values)
+            return likelihood.marginal(prediction, values, data)
+        return likelihood.exact(prediction.mean + z[end:] @ prediction.factor, values, data)
 
     return Target(log_likelihood, end + latent, likelihood, errors)
 
 
-def distance_to_data(config: SelectConfig, layout: Layout, y: Float[np.ndarray, "rows d"]) -> Float[np.ndarray, " rows"]:
-    """Return how far each simulated row is from the data: minus its log likelihood, the noise at its priors' medians."""
+def select_near_data(
+    config: SelectConfig, layout: Layout, size: int, y: Float[np.ndarray, "rows d"]
+) -> Bool[np.ndarray, " rows"]:
+    """Say which simulated rows are near enough to the data to train on: the `refine.keep` closest ones, and more.
+
+    Close is a high likelihood, the noise at its priors' medians. No row is left out that the stretched posterior of
+    `size` parameters could hold, however many there are: log likelihood ratios there are half a chi-squared
+    (Wilks 1938), here up to its 99.9 % point.
+    """
     transform = {name: config.dataset.transform.get(name, "none") for name in layout.outputs}
     likelihood = Likelihood(config.noise, read(config.observation.file, layout), layout, transform)
-    return _distance(likelihood, likelihood.to_transformed(y, config.dataset.floor))
+    distance = _distance(likelihood, likelihood.to_transformed(y, config.dataset.floor))
+    reach = 0.5 * chi2.ppf(0.999, size) * config.refine.stretch**2
+    closest = np.sort(distance)[: config.refine.keep][-1]
+    return distance <= max(closest, distance.min() + reach)
 
 
 def _distance(likelihood: Likelihood, at_data: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:

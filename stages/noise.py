@@ -15,7 +15,7 @@ from stages.errors import ConfigError, Problem
 from stages.plugins import resolve
 from stages.settings import CustomNoise, MultivariateNormalNoise, Noise
 
-_SMALLEST = 1e-10  # a rate, a median or a probability is not let below it
+SMALLEST = 1e-10  # a rate, a median or a probability is not let below it
 
 
 def _normal(y: Array, scale: Array) -> dist.Distribution:
@@ -23,7 +23,7 @@ def _normal(y: Array, scale: Array) -> dist.Distribution:
 
 
 def _log_normal(y: Array, scale: Array) -> dist.Distribution:
-    return dist.LogNormal(jnp.log(jnp.maximum(y, _SMALLEST)), scale)
+    return dist.LogNormal(jnp.log(jnp.maximum(y, SMALLEST)), scale)
 
 
 def _student_t(y: Array, df: Array, scale: Array) -> dist.Distribution:
@@ -31,7 +31,7 @@ def _student_t(y: Array, df: Array, scale: Array) -> dist.Distribution:
 
 
 def _poisson(y: Array) -> dist.Distribution:
-    return dist.Poisson(jnp.maximum(y, _SMALLEST))
+    return dist.Poisson(jnp.maximum(y, SMALLEST))
 
 
 def _negative_binomial(
@@ -40,11 +40,13 @@ def _negative_binomial(
     if concentration is None:
         assert inverse_concentration is not None
         concentration = 1.0 / inverse_concentration
-    return dist.NegativeBinomial2(jnp.maximum(y, _SMALLEST), concentration)
+    return dist.NegativeBinomial2(jnp.maximum(y, SMALLEST), concentration)
 
 
 def _binomial(y: Array, total_count: Array, population: Array) -> dist.Distribution:
-    return dist.Binomial(total_count=jnp.asarray(total_count, int), probs=jnp.clip(y / population, 0.0, 1.0))
+    # At a probability of exactly 0 or 1 the gradient is NaN, and NUTS would be lost there.
+    probability = jnp.clip(y / population, 1e-30, 1.0 - 1e-16)
+    return dist.Binomial(total_count=jnp.asarray(total_count, int), probs=probability)
 
 
 _FAMILIES: dict[str, Callable[..., dist.Distribution]] = {

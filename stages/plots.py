@@ -227,7 +227,33 @@ def verdict(file: Path, figures: Sequence[Mapping[str, Any]]) -> None:
                 limit = f"{f['value']:.4g}, not {limit.split(' ', 1)[1]}"
             at: Any = {"color": colour, "va": "center", "fontsize": 7, "transform": ax.get_yaxis_transform()}
             ax.text(1.03, row, "pass" if f["passed"] else "FAIL", weight="bold", **at)
-            ax.text(1.12, row, limit, **at)
+            ax.text(1.15, row, limit, **at)
+
+
+def calibration(
+    file: Path,
+    curves: Mapping[str, Values],
+    grid: Values,
+    low: Values,
+    high: Values,
+    over: str,
+) -> None:
+    """Draw each quantity's ECDF of ranks less the diagonal, with the band in which all of it should stay."""
+    title = f"Calibration over the {over}: ranks of the truth, ECDF - uniform"
+    columns = min(len(curves), 4)
+    rows = -(-len(curves) // columns)
+    with _figure(file, 2.4 * columns, 2.1 * rows + 0.3, title) as figure:
+        axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
+        even = (np.arange(len(grid)) + 1) / (len(grid) + 1)
+        for ax, (name, values) in zip(axes, curves.items(), strict=False):
+            curve = np.searchsorted(np.sort(values), grid + 1e-9, side="right") / len(values)
+            stays = bool(((curve >= low - 1e-9) & (curve <= high + 1e-9)).all())
+            ax.fill_between(grid, low - even, high - even, color="0.88", step="post", lw=0)
+            ax.step(grid, curve - even, where="post", color="#009E73" if stays else "#D55E00")
+            ax.axhline(0.0, color="0.5", lw=0.6)
+            ax.set_title(_text(name), fontsize=8)
+        for ax in axes[len(curves) :]:
+            ax.set_visible(False)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 from stages import plots
 from stages.artifacts import POSTERIOR
 from stages.emulator import Emulator
+from stages.exact import Exact
 from stages.likelihood import ErrorModel, Likelihood
 from stages.settings import InferConfig
 
@@ -31,14 +32,16 @@ class Draws(NamedTuple):
     accept_prob: Float[np.ndarray, "chains draws"]
     num_steps: Int[np.ndarray, "chains draws"]
     potential_energy: Float[np.ndarray, "chains draws"]
+    seconds: float
+    num_gradients: int  # warm-up counted
 
 
 def write_posterior(
-    folder: Path, config: InferConfig, likelihood: Likelihood, errors: ErrorModel, emulator: Emulator, draws: Draws
+    folder: Path, config: InferConfig, likelihood: Likelihood, errors: ErrorModel, emulator: Emulator | Exact, draws: Draws
 ) -> dict[str, Any]:
     """Write the draws as NetCDF in ArviZ's InferenceData schema, and their pictures; return the summary."""
     named = _named(emulator, likelihood, draws.z)
-    with_error = config.infer.emulator_error == "full"
+    with_error = config.infer.emulator_error == "full" and isinstance(emulator, Emulator)
     derived = _derive(likelihood, errors, emulator, draws.z, config.infer.seed, with_error)
     tree = _tree(named, emulator, likelihood, draws, derived)
     tree.to_netcdf(folder / POSTERIOR, engine="h5netcdf")
@@ -51,8 +54,10 @@ def write_posterior(
         "r_hat_max": max(row["r_hat"] for row in table),
         "ess_bulk_min": min(row["ess_bulk"] for row in table),
         "e_bfmi_min": float(e_bfmi(draws.energy).min()),
-        "gradient_evaluations": int(draws.num_steps.sum()),
-        "emulator_error": config.infer.emulator_error,
+        "gradient_evaluations": draws.num_gradients,
+        "ess_per_second": min(row["ess_bulk"] for row in table) / draws.seconds,
+        "likelihood": config.infer.likelihood,
+        "emulator_error": "full" if with_error else "none",
     }
     shares = [
         {"output": b.name, "share_of_variance": float(np.mean(derived["share"][:, b.at]))} for b in likelihood.blocks
@@ -67,7 +72,7 @@ def write_posterior(
 
 
 def _named(
-    emulator: Emulator, likelihood: Likelihood, z: Float[np.ndarray, "chains draws size"]
+    emulator: Emulator | Exact, likelihood: Likelihood, z: Float[np.ndarray, "chains draws size"]
 ) -> dict[str, Float[np.ndarray, "chains draws"]]:
     at = emulator.space.size
     end = at + likelihood.noise_space.size
@@ -82,7 +87,7 @@ def _named(
 def _derive(
     likelihood: Likelihood,
     errors: ErrorModel,
-    emulator: Emulator,
+    emulator: Emulator | Exact,
     z: Float[np.ndarray, "chains draws size"],
     seed: int,
     with_error: bool,
@@ -124,7 +129,7 @@ def _share(error: Array, noise: Array) -> Array:
 
 
 def _tree(
-    named: dict[str, np.ndarray], emulator: Emulator, likelihood: Likelihood, draws: Draws, derived: dict[str, Any]
+    named: dict[str, np.ndarray], emulator: Emulator | Exact, likelihood: Likelihood, draws: Draws, derived: dict[str, Any]
 ) -> xr.DataTree:
     chains, count = draws.z.shape[:2]
     coords = {"chain": np.arange(chains), "draw": np.arange(count)}
@@ -162,6 +167,7 @@ def _tree(
         "log_likelihood": data_group(derived["pointwise"]),
         "observed_data": xr.Dataset(observed, coords={k: v for place in places.values() for k, v in place.items()}),
     }
+    groups["sample_stats"].attrs |= {"sampling_time": draws.seconds, "gradient_evaluations": draws.num_gradients}
     for dataset in groups.values():
         dataset.attrs |= {"inference_library": "numpyro", "creation_library": "simfer"}
     return xr.DataTree.from_dict(groups)
@@ -171,7 +177,7 @@ def _attributes(unit: str) -> dict[str, str]:
     return {"units": unit} if unit else {}
 
 
-def _places(emulator: Emulator, likelihood: Likelihood, name: str) -> dict[str, Any]:
+def _places(emulator: Emulator | Exact, likelihood: Likelihood, name: str) -> dict[str, Any]:
     """Return the coordinates of an output's data, along the dimension of its data."""
     output, series = emulator.layout.outputs[name], likelihood.data.series[name]
     at = np.unravel_index(series.index, output.shape) if output.dims else ()
@@ -227,7 +233,7 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
 
 
 def _plot(
-    folder: Path, named: dict[str, np.ndarray], draws: Draws, likelihood: Likelihood, emulator: Emulator, derived: Any
+    folder: Path, named: dict[str, np.ndarray], draws: Draws, likelihood: Likelihood, emulator: Emulator | Exact, derived: Any
 ) -> None:
     priors = emulator.space.priors | likelihood.noise_space.priors
     labels = {

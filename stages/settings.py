@@ -27,7 +27,7 @@ from stages.priors import PRIORS, Argument
 from stages.simulators import SIMULATORS
 
 # Raised when an unchanged config would give other numbers.
-VERSIONS = {"simulate": 1, "dataset": 1, "train": 1, "infer": 1, "check": 1}
+VERSIONS = {"simulate": 1, "dataset": 1, "train": 1, "infer": 1, "check": 1, "compare": 1, "calibrate": 1}
 
 
 class Marker:
@@ -353,6 +353,7 @@ class Infer(Settings):
     target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.8
     dense_mass: bool = True
     max_tree_depth: Count = 10
+    likelihood: Literal["emulator", "simulator"] = "emulator"
     emulator_error: Literal["full", "none"] = "full"
     seed: Seed = 0
     depends_on: list[ExistingFile] = []
@@ -376,13 +377,25 @@ class Check(Settings):
     seed: Seed = 0
 
 
+class Calibrate(Settings):
+    """How coverage is tested: data sets simulated from known parameters, each inferred anew."""
+
+    replicates: Annotated[int, Field(ge=20)] = 200
+    over: Literal["auto", "prior", "posterior"] = "auto"  # the posterior, where the emulator was refined around it
+    num_warmup: Count = 300
+    num_samples: Count = 400
+    thin: Count = 4
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.99  # of the simultaneous bands that decide
+    seed: Seed = 0
+
+
 class Refine(Settings):
     """Further rounds: simulate where the last round's posterior is, and train again."""
 
     max_rounds: Annotated[int, Field(ge=0)] = 0
     simulations_per_round: Count = 200
     stretch: Positive = 1.5  # of the posterior about its median
-    keep: Count | None = None  # the rows closest to the data that train; all of them if left out
+    keep: Count | None = None  # train on this many rows closest to the data, at least; on all if left out
 
 
 class Slice(Settings):
@@ -430,6 +443,7 @@ class InferConfig(Slice):
     """What `infer` sees; the architecture says where a user's own network is to be loaded from."""
 
     architecture: Architecture
+    exact: SimulateConfig | None = None  # where the simulator itself is the likelihood
     observation: Observation
     noise: dict[str, AnyNoise]
     infer: Infer
@@ -439,12 +453,33 @@ class CheckConfig(Slice):
     """What `check` sees."""
 
     architecture: Architecture
+    exact: SimulateConfig | None = None
     parameters: Parameters
     simulate: Simulate
     observation: Observation
     noise: dict[str, AnyNoise]
     infer: Infer
     check: Check
+
+
+class CompareConfig(Slice):
+    """What `compare` sees."""
+
+    parameters: Parameters
+
+
+class CalibrateConfig(Slice):
+    """What `calibrate` sees."""
+
+    architecture: Architecture
+    exact: SimulateConfig | None = None
+    parameters: Parameters
+    simulate: Simulate
+    observation: Observation
+    noise: dict[str, AnyNoise]
+    infer: Infer
+    refine: Refine
+    calibrate: Calibrate
 
 
 class ProblemConfig(Settings):
@@ -459,6 +494,7 @@ class ProblemConfig(Settings):
     infer: Infer = Infer()
     check: Check = Check()
     refine: Refine = Refine()
+    calibrate: Calibrate = Calibrate()
 
     @model_validator(mode="after")
     def _something_to_infer(self) -> ProblemConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -57,8 +58,10 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     scaled = (y - scaling.location) / np.where(scaling.scale > 0, scaling.scale, 1.0)
     rows = Rows(jnp.asarray(x[seen], settings.dtype), jnp.asarray(scaled[seen], settings.dtype))
     held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
+    begun = time.perf_counter()
     networks, history = fit(settings, rows, fold[seen], held_out, progress)
-    emulator = _assemble(config, dataset.header, networks, scaling, z[seen], y[seen], fold[seen], held_out)
+    seconds = time.perf_counter() - begun
+    emulator = _assemble(config, dataset.header | {"seconds": seconds}, networks, scaling, z[seen], y[seen], fold[seen], held_out)
     save_emulator(emulator, folder)
     _write_history(folder / "history.csv", history)
     return _summary(folder, emulator, history, z[~seen], y[~seen])
@@ -240,6 +243,7 @@ def _assemble(
         options=settings.options,
         dtype=settings.dtype,
         num_members=settings.ensemble_size,
+        seconds=header["seconds"],
         num_rows=int(np.isin(fold, held_out).sum()),
     )
     rows, outputs = stored["num_rows"], y.shape[1]

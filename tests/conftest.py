@@ -1,12 +1,22 @@
-"""What every test starts from: JAX in 64 bits, and no silent change of a number's type."""
+"""What every test starts from: JAX in 64 bits, pictures without a screen."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 from pipeline import runtime
 
-# In the environment, so that the processes which tests start are held to it too.
-os.environ["JAX_NUMPY_DTYPE_PROMOTION"] = "strict"
+runtime.prepare()  # before any test imports JAX; in the environment, so that processes which tests start have it too
 os.environ["MPLBACKEND"] = "agg"
-runtime.prepare()
+
+
+@pytest.fixture
+def strict_dtypes() -> Iterator[None]:
+    """Refuse to mix types of numbers: for code of ours alone, as Optax's Adam and NumPyro's NUTS mix them within."""
+    import jax
+
+    with jax.numpy_dtype_promotion("strict"):
+        yield

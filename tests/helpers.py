@@ -14,17 +14,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 import pipeline
 from pipeline import chain, config
 from pipeline.chain import Link, ProblemConfig
 from stages.progress import Silent
-
-# Optax's bias correction (optax/tree_utils/_tree_math.py) raises a float to an integer array: it cannot run in the
-# strict mode. Tests of code that is all ours turn that on where they need it.
-jax.config.update("jax_numpy_dtype_promotion", "standard")
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "configs" / "smoke.toml"
@@ -148,7 +143,7 @@ def python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 300) -> su
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
-        env=os.environ | {"PYTHONPATH": path, "JAX_NUMPY_DTYPE_PROMOTION": "standard"},
+        env=os.environ | {"PYTHONPATH": path},
         text=True,
         capture_output=True,
         timeout=timeout,

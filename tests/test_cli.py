@@ -118,6 +118,7 @@ def test_an_interrupt_says_how_to_go_on(project: Path, monkeypatch: pytest.Monke
 def test_control_c_in_a_process(project: Path) -> None:
     process = subprocess.Popen(**fakes.process("run", project, FAKE_PAUSE="20"), text=True, stdout=-1, stderr=-1)
     while "shard 0" not in fakes.said():
+        assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
@@ -251,7 +252,8 @@ class TestRuntime:
         )
 
     def test_before_jax_is_imported(self) -> None:
-        code = "import os\nfrom pipeline import runtime\nruntime.prepare()\nprint(os.environ['JAX_ENABLE_X64'], os.environ['XLA_FLAGS'])"
+        show = "print(os.environ['JAX_ENABLE_X64'], os.environ['XLA_FLAGS'])"
+        code = f"import os\nfrom pipeline import runtime\nruntime.prepare()\n{show}"
         assert self.environment(code).stdout.startswith("1 --xla_force_host_platform_device_count=")
         chosen = "--xla_force_host_platform_device_count=3"
         assert self.environment(code, XLA_FLAGS=chosen).stdout == f"1 {chosen}\n"

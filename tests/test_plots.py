@@ -22,6 +22,7 @@ TRUTH = np.concatenate([RANDOM.normal(size=(40, 25)), np.ones((40, 1)), np.exp(3
 SD = np.where(np.arange(27) == 25, 0.0, 0.1)
 EMULATED = TRUTH + SD * RANDOM.normal(size=TRUTH.shape)
 DIVERGENT = NORMAL > 2
+ODD = (np.nan, np.inf, 0, -1)
 
 
 def panel(dim="time", x=TIMES, replicated=NORMAL[:, :25]):
@@ -65,7 +66,7 @@ CASES = {
     "predictive, not finite": (plots.predictive, [panel(replicated=NAN[:, :25]), panel("", replicated=NAN[:, :25])]),
     "predictive, decades": (plots.predictive, [panel(replicated=np.exp(5 * NORMAL[:, :25]))] * 5),
     "verdict": (plots.verdict, [figure(0.3), figure(0.9, passed=False), figure(0.9, larger=True)]),
-    "verdict, odd": (plots.verdict, [figure(v, passed=False, larger=up) for v in (np.nan, np.inf, 0, -1) for up in (0, 1)]),
+    "verdict, odd": (plots.verdict, [figure(v, passed=False, larger=up) for v in ODD for up in (0, 1)]),
     "verdict, nothing": (plots.verdict, []),
 }  # fmt: skip
 

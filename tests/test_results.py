@@ -61,7 +61,7 @@ def test_a_table_is_as_good_as_a_file(project: Path, monkeypatch: pytest.MonkeyP
 
     monkeypatch.chdir(project.parent)
     assert pipeline.run(read(project)).folders == pipeline.run(project).folders
-    with pytest.raises(ConfigError, match="train.stps: unknown key"):
+    with pytest.raises(ConfigError, match=r"train\.stps: unknown key"):
         pipeline.run(read(project), overrides=["train.stps=1"])
 
 

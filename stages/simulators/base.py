@@ -148,6 +148,7 @@ class ODESimulator(Simulator):
             args=parameters,
             saveat=diffrax.SaveAt(ts=jnp.asarray(self.times), fn=self.observe),
             stepsize_controller=_controller(solver),
+            adjoint=diffrax.ForwardMode(),  # the parameters are few
             max_steps=solver.max_steps,
             throw=False,
         )

@@ -1,0 +1,49 @@
+# All that a fresh clone needs is Python >= 3.11, pip and make. Another Python: make test PYTHON=python3.12
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
+TOO_OLD := Simfer needs Python 3.11 or later, and $(PYTHON) is not. Name one that is: make PYTHON=python3.12
+
+.PHONY: help demo test lint check clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   from the lynx and hare record to a posterior, in about three minutes"
+	@echo "make test   style, types, import contracts and tests"
+	@echo "make lint   the same without the tests"
+	@echo "make check  the same as make test, and then the slow tests"
+	@echo "make clean  remove the environment and the caches; artifacts stay"
+
+# An exit code of 4 says that the posterior is there and the check, whose verdict is printed, did not pass.
+demo: .venv/installed
+	$(BIN)/simfer run configs/lynx_hare.toml || test $$? -eq 4
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed-test
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: test
+	$(BIN)/python -m pytest -m slow
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+# Installed anew when what is asked for has changed, and not otherwise.
+.venv/installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing Simfer into .venv; this takes a minute or two"
+	@$(PIP) install --constraint constraints.txt --editable .
+	@touch $@
+
+.venv/installed-test: pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing Simfer and what its tests need into .venv; this takes a minute or two"
+	@$(PIP) install --constraint constraints.txt --editable ".[test]"
+	@touch .venv/installed $@
+
+$(BIN)/python:
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { echo "$(TOO_OLD)" >&2; exit 1; }
+	@$(PYTHON) -m venv .venv

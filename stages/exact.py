@@ -1,0 +1,62 @@
+"""The simulator in an emulator's place: the same likelihood, at the simulator's own cost and without its error."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from stages.artifacts import Layout
+from stages.emulator import Emulator, load_emulator, natural_outputs
+from stages.ensemble import build_simulator
+from stages.parameters import Space
+from stages.settings import CalibrateConfig, CheckConfig, InferConfig, SimulateConfig, Solver
+from stages.simulators.base import Simulator
+from stages.transforms import TRANSFORMS
+
+
+class Exact(eqx.Module):
+    """What a likelihood asks of an emulator, answered by the simulator; gradients go forward through the solver."""
+
+    simulator: Simulator
+    solver: Solver = eqx.field(static=True)
+    space: Space
+    layout: Layout = eqx.field(static=True)
+    transform: dict[str, Any] = eqx.field(static=True)
+    header: dict[str, Any] = eqx.field(static=True)
+    training_z: Float[np.ndarray, "rows size"]  # where chains may start: rows that are simulated already
+    training_y: Float[np.ndarray, "rows outputs"]
+    residuals: Float[np.ndarray, "0 outputs"]
+
+    def __init__(self, settings: SimulateConfig, emulator: Emulator) -> None:
+        self.simulator, self.solver = build_simulator(settings.simulate), settings.simulate.solver
+        self.space, self.layout, self.transform = Space(settings.parameters), emulator.layout, emulator.transform
+        self.header = {"num_members": 1, "floor": emulator.header["floor"]}
+        self.training_z, self.training_y = np.asarray(emulator.training_z), np.asarray(emulator.training_y)
+        self.residuals = np.zeros((0, emulator.layout.size))
+
+    def members(self, z: Float[Array, " size"]) -> Float[Array, "1 outputs"]:
+        """Simulate one whitened point: its flat outputs in the transformed scale, NaN where the solver failed."""
+        solution = self.simulator.solve(self.space.values(z), self.solver)
+        flat = [
+            TRANSFORMS[self.transform[name]].forward(solution.outputs[name].reshape(-1), self.header["floor"])
+            for name in self.layout.outputs
+        ]
+        return jnp.where(solution.status == 0, jnp.concatenate(flat), jnp.nan)[None]
+
+    def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
+        """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
+        return natural_outputs(y, self.layout, self.transform)
+
+
+def load_model(config: InferConfig | CheckConfig | CalibrateConfig, folder: Path) -> Emulator | Exact:
+    """Return what `infer.likelihood` names: the emulator in `folder`, or the simulator."""
+    emulator = load_emulator(folder, config.architecture)
+    if config.infer.likelihood == "emulator":
+        return emulator
+    assert config.exact is not None
+    return Exact(config.exact, emulator)

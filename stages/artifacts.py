@@ -67,6 +67,11 @@ def put_coordinates(group: zarr.Group, outputs: Mapping[str, Output], units: Map
             array.attrs["units"] = units[dim]
 
 
+def array(group: zarr.Group, name: str) -> Any:
+    """Return an array of a group; zarr's own type cannot tell it from a group."""
+    return group[name]
+
+
 @dataclass(frozen=True)
 class Layout:
     """How named outputs lie in one flat vector, in a fixed order."""
@@ -87,7 +92,11 @@ class Layout:
     def to_json(self) -> dict[str, Any]:
         """Describe the layout in plain data."""
         return {
-            name: {"dims": list(o.dims), "coords": {d: np.asarray(o.coords[d]).tolist() for d in o.dims}, "unit": o.unit}
+            name: {
+                "dims": list(o.dims),
+                "coords": {d: np.asarray(o.coords[d]).tolist() for d in o.dims},
+                "unit": o.unit,
+            }
             for name, o in self.outputs.items()
         }
 
@@ -131,13 +140,13 @@ class Simulations:
     def rows(self, start: int, stop: int) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n d"], np.ndarray]:
         """Return whitened points, flat outputs and whether each row is usable, for rows `start` to `stop`."""
         group = self.group
-        z = np.asarray(group["z"][start:stop])
-        flat = [np.asarray(group[name][start:stop]).reshape(len(z), -1) for name in self.layout.outputs]
+        z = np.asarray(array(group, "z")[start:stop])
+        flat = [np.asarray(array(group, name)[start:stop]).reshape(len(z), -1) for name in self.layout.outputs]
         y = np.concatenate(flat, axis=1)
-        return z, y, (np.asarray(group["status"][start:stop]) == Status.OK) & np.isfinite(y).all(axis=1)
+        return z, y, (np.asarray(array(group, "status")[start:stop]) == Status.OK) & np.isfinite(y).all(axis=1)
 
     def __len__(self) -> int:
-        return int(self.group["status"].shape[0])
+        return int(array(self.group, "status").shape[0])
 
     def to_xarray(self) -> xr.Dataset:
         """Open the rows as a Dataset with named parameters, outputs, coordinates and units."""
@@ -163,9 +172,9 @@ class Dataset:
     def arrays(self) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:
         """Return whitened points, flat transformed outputs, and the fold of every row."""
         group = zarr.open_group(self.store, mode="r")
-        z = np.asarray(group["z"][:])
-        flat = [np.asarray(group[name][:]).reshape(len(z), -1) for name in self.header["layout"]]
-        return z, np.concatenate(flat, axis=1), np.asarray(group["fold"][:])
+        z = np.asarray(array(group, "z")[:])
+        flat = [np.asarray(array(group, name)[:]).reshape(len(z), -1) for name in self.header["layout"]]
+        return z, np.concatenate(flat, axis=1), np.asarray(array(group, "fold")[:])
 
     def to_xarray(self) -> xr.Dataset:
         """Open the training set as a Dataset."""
@@ -190,7 +199,7 @@ class Posterior:
 
     def z(self) -> Float[np.ndarray, "draws size"]:
         """Return the whitened draws of all chains in a row, the noise's parameters after the simulator's."""
-        draws = self.tree()["unconstrained_posterior"]["z"].values
+        draws = np.asarray(self.tree()["unconstrained_posterior"].to_dataset()["z"])
         return draws.reshape(-1, draws.shape[-1])
 
 

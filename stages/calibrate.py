@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -46,9 +46,7 @@ def run(
         known = _pick(Posterior.load(inputs["posterior"][0]).z()[:, :num_known], settings)
     else:
         known = design.rows("prior", 0, settings.replicates, settings.replicates, num_known, settings.seed + 10_007)
-    simulations, _ = fill(
-        folder, config.simulate, space, len(known), lambda a, b: known[a:b, : space.size], progress
-    )
+    simulations, _ = fill(folder, config.simulate, space, len(known), lambda a, b: known[a:b, : space.size], progress)
     _, y, usable = simulations.rows(0, len(simulations))
     truth = target.likelihood.to_transformed(y[usable], float(emulator.header["floor"]))
     known = known[usable]
@@ -108,15 +106,16 @@ def _infer(
     keys = jax.random.split(jax.random.key(settings.seed + 1), len(known))
     # Each chain begins where its data came from; warm-up lets it forget.
     starts = np.pad(known, ((0, 0), (0, target.size - known.shape[1])))
-    tasks: list[Callable[[], Any]] = [
-        lambda i=i: one(jnp.asarray(starts[i]), {n: jnp.asarray(v[i]) for n, v in data.items()}, keys[i])
-        for i in range(len(known))
-    ]
+
+    def infer(i: int) -> np.ndarray:
+        return np.asarray(one(jnp.asarray(starts[i]), {n: jnp.asarray(v[i]) for n, v in data.items()}, keys[i]))
+
     found = []
-    with progress.task("calibrate", total=len(tasks), unit="data sets") as bar, ThreadPoolExecutor(
-        os.cpu_count()
-    ) as threads:
-        for draws in threads.map(lambda task: np.asarray(task()), tasks):
+    with (
+        progress.task("calibrate", total=len(known), unit="data sets") as bar,
+        ThreadPoolExecutor(os.cpu_count()) as threads,
+    ):
+        for draws in threads.map(infer, range(len(known))):
             found.append(draws)
             bar.advance(1)
     return np.stack(found)

@@ -113,7 +113,7 @@ def _figures(
     shift = np.abs(evidence.weights @ z[:, :end] - z[:, :end].mean(axis=0)) / z[:, :end].std(axis=0)
     table = summarize(tree["posterior"].to_dataset())
     divergent = float(tree["sample_stats"]["diverging"].mean())
-    figures = [
+    return [
         Figure(f"emulator error, {b.name} (99th percentile, data sigma)", "emulator",
                float(np.quantile(np.abs(evidence.error[:, b.at]), 0.99)), limits.max_emulator_error)
         for b in likelihood.blocks
@@ -134,7 +134,6 @@ def _figures(
         Figure("divergent transitions (share)", "sampler", divergent, limits.max_divergent),
         Figure("posterior predictive p", "model", evidence.predictive_p, limits.min_predictive_p, True),
     ]  # fmt: skip
-    return figures
 
 
 def _reweight(

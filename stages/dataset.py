@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int
 
-from stages.artifacts import DATASET, TEST, Layout, Simulations, consolidate, create_array, put_coordinates
+from stages.artifacts import DATASET, TEST, Layout, Simulations, array, consolidate, create_array, put_coordinates
 from stages.errors import StageError
 from stages.parameters import Space
 from stages.progress import Progress
@@ -108,8 +108,8 @@ class _Writer:
         rows = slice(self.at, self.at + len(z))
         transformed = self._transformed(y)
         for name, at in self.layout.slices.items():
-            self.group[name][rows] = transformed[:, at].reshape(len(z), *self.layout.outputs[name].shape)
-        self.group["z"][rows], self.group["fold"][rows] = z, fold
+            array(self.group, name)[rows] = transformed[:, at].reshape(len(z), *self.layout.outputs[name].shape)
+        array(self.group, "z")[rows], array(self.group, "fold")[rows] = z, fold
         self.at += len(z)
         self.counts += np.bincount(fold, minlength=len(self.counts))
         self._gather(transformed[fold != TEST])
@@ -142,7 +142,9 @@ class _Writer:
             raise StageError(f"got {self.counts.tolist()} rows in the test set and the folds; none may be 0: add rows")
         attributes = {key: header[key] for key in ("space", "layout")}
         scaling = {"location": self._mean.tolist(), "scale": self.spread.tolist()}
-        self.group.attrs.update(attributes | {"transform": self.transform, "floor": self.settings.floor, "scaling": scaling})
+        self.group.attrs.update(
+            attributes | {"transform": self.transform, "floor": self.settings.floor, "scaling": scaling}
+        )
         consolidate(self.path)
 
 
@@ -157,5 +159,10 @@ def _summary(writer: _Writer, total: int) -> dict[str, Any]:
         }
         for name, output in writer.layout.outputs.items()
     ]
-    facts = {"rows": writer.at, "left_out": total - writer.at, "test": int(writer.counts[TEST]), "folds": len(writer.counts) - 1}
+    facts = {
+        "rows": writer.at,
+        "left_out": total - writer.at,
+        "test": int(writer.counts[TEST]),
+        "folds": len(writer.counts) - 1,
+    }
     return {"facts": facts, "tables": {"outputs": outputs}}

@@ -16,9 +16,7 @@ from stages.simulators import SIMULATORS
 def describe(table: str) -> dict[str, str]:
     """Describe the names of a table: `simulators`, `architectures`, `noise` or `priors`."""
     if table == "priors":
-        return {
-            name: f"{family.summary} ({', '.join(family.arguments)})" for name, family in PRIORS.items()
-        }
+        return {name: f"{family.summary} ({', '.join(family.arguments)})" for name, family in PRIORS.items()}
     if table == "noise":
         arguments = {name: ", ".join(f for f in model.model_fields if f != "dist") for name, model in NOISE.items()}
         return {

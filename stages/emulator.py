@@ -64,7 +64,7 @@ class Emulator(eqx.Module):
     @property
     def transform(self) -> dict[str, Any]:
         """Each output's transform by name."""
-        return self.header["transform"]  # type: ignore[no-any-return]
+        return self.header["transform"]
 
     def members(self, z: Float[Array, " size"]) -> Float[Array, "members outputs"]:
         """Return what each member predicts at a whitened point, in the transformed scale."""
@@ -139,7 +139,8 @@ def predict(emulator: Emulator, z: Float[np.ndarray, "n size"]) -> Float[np.ndar
 
 
 def unexplained(
-    residuals: Float[np.ndarray, "rows outputs"], members: Float[np.ndarray, "rows members outputs"],
+    residuals: Float[np.ndarray, "rows outputs"],
+    members: Float[np.ndarray, "rows members outputs"],
     weights: Float[np.ndarray, " rows"],
 ) -> Float[np.ndarray, " outputs"]:
     """Return which fraction of the cross-validated variance goes beyond the members' own spread (weighted means).
@@ -195,10 +196,10 @@ def _read_header(folder: Path) -> dict[str, Any]:
         raise SimferError(f"{folder} was written in format {header['format']}; this simfer reads up to {FORMAT}")
     if missing := _KEYS - set(header):
         raise SimferError(f"{folder / HEADER} lacks {', '.join(sorted(missing))}; train again, or restore it")
-    if not jax.config.jax_enable_x64:
+    if not jax.config.read("jax_enable_x64"):
         raise SimferError(
-            f'{folder} scales its outputs in float64 and JAX runs in float32; call jax.config.update("jax_enable_x64", True) '
-            "before anything else"
+            f"{folder} scales its outputs in float64 and JAX runs in float32; "
+            'call jax.config.update("jax_enable_x64", True) before anything else'
         )
     return header
 

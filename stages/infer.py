@@ -17,8 +17,8 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 from numpyro.infer import NUTS
 
-from stages.exact import load_model
 from stages.errors import StageError
+from stages.exact import load_model
 from stages.likelihood import Target, build_target
 from stages.posterior import Draws, write_posterior
 from stages.progress import Progress
@@ -45,15 +45,13 @@ def _starts(target: Target, z: Float[np.ndarray, "rows p"], settings: Infer) -> 
     best = np.argsort(-score)[: settings.num_chains]
     if not np.isfinite(score[best[0]]):
         raise StageError(
-            "no simulated row gives the data a finite likelihood; look at the data beside the simulations (design.png), "
+            "no simulated row gives the data a finite likelihood; look at the data beside the simulations, "
             "widen the priors, or raise simulate.num_simulations"
         )
     return np.asarray(padded)[np.resize(best[np.isfinite(score[best])], settings.num_chains)]
 
 
-def sample(
-    target: Target, starts: Float[np.ndarray, "chains size"], settings: Infer, progress: Progress
-) -> Draws:
+def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: Infer, progress: Progress) -> Draws:
     """Run NUTS on every chain and return draws and statistics, each with leading axes (chain, draw).
 
     NumPyro's kernel is stepped here rather than by its `MCMC`: one compiled stretch of steps serves warm-up and
@@ -74,7 +72,9 @@ def sample(
     )
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if settings.chain_method == "vectorized" else range(settings.num_chains)
-    states = [kernel.init(keys[g], settings.num_warmup, {"z": jnp.asarray(starts[g])}, (), {}) for g in groups]
+    states: Sequence[Any] = [
+        kernel.init(keys[g], settings.num_warmup, {"z": jnp.asarray(starts[g])}, (), {}) for g in groups
+    ]
 
     @jax.jit
     def advance(state: Any) -> tuple[Any, dict[str, Array]]:
@@ -89,7 +89,7 @@ def sample(
     workers = os.cpu_count() if settings.chain_method == "parallel" else 1
     with progress.task("infer", total=total, unit="draws") as task, ThreadPoolExecutor(workers) as threads:
         for at in range(0, total, _STRETCH):
-            states, parts = zip(*threads.map(advance, states), strict=True)
+            states, parts = map(list, zip(*threads.map(advance, states), strict=True))
             drawn = _by_chain(parts, settings.chain_method == "vectorized")
             kept.append(drawn)
             divergent += int(drawn["diverging"][:, max(settings.num_warmup - at, 0) :].sum())

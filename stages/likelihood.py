@@ -24,7 +24,6 @@ from stages.parameters import Space
 from stages.settings import CalibrateConfig, CheckConfig, InferConfig, Noise, SelectConfig
 from stages.transforms import TRANSFORMS
 
-
 _NEAR_ROWS = 50  # held-out rows near the data that the emulator's error is read from, at least
 
 
@@ -132,7 +131,7 @@ class Likelihood:
 
     def _covariance(self, block: Block, values: Mapping[str, Any]) -> Float[Array, "..."]:
         if block.noise.dist == "MultivariateNormal":
-            return block.family(jnp.zeros(len(block.values))).covariance_matrix  # type: ignore[no-any-return]
+            return block.family(jnp.zeros(len(block.values))).covariance_matrix
         return jnp.broadcast_to(self.arguments(block, values)["scale"] ** 2, block.values.shape)
 
     def pointwise(

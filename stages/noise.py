@@ -77,7 +77,7 @@ def family(noise: Noise, data: Float[np.ndarray, " n"]) -> Callable[..., dist.Di
         covariance = read_covariance(noise.covariance, len(data))
         return lambda y, **_: dist.MultivariateNormal(y, covariance_matrix=jnp.asarray(covariance))
     if isinstance(noise, CustomNoise):
-        return resolve(noise.dist, {})  # type: ignore[no-any-return]
+        return resolve(noise.dist, {})
     return _FAMILIES[noise.dist]
 
 
@@ -92,7 +92,9 @@ def read_covariance(file: str, size: int) -> Float[np.ndarray, "n n"]:
     except ValueError as error:
         raise refuse(f"cannot be read as numbers: {error}") from error
     if matrix.shape != (size, size):
-        raise refuse(f"got {matrix.shape[0]} x {matrix.shape[1]} numbers, expected {size} x {size}, a row for each datum")
+        raise refuse(
+            f"got {matrix.shape[0]} x {matrix.shape[1]} numbers, expected {size} x {size}, a row for each datum"
+        )
     if not np.allclose(matrix, matrix.T, rtol=1e-8, atol=0) or np.linalg.eigvalsh(matrix).min() <= 0:
         raise refuse("expected a matrix that is symmetric and positive definite")
     return matrix

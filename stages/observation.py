@@ -98,7 +98,9 @@ def _match(columns: dict[str, np.ndarray], layout: Layout, problems: list[Proble
     dims = {dim for output in layout.outputs.values() for dim in output.dims}
     for name in columns:
         if name not in layout.outputs and name not in dims:
-            known = f"outputs {', '.join(layout.outputs)}" + (f"; coordinates {', '.join(sorted(dims))}" if dims else "")
+            known = f"outputs {', '.join(layout.outputs)}" + (
+                f"; coordinates {', '.join(sorted(dims))}" if dims else ""
+            )
             problems.append(Problem(where, f'got column "{name}", which the simulator does not produce ({known})'))
     observed = [name for name in columns if name in layout.outputs]
     if not observed:
@@ -124,10 +126,12 @@ def _series(name: str, output: Output, columns: dict[str, np.ndarray], problems:
     places = [_places(where, dim, output.coords[dim], columns[dim][present], problems) for dim in output.dims]
     if any(place is None for place in places):
         return None
-    index = np.ravel_multi_index(places, output.shape) if output.dims else np.zeros(present.sum(), int)  # type: ignore[arg-type]
-    if len(np.unique(index)) < len(index) and output.dims:
+    if not output.dims:
+        return Series(columns[name][present], np.zeros(present.sum(), int))
+    index = np.asarray(np.ravel_multi_index(places, output.shape))  # type: ignore[arg-type]
+    if len(np.unique(index)) < len(index):
         problems.append(Problem(where, "two rows have the same coordinates; give one datum for each"))
-    return Series(columns[name][present], np.asarray(index))
+    return Series(columns[name][present], index)
 
 
 def _places(
@@ -144,7 +148,9 @@ def _places(
         got = ", ".join(f"{value:g}" for value in given[off][:4]) + (", ..." if off.sum() > 4 else "")
         near = ", ".join(f"{value:g}" for value in coordinate[nearest[off]][:4])
         problems.append(
-            Problem(where, f"got {dim} = {got}, where the simulator gives no output (nearest: {near}); see simulate.options")
+            Problem(
+                where, f"got {dim} = {got}, where the simulator gives no output (nearest: {near}); see simulate.options"
+            )
         )
         return None
     return nearest

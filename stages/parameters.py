@@ -97,12 +97,15 @@ class Space(eqx.Module):
         """The number of free quantities."""
         return len(self.priors)
 
-    def values(self, z: Float[Array, "... size"]) -> dict[str, Float[Array, "..."]]:
+    def values(self, z: Float[Array | np.ndarray, "... size"]) -> dict[str, Float[Array, "..."]]:
         """Return every quantity, the fixed ones too, by name and in its own unit."""
-        free = {name: from_normal(distribution(prior), z[..., i]) for i, (name, prior) in enumerate(self.priors.items())}
+        free = {
+            name: from_normal(distribution(prior), jnp.asarray(z[..., i]))
+            for i, (name, prior) in enumerate(self.priors.items())
+        }
         return free | {name: jnp.full(z.shape[:-1], value) for name, value in self.fixed.items()}
 
-    def theta(self, z: Float[Array, "... size"]) -> Float[Array, "... size"]:
+    def theta(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
         """Return the free quantities' values, in their own units."""
         values = self.values(z)
         return jnp.stack([values[name] for name in self.names], axis=-1)
@@ -122,7 +125,7 @@ class Space(eqx.Module):
         """Rebuild a space from `to_json`."""
         from pydantic import TypeAdapter
 
-        read = TypeAdapter(AnyPrior).validate_python
+        read: Any = TypeAdapter[Prior](AnyPrior).validate_python
         return cls({name: read(stored["priors"][name]) for name in stored["order"]} | dict(stored["fixed"]))
 
     def __hash__(self) -> int:

@@ -338,7 +338,7 @@ def _forward(values: Values, log: bool) -> Values:
 
 
 def _is_log(values: Values, inner: float = 0.9) -> bool:
-    """Whether values are positive and span over two decades, judged by their `inner` part (a uniform's tail is none)."""
+    """Whether values are positive and span over two decades, judged by their `inner` part, not by a tail."""
     (values,) = _finite(values)
     if not values.size or values.min() <= 0:
         return False
@@ -385,7 +385,7 @@ def _quantiles(values: Float[np.ndarray, "draws n"], levels: Sequence[float]) ->
 def _support(values: Values, power: float) -> tuple[float, float, float]:
     """Return the range to draw a density on, and the width of the Gaussian (Silverman 1986, eq. 3.31) to smooth it by.
 
-    The range ends with the values where they crowd at its end, at a prior's edge say, and leaves room to fade elsewhere.
+    The range ends with the values where they crowd at its end, as at a prior's edge, and leaves room to fade elsewhere.
     """
     spread = min(values.std(), np.subtract(*np.quantile(values, [0.75, 0.25])) / 1.34)
     width = float(spread * values.size**-power)

@@ -1,4 +1,4 @@
-"""Draws become a posterior that ArviZ opens: named quantities in their own units, predictions, diagnostics, pictures."""
+"""Draws become a posterior that ArviZ opens: quantities in their own units, predictions, diagnostics, pictures."""
 
 from __future__ import annotations
 
@@ -37,7 +37,12 @@ class Draws(NamedTuple):
 
 
 def write_posterior(
-    folder: Path, config: InferConfig, likelihood: Likelihood, errors: ErrorModel, emulator: Emulator | Exact, draws: Draws
+    folder: Path,
+    config: InferConfig,
+    likelihood: Likelihood,
+    errors: ErrorModel,
+    emulator: Emulator | Exact,
+    draws: Draws,
 ) -> dict[str, Any]:
     """Write the draws as NetCDF in ArviZ's InferenceData schema, and their pictures; return the summary."""
     named = _named(emulator, likelihood, draws.z)
@@ -129,7 +134,11 @@ def _share(error: Array, noise: Array) -> Array:
 
 
 def _tree(
-    named: dict[str, np.ndarray], emulator: Emulator | Exact, likelihood: Likelihood, draws: Draws, derived: dict[str, Any]
+    named: dict[str, np.ndarray],
+    emulator: Emulator | Exact,
+    likelihood: Likelihood,
+    draws: Draws,
+    derived: dict[str, Any],
 ) -> xr.DataTree:
     chains, count = draws.z.shape[:2]
     coords = {"chain": np.arange(chains), "draw": np.arange(count)}
@@ -140,7 +149,8 @@ def _tree(
         return xr.Dataset(values, coords=coords)
 
     def data_group(values: dict[str, np.ndarray]) -> xr.Dataset:
-        variables, used = {}, {}
+        variables: dict[str, Any] = {}
+        used: dict[str, Any] = {}
         for name, value in values.items():
             value = value.reshape(chains, count, *value.shape[1:])
             joint = value.ndim == 2  # a joint distribution has one log likelihood for all of its data
@@ -150,9 +160,7 @@ def _tree(
 
     observed = {b.name: ((f"{b.name}_datum",), b.values) for b in likelihood.blocks}
     groups = {
-        "posterior": group(
-            {name: (_SAMPLE, value, _attributes(priors[name].unit)) for name, value in named.items()}
-        ),
+        "posterior": group({name: (_SAMPLE, value, _attributes(priors[name].unit)) for name, value in named.items()}),
         "unconstrained_posterior": group({"z": ((*_SAMPLE, "whitened"), draws.z)}),
         "sample_stats": group(
             {
@@ -188,7 +196,7 @@ def _places(emulator: Emulator | Exact, likelihood: Likelihood, name: str) -> di
 
 
 def summarize(posterior: xr.Dataset) -> list[dict[str, Any]]:
-    """Tabulate each quantity: moments, quantiles, rank-normalized split R-hat, bulk and tail ESS (Vehtari et al. 2021)."""
+    """Tabulate each quantity: moments, quantiles, rank-normalized R-hat, bulk and tail ESS (Vehtari et al. 2021)."""
     import arviz
 
     r_hat, bulk, tail = (
@@ -233,7 +241,12 @@ def _warnings(facts: dict[str, Any]) -> list[str]:
 
 
 def _plot(
-    folder: Path, named: dict[str, np.ndarray], draws: Draws, likelihood: Likelihood, emulator: Emulator | Exact, derived: Any
+    folder: Path,
+    named: dict[str, np.ndarray],
+    draws: Draws,
+    likelihood: Likelihood,
+    emulator: Emulator | Exact,
+    derived: Any,
 ) -> None:
     priors = emulator.space.priors | likelihood.noise_space.priors
     labels = {
@@ -246,7 +259,11 @@ def _plot(
     for b in likelihood.blocks:
         output, series = emulator.layout.outputs[b.name], likelihood.data.series[b.name]
         line = len(output.dims) == 1
-        x = np.asarray(output.coords[output.dims[0]])[series.index] if line else np.arange(len(series.index), dtype=float)
+        x = (
+            np.asarray(output.coords[output.dims[0]])[series.index]
+            if line
+            else np.arange(len(series.index), dtype=float)
+        )
         order, curve = np.argsort(x), derived["curves"][b.name]
         panels.append(
             plots.Panel(

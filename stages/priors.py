@@ -1,6 +1,6 @@
 """The priors that a config may name: NumPyro distributions by their own names and argument names.
 
-This table is plain data so that a config can be checked without importing JAX. A test holds every entry against NumPyro.
+This table is plain data, so that a config is checked without importing JAX. A test holds every entry against NumPyro.
 """
 
 from __future__ import annotations

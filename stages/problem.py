@@ -63,7 +63,7 @@ def _simulator(config: ProblemConfig, found: list[Problem]) -> Simulator | None:
     if len(found) > found_before:
         return None
     try:
-        return make(**config.simulate.options)  # type: ignore[no-any-return]
+        return make(**config.simulate.options)
     except (ValueError, TypeError) as error:
         found.append(Problem("simulate.options", str(error)))
         return None
@@ -99,7 +99,7 @@ def _resolve(
         found.append(Problem(where, f"{name.rpartition('/')[2]} is not a class that inherits from {base}"))
         return None
     if inspect.isabstract(make):
-        missing = ", ".join(sorted(make.__abstractmethods__))
+        missing = ", ".join(sorted(getattr(make, "__abstractmethods__", ())))
         found.append(Problem(where, f"{make.__name__} does not define {missing}"))
         return None
     return make
@@ -111,9 +111,10 @@ def _solver(solver: Solver) -> list[Problem]:
         for name, value in vars(diffrax).items()
         if inspect.isclass(value) and issubclass(value, diffrax.AbstractSolver) and not name.startswith("Abstract")
     ]
-    found = [] if solver.solver in kinds else [
-        Problem("simulate.solver.solver", f'got "{solver.solver}", expected a Diffrax solver.{_nearest(solver.solver, kinds)}')
-    ]  # fmt: skip
+    found = []
+    if solver.solver not in kinds:
+        what = f'got "{solver.solver}", expected a Diffrax solver.{_nearest(solver.solver, kinds)}'
+        found.append(Problem("simulate.solver.solver", what))
     if not found and not solver.fixed_step:
         made = getattr(diffrax, solver.solver)()
         if not isinstance(made, diffrax.AbstractAdaptiveSolver):
@@ -184,12 +185,10 @@ def _custom_noise(name: str, noise: Any, layout: Layout) -> list[Problem]:
         make = resolve(noise.dist, {}, f"{where}.dist")
     except ConfigError as error:
         return error.problems
-    known = [parameter for parameter in inspect.signature(make).parameters][1:]
+    known = list(inspect.signature(make).parameters)[1:]
     return _names(where, noises.arguments(noise), known)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, list(known), 1)
     return f' Did you mean "{near[0]}"?' if near else ""
-
-

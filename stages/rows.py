@@ -10,7 +10,7 @@ import numpy as np
 import zarr
 from jaxtyping import Float
 
-from stages.artifacts import SIMULATIONS, Layout, Simulations, consolidate, create_array, put_coordinates
+from stages.artifacts import SIMULATIONS, Layout, Simulations, array, consolidate, create_array, put_coordinates
 from stages.ensemble import Rows, build_ensemble, build_simulator
 from stages.parameters import Space
 from stages.progress import Progress
@@ -55,7 +55,7 @@ class _Store:
     def __init__(self, path: Path, outputs: Sequence[str], parameters: Sequence[str]) -> None:
         self.path = path
         self.group = zarr.open_group(path, mode="r+")
-        self.shard = int(self.group["status"].chunks[0])
+        self.shard = int(array(self.group, "status").chunks[0])
         self._outputs, self._parameters = list(outputs), list(parameters)
 
     def has(self, shard: range) -> bool:
@@ -64,22 +64,22 @@ class _Store:
         names = [*self._outputs, *self._parameters, "z", "num_steps", "status"]
         if not all(self._chunk(name, index).is_file() for name in names):
             return False
-        return bool((np.asarray(self.group["status"][shard.start : shard.stop]) != Status.PENDING).all())
+        return bool((np.asarray(array(self.group, "status")[shard.start : shard.stop]) != Status.PENDING).all())
 
     def _chunk(self, name: str, index: int) -> Path:
-        inner = ["0"] * (len(self.group[name].shape) - 1)
+        inner = ["0"] * (len(array(self.group, name).shape) - 1)
         return Path(self.path, name, "c", str(index), *inner)
 
     def write(self, shard: range, z: np.ndarray, theta: np.ndarray, rows: Rows) -> None:
         """Write one shard; its statuses last, after all that they speak for."""
         at = slice(shard.start, shard.stop)
         for name in self._outputs:
-            self.group[name][at] = rows.outputs[name]
+            array(self.group, name)[at] = rows.outputs[name]
         for i, name in enumerate(self._parameters):
-            self.group[name][at] = theta[:, i]
-        self.group["z"][at] = z
-        self.group["num_steps"][at] = rows.num_steps
-        self.group["status"][at] = rows.status
+            array(self.group, name)[at] = theta[:, i]
+        array(self.group, "z")[at] = z
+        array(self.group, "num_steps")[at] = rows.num_steps
+        array(self.group, "status")[at] = rows.status
 
 
 def _open(path: Path, space: Space, simulator: Simulator, num: int) -> _Store:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import (
     AfterValidator,
@@ -131,16 +131,19 @@ def _field(argument: Argument) -> Any:
     return (kind, ... if argument.default is None else argument.default)
 
 
-_PRIOR_MODELS = {
-    name: create_model(  # type: ignore[call-overload]
+_PRIOR_MODELS: dict[str, Any] = {
+    name: create_model(
         name,
         __base__=Prior,
-        dist=(Literal[name], ...),
+        dist=(Literal[name], ...),  # type: ignore[arg-type]
         **{argument: _field(spec) for argument, spec in family.arguments.items()},
     )
     for name, family in PRIORS.items()
 }
-AnyPrior = Annotated[Union[tuple(_PRIOR_MODELS.values())], Field(discriminator="dist")]
+if TYPE_CHECKING:
+    AnyPrior = Prior
+else:
+    AnyPrior = Annotated[Union[tuple(_PRIOR_MODELS.values())], Field(discriminator="dist")]  # noqa: UP007
 
 
 def _number_or_prior(value: Any) -> str:
@@ -335,12 +338,11 @@ def _noise_tag(value: Any) -> str | None:
     return dist if isinstance(dist, str) else None
 
 
-AnyNoise = Annotated[
-    Union[  # noqa: UP007
-        tuple(Annotated[model, Tag(name)] for name, model in NOISE.items()) + (Annotated[CustomNoise, Tag("custom")],)
-    ],
-    Discriminator(_noise_tag),
-]
+if TYPE_CHECKING:
+    AnyNoise = Noise
+else:
+    _tagged = [*(Annotated[model, Tag(name)] for name, model in NOISE.items()), Annotated[CustomNoise, Tag("custom")]]
+    AnyNoise = Annotated[Union[tuple(_tagged)], Discriminator(_noise_tag)]  # noqa: UP007
 
 
 class Infer(Settings):

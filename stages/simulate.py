@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from stages import design, plots
-from stages.artifacts import Posterior, Simulations
+from stages.artifacts import Posterior, Simulations, array
 from stages.errors import StageError
 from stages.failures import where_it_fails
 from stages.parameters import Space
@@ -49,8 +49,8 @@ def _summary(
     solved: int,
 ) -> dict[str, Any]:
     group = simulations.group
-    status, steps = np.asarray(group["status"][:]), np.asarray(group["num_steps"][:])
-    theta = {name: np.asarray(group[name][:]) for name in space.names}
+    status, steps = np.asarray(array(group, "status")[:]), np.asarray(array(group, "num_steps")[:])
+    theta = {name: np.asarray(array(group, name)[:]) for name in space.names}
     failed = status != Status.OK
     lies = where_it_fails(theta, failed) if failed.any() else ""
     limit = config.simulate.max_failed

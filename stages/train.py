@@ -32,7 +32,8 @@ class Rows(NamedTuple):
     x: Float[Array, "n size"]
     y: Float[Array, "n outputs"]
 
-    def __getitem__(self, at: Any) -> Rows:  # type: ignore[override]
+    def pick(self, at: Any) -> Rows:
+        """Return some of the rows."""
         return Rows(self.x[at], self.y[at])
 
 
@@ -61,7 +62,9 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     begun = time.perf_counter()
     networks, history = fit(settings, rows, fold[seen], held_out, progress)
     seconds = time.perf_counter() - begun
-    emulator = _assemble(config, dataset.header | {"seconds": seconds}, networks, scaling, z[seen], y[seen], fold[seen], held_out)
+    emulator = _assemble(
+        config, dataset.header | {"seconds": seconds}, networks, scaling, z[seen], y[seen], fold[seen], held_out
+    )
     save_emulator(emulator, folder)
     _write_history(folder / "history.csv", history)
     return _summary(folder, emulator, history, z[~seen], y[~seen])
@@ -135,7 +138,7 @@ class _Phase(NamedTuple):
 
 def _phases(settings: Train, static: PyTree, rows: Rows, picks: _Picks) -> list[_Phase]:
     def loss_at(weights: PyTree, at: Int[Array, " n"]) -> Float[Array, ""]:
-        return loss(eqx.combine(weights, static), rows[at])
+        return loss(eqx.combine(weights, static), rows.pick(at))
 
     def phase(steps: int, optimizer: Any, step: Callable[..., Any]) -> _Phase:
         def advance(weights: PyTree, state: PyTree, own: _Picks, at: Array, chunk: int) -> Any:
@@ -180,7 +183,7 @@ def _optimizer(settings: Train) -> optax.GradientTransformation:
     make = getattr(optax, settings.optimizer, None)
     if make is None:
         raise StageError(f'train.optimizer: optax has no "{settings.optimizer}"; try adam, adamw, nadam or lion')
-    return make(rate, **settings.optimizer_options)  # type: ignore[no-any-return]
+    return make(rate, **settings.optimizer_options)
 
 
 class _Trace:
@@ -272,9 +275,7 @@ def _write_history(file: Path, history: History) -> None:
     np.savetxt(file, table, delimiter=",", header=",".join(names), comments="", fmt="%.8g")
 
 
-def _summary(
-    folder: Path, emulator: Emulator, history: History, z: np.ndarray, y: np.ndarray
-) -> dict[str, Any]:
+def _summary(folder: Path, emulator: Emulator, history: History, z: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     z, y = z[:2000], y[:2000]
     members = predict(emulator, z)
     mean = members.mean(axis=1)

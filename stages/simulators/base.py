@@ -139,7 +139,7 @@ class ODESimulator(Simulator):
         start = float(self.times[0]) if self.start is None else self.start
         stop = max(float(self.times[-1]), start + 1e-12)
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(self.vector_field),
+            diffrax.ODETerm(self.vector_field),  # type: ignore[arg-type]
             getattr(diffrax, solver.solver)(),
             t0=start,
             t1=stop,
@@ -156,7 +156,7 @@ class ODESimulator(Simulator):
         return Solution(outputs, _status(outputs, _result(solution.result)), solution.stats["num_steps"])
 
 
-def _controller(solver: Solver) -> diffrax.AbstractStepSizeController:
+def _controller(solver: Solver) -> diffrax.AbstractStepSizeController[Any, Any]:
     if solver.fixed_step:
         return diffrax.ConstantStepSize()
     return diffrax.PIDController(rtol=solver.rtol, atol=solver.atol)

@@ -20,9 +20,10 @@ Config = str | Path | Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Result:
-    """The latest artifact of each stage."""
+    """The latest artifact of each stage, and every step of the run in its order."""
 
     outcomes: Mapping[str, Outcome]
+    history: Sequence[Outcome] = ()
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -78,7 +79,8 @@ def run(
     """Run a config (a file, or a table with paths relative to the current folder) and return what came out."""
     checked, folder = _read(problem, overrides)
     place, listener = _store(problem, store), reporter(quiet)
-    return Result(execute(checked, place, until=until, redo=redo, reporter=listener, folder=folder).latest)
+    result = execute(checked, place, until=until, redo=redo, reporter=listener, folder=folder)
+    return Result(result.latest, result.outcomes)
 
 
 def load(problem: Config, *, overrides: Sequence[str] = (), store: str | Path | None = None) -> Result:

@@ -126,7 +126,7 @@ def comparison(problem: ProblemConfig, number: int) -> list[Link]:
 def calibration(problem: ProblemConfig, number: int) -> list[Link]:
     """List the step that calibrates round `number`'s emulator on simulated data."""
     inputs = {"emulator": (f"train-{number}",), "posterior": (f"infer-{number}",)}
-    return [Link("calibrate", number, problem.slice(CalibrateConfig, **_given(problem)), inputs)]
+    return [Link("calibrate", number, problem.slice(CalibrateConfig, refined=number > 0, **_given(problem)), inputs)]
 
 
 def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:

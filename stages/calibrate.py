@@ -39,8 +39,7 @@ def run(
     """Simulate data sets, infer each, and hold ranks and coverage against what they must be."""
     emulator, settings = load_model(config, inputs["emulator"][0]), config.calibrate
     target, space = build_target(config, emulator), Space(config.parameters)
-    refined = config.refine.max_rounds > 0
-    over = settings.over if settings.over != "auto" else ("posterior" if refined else "prior")
+    over = settings.over if settings.over != "auto" else ("posterior" if config.refined else "prior")
     num_known = space.size + target.likelihood.noise_space.size
     if over == "posterior":
         known = _pick(Posterior.load(inputs["posterior"][0]).z()[:, :num_known], settings)

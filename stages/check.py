@@ -27,6 +27,7 @@ from stages.settings import Check, CheckConfig
 from stages.verdict import Figure, advice, edge_mass, outside
 
 REWEIGHTED = "reweighted.nc"
+_FEWEST = 10  # usable draws below which nothing can be compared
 
 
 def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
@@ -37,12 +38,13 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     z = draws[:, : space.size]
     simulations, _ = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress)
     _, y, usable = simulations.rows(0, len(simulations))
-    evidence = _compare(target, emulator, draws, y, usable)
+    enough = usable.sum() >= _FEWEST
+    evidence = _compare(target, emulator, draws, y, usable) if enough else _nothing(target)
     tree = posterior.tree()
     figures = _figures(config, target, emulator, evidence, draws, usable, tree)
-    if config.check.reweight:
+    if config.check.reweight and enough:
         _reweight(folder / REWEIGHTED, tree, draws[usable], evidence, target, emulator)
-    return _write(folder, figures, len(z))
+    return _write(folder, figures, _errors(target, evidence), len(z))
 
 
 def _thin(z: Float[np.ndarray, "draws size"], settings: Check) -> Float[np.ndarray, "some size"]:
@@ -58,7 +60,14 @@ class Evidence(NamedTuple):
     log_ratio: Float[np.ndarray, " draws"]  # log likelihood by the simulator - by the emulator
     weights: Float[np.ndarray, " draws"]  # Pareto-smoothed, summing to one
     k_hat: float
+    shift: float  # the largest of a mean by reweighting, in posterior sd
     predictive_p: float
+
+
+def _nothing(target: Target) -> Evidence:
+    """Say that too few draws could be simulated to say anything: every figure fails."""
+    nan = float("nan")
+    return Evidence(np.full((1, len(target.likelihood.index)), nan), np.array([nan]), np.array([nan]), nan, nan, nan)
 
 
 def _compare(
@@ -83,13 +92,20 @@ def _compare(
 
     error, ratio, less = jax.jit(lambda rows: jax.lax.map(lambda row: one(*row), rows))((points, truth, keys))
     weights, k_hat = smooth(np.asarray(ratio))
-    return Evidence(np.asarray(error), np.asarray(ratio), weights, k_hat, float(np.mean(less)))
+    z = draws[usable][:, :end]
+    shift = np.abs(weights @ z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-300)
+    return Evidence(np.asarray(error), np.asarray(ratio), weights, k_hat, float(shift.max()), float(np.mean(less)))
 
 
 def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " draws"], float]:
     """Return Pareto-smoothed importance weights and their k-hat (Vehtari et al. 2024)."""
     import arviz
 
+    # An impossible draw has weight zero, which Pareto smoothing must see as a number.
+    finite = np.isfinite(log_ratio)
+    if not finite.any():
+        return np.full(len(log_ratio), np.nan), np.inf
+    log_ratio = np.where(finite, log_ratio, log_ratio[finite].max() - 700.0)
     if np.ptp(log_ratio) < 1e-9:
         return np.full(len(log_ratio), 1.0 / len(log_ratio)), 0.0
     log_weights, k_hat = arviz.psislw(log_ratio)
@@ -107,10 +123,8 @@ def _figures(
     tree: xr.DataTree,
 ) -> list[Figure]:
     limits, likelihood = config.check, target.likelihood
-    z = draws[usable]
     at, end = emulator.space.size, emulator.space.size + likelihood.noise_space.size
     efficiency = 1.0 / np.sum(evidence.weights**2) / len(evidence.weights)
-    shift = np.abs(evidence.weights @ z[:, :end] - z[:, :end].mean(axis=0)) / z[:, :end].std(axis=0)
     table = summarize(tree["posterior"].to_dataset())
     divergent = float(tree["sample_stats"]["diverging"].mean())
     return [
@@ -118,13 +132,15 @@ def _figures(
                float(np.quantile(np.abs(evidence.error[:, b.at]), 0.99)), limits.max_emulator_error)
         for b in likelihood.blocks
     ] + [
+        Figure("log likelihood, simulator - emulator (sd)", "emulator",
+               float(np.std(evidence.log_ratio)), limits.max_log_ratio),
         # Where the weights hardly differ, the shape of their tail is noise: then efficiency alone decides.
         Figure("Pareto k-hat", "emulator", evidence.k_hat if efficiency < 0.95 else min(evidence.k_hat, 0.0),
                limits.max_k_hat),
         Figure("importance sampling efficiency", "emulator", float(efficiency), limits.min_efficiency, True),
-        Figure("largest shift by reweighting (posterior sd)", "emulator", float(shift.max()), limits.max_shift),
+        Figure("largest shift by reweighting (posterior sd)", "emulator", evidence.shift, limits.max_shift),
         Figure("draws outside the training domain", "domain",
-               outside(z[:, :at], np.asarray(emulator.training_z)), limits.max_outside),
+               outside(draws[:, :at], np.asarray(emulator.training_z)), limits.max_outside),
         Figure("draws that the simulator cannot solve", "failures", float(np.mean(~usable)), limits.max_outside),
         Figure("posterior mass at a prior's edge", "prior",
                edge_mass(emulator.space.priors | likelihood.noise_space.priors, draws[:, :end]), limits.max_edge),
@@ -152,11 +168,28 @@ def _reweight(
     xr.Dataset(values | {"weight": ("draw", evidence.weights)}, attrs=attributes).to_netcdf(file, engine="h5netcdf")
 
 
-def _write(folder: Path, figures: list[Figure], simulated: int) -> dict[str, Any]:
+def _errors(target: Target, evidence: Evidence) -> list[dict[str, Any]]:
+    """Tabulate the emulator's error at the posterior, in units of the data's sigma."""
+    size = np.abs(evidence.error)
+    return [
+        {
+            "output": b.name,
+            "median": float(np.median(size[:, b.at])),
+            "percentile_99": float(np.quantile(size[:, b.at], 0.99)),
+        }
+        for b in target.likelihood.blocks
+    ]
+
+
+def _write(folder: Path, figures: list[Figure], errors: list[dict[str, Any]], simulated: int) -> dict[str, Any]:
     passed = all(figure.passed for figure in figures)
     words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures)}"
     rows = [figure.row() for figure in figures]
     (folder / VERDICT).write_text(json.dumps({"passed": passed, "verdict": words, "figures": rows}, indent=1))
     plots.verdict(folder / "verdict.png", rows)
     facts = {"passed": passed, "verdict": words, "simulations": simulated}
-    return {"facts": facts, "tables": {"verdict": rows}, "pictures": ["verdict.png"]}
+    return {
+        "facts": facts,
+        "tables": {"verdict": rows, "emulator error at the posterior, in data sigma": errors},
+        "pictures": ["verdict.png"],
+    }

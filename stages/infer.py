@@ -14,8 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from numpyro.infer import NUTS
+from scipy.stats import chi2
 
 from stages.errors import StageError
 from stages.exact import load_model
@@ -38,7 +39,11 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
 
 
 def _starts(target: Target, z: Float[np.ndarray, "rows p"], settings: Infer) -> Float[np.ndarray, "chains size"]:
-    """Choose the simulated rows that the data like best, one for each chain, the rest of the point at zero."""
+    """Choose a simulated row for each chain: far from one another, among those that the data like.
+
+    Chains that begin apart find several modes where there are, and their R-hat then says so. Components of a point
+    that no row has (of the noise, of the error) begin at zero.
+    """
     padded = jnp.asarray(np.pad(z, ((0, 0), (0, target.size - z.shape[1]))))
     score = np.array(jax.jit(lambda z: jax.lax.map(target.log_likelihood, z, batch_size=256))(padded))
     score[~np.isfinite(score)] = -np.inf
@@ -48,7 +53,21 @@ def _starts(target: Target, z: Float[np.ndarray, "rows p"], settings: Infer) -> 
             "no simulated row gives the data a finite likelihood; look at the data beside the simulations, "
             "widen the priors, or raise simulate.num_simulations"
         )
-    return np.asarray(padded)[np.resize(best[np.isfinite(score[best])], settings.num_chains)]
+    # Log likelihood ratios within a posterior are half a chi-squared (Wilks 1938): what exceeds it is not of it.
+    liked = np.flatnonzero(score >= score[best[0]] - 0.5 * chi2.ppf(0.999, target.size))
+    if len(liked) < settings.num_chains:
+        liked = best[np.isfinite(score[best])]
+    return np.asarray(padded)[_far_apart(z[liked], liked, settings.num_chains, first=best[0])]
+
+
+def _far_apart(z: Float[np.ndarray, "n p"], rows: Int[np.ndarray, " n"], count: int, first: int) -> np.ndarray:
+    """Return `count` of the rows, each the farthest from those before it."""
+    chosen = [int(np.flatnonzero(rows == first)[0])]
+    distance = np.full(len(rows), np.inf)
+    for _ in range(count - 1):
+        distance = np.minimum(distance, np.linalg.norm(z - z[chosen[-1]], axis=1))
+        chosen.append(int(distance.argmax()))
+    return rows[chosen]
 
 
 def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: Infer, progress: Progress) -> Draws:

@@ -367,6 +367,7 @@ class Check(Settings):
     num_draws: Count = 256
     reweight: bool = False
     max_emulator_error: Positive = 0.5  # 99th percentile over draws and data, in units of the data's sigma
+    max_log_ratio: Positive = 0.5  # sd over draws of the log likelihood, by the simulator less by the emulator
     max_k_hat: Positive = 0.7
     min_efficiency: Fraction = 0.5
     max_shift: Positive = 0.2  # of a mean by reweighting, in posterior sd
@@ -394,7 +395,7 @@ class Calibrate(Settings):
 class Refine(Settings):
     """Further rounds: simulate where the last round's posterior is, and train again."""
 
-    max_rounds: Annotated[int, Field(ge=0)] = 0
+    max_rounds: Annotated[int, Field(ge=0), NotInKey()] = 0  # how far to go changes no round
     simulations_per_round: Count = 200
     stretch: Positive = 1.5  # of the posterior about its median
     keep: Count | None = None  # train on this many rows closest to the data, at least; on all if left out
@@ -480,7 +481,7 @@ class CalibrateConfig(Slice):
     observation: Observation
     noise: dict[str, AnyNoise]
     infer: Infer
-    refine: Refine
+    refined: bool  # whether the emulator was refined around the data
     calibrate: Calibrate
 
 

@@ -12,8 +12,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro
-import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
 from numpyro.infer import NUTS
 from scipy.stats import chi2
@@ -77,12 +75,11 @@ def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: I
     sampling alike, tells of its progress in between, and lets go of Python's lock, so that chains run in threads.
     """
 
-    def model() -> None:
-        z = numpyro.sample("z", dist.Normal(0.0, 1.0).expand([target.size]).to_event(1))
-        numpyro.factor("log_likelihood", target.log_likelihood(z))
+    def potential(z: Float[Array, " size"]) -> Float[Array, ""]:
+        return 0.5 * jnp.sum(z**2) - target.log_likelihood(z)  # every prior is a standard normal here
 
     kernel = NUTS(
-        model,
+        potential_fn=potential,
         target_accept_prob=settings.target_accept,
         dense_mass=settings.dense_mass,
         max_tree_depth=settings.max_tree_depth,
@@ -92,14 +89,14 @@ def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: I
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if settings.chain_method == "vectorized" else range(settings.num_chains)
     states: Sequence[Any] = [
-        kernel.init(keys[g], settings.num_warmup, {"z": jnp.asarray(starts[g])}, (), {}) for g in groups
+        kernel.init(keys[g], settings.num_warmup, jnp.asarray(starts[g]), (), {}) for g in groups
     ]
 
     @jax.jit
     def advance(state: Any) -> tuple[Any, dict[str, Array]]:
         def step(state: Any, _: None) -> tuple[Any, dict[str, Array]]:
             state = kernel.sample(state, (), {})
-            return state, {name: getattr(state, name) for name in _STATISTICS} | {"z": state.z["z"]}
+            return state, {name: getattr(state, name) for name in _STATISTICS} | {"z": state.z}
 
         return jax.lax.scan(step, state, None, length=_STRETCH)
 

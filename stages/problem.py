@@ -39,8 +39,6 @@ def problems(config: ProblemConfig) -> list[Problem]:
     if isinstance(simulator, ODESimulator):
         found += _solver(config.simulate.solver)
     found += _names("parameters", config.parameters, simulator.parameters, needed=True)
-    if found:
-        return found
     layout = Layout(simulator.outputs())
     found += _outputs(config, simulator, layout)
     found += _names("dataset.transform", config.dataset.transform, layout.outputs)

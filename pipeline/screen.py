@@ -100,9 +100,11 @@ def _verdict(found: Mapping[str, Outcome]) -> RenderableType:
         return Text(_UNCHECKED, style="yellow") if "infer" in found else Text("No posterior yet.", style="yellow")
     if found["check"].passed:
         return Text("PASSED: the true simulator bears this posterior out.", style="bold green")
-    return Text(
+    advice = str(found["check"].summary.get("facts", {}).get("verdict", "")).removeprefix("failed: ")
+    verdict = Text(
         "FAILED: the true simulator does not bear this posterior out; see the table of checks.", style="bold red"
     )
+    return verdict.append(f"\n{advice}", style="not bold") if advice else verdict
 
 
 def _stage(outcome: Outcome, brief: bool) -> RenderableType:

@@ -88,9 +88,7 @@ def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: I
     )
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if settings.chain_method == "vectorized" else range(settings.num_chains)
-    states: Sequence[Any] = [
-        kernel.init(keys[g], settings.num_warmup, jnp.asarray(starts[g]), (), {}) for g in groups
-    ]
+    states: Sequence[Any] = [kernel.init(keys[g], settings.num_warmup, jnp.asarray(starts[g]), (), {}) for g in groups]
 
     @jax.jit
     def advance(state: Any) -> tuple[Any, dict[str, Array]]:

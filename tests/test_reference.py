@@ -1,0 +1,83 @@
+"""Posteriors against independent reference draws; skipped, and saying so, where those are not beside the checkout."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from benchmarks.posteriors import TASKS, best_draws, cases, named_draws, num_runs
+from pipeline import run
+from pipeline.results import Result
+
+ROOT = Path(__file__).parent.parent
+FOLDER = Path(os.environ.get("SIMFER_REFERENCE", ROOT.parent / "shared" / "reference"))
+needs_reference = pytest.mark.skipif(
+    not (FOLDER / "score.py").is_file(),
+    reason=f"no reference draws in {FOLDER} (SIMFER_REFERENCE names another folder)",
+)
+
+
+@pytest.fixture(scope="module")
+def score() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("score", FOLDER / "score.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def draws_of(task: str, store: Path, first: int = 0) -> tuple[Result, np.ndarray, np.ndarray]:
+    for i, (_, reference, overrides) in enumerate(cases(FOLDER, task)):
+        if i == first:
+            settings = [*overrides, *best_draws(len(reference))]
+            result = run(ROOT / "configs" / f"{task}.toml", overrides=settings, store=store)
+            return result, reference, named_draws(result, TASKS[task], len(reference))
+    raise AssertionError(f"{task} has no observation {first}")
+
+
+@needs_reference
+def test_the_epidemic_task_is_indistinguishable_from_its_reference(tmp_path: Path, score: ModuleType) -> None:
+    result, reference, draws = draws_of("sir", tmp_path)
+    assert result.verdict.passed
+    assert num_runs(result) <= 300
+    # The classifier takes half a minute; moments at 10,000 draws see the same, to a hundredth or two.
+    shift = np.abs(draws.mean(axis=0) - reference.mean(axis=0)) / reference.std(axis=0)
+    assert shift.max() < 0.06
+    assert np.abs(draws.std(axis=0) / reference.std(axis=0) - 1.0).max() < 0.06
+    assert score.gskl(reference, draws) < 0.004
+
+
+@needs_reference
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(5))
+def test_lotka_volterra_is_indistinguishable_from_its_reference(first: int, tmp_path: Path, score: ModuleType) -> None:
+    result, reference, draws = draws_of("lotka_volterra", tmp_path, first)
+    assert result.verdict.passed
+    assert num_runs(result) <= 600
+    assert score.c2st(reference, draws) < 0.55
+
+
+@needs_reference
+@pytest.mark.slow
+def test_lynx_and_hare_match_their_reference(tmp_path: Path, score: ModuleType) -> None:
+    result, reference, draws = draws_of("lynx_hare", tmp_path)
+    assert result.verdict.passed
+    assert num_runs(result) <= 1500
+    assert score.c2st(reference, draws) <= 0.53
+    assert score.mmtv(reference, draws) <= 0.025
+    assert score.gskl(reference, draws) <= 0.003
+
+
+@needs_reference
+@pytest.mark.slow
+def test_the_school_epidemic_matches_its_reference(tmp_path: Path) -> None:
+    result, reference, draws = draws_of("flu", tmp_path)
+    assert result.verdict.passed
+    assert (np.abs(draws.mean(axis=0) - reference.mean(axis=0)) / reference.std(axis=0)).max() < 0.1
+    ratio = draws.std(axis=0) / reference.std(axis=0)
+    assert ratio.min() > 0.93 and ratio.max() < 1.07

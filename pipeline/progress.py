@@ -73,7 +73,7 @@ class Lines(Reporter):
         try:
             yield task
         finally:
-            task.say()
+            task.close()
 
     def note(self, text: str) -> None:
         """Write a line."""
@@ -83,7 +83,7 @@ class Lines(Reporter):
 class _LinesTask(Task):
     def __init__(self, lines: Lines, name: str, total: float, unit: str, seconds: float) -> None:
         self._lines, self._name, self._total, self._unit, self._seconds = lines, name, total, unit, seconds
-        self._done, self._fields = 0.0, dict[str, Any]()
+        self._done, self._said, self._fields = 0.0, -1.0, dict[str, Any]()
         self._start = self._last = time.monotonic()
 
     def advance(self, count: float, **fields: Any) -> None:
@@ -93,8 +93,14 @@ class _LinesTask(Task):
         if time.monotonic() - self._last >= self._seconds:
             self.say()
 
+    def close(self) -> None:
+        """Write a last line, unless it is written already."""
+        if self._said != self._done:
+            self.say()
+
     def say(self) -> None:
         """Write a line now."""
+        self._said = self._done
         self._last = time.monotonic()
         elapsed = self._last - self._start
         rate = self._done / elapsed if elapsed > 0 else 0.0

@@ -52,7 +52,9 @@ def execute(
             raise SimferError(f'got the stage "{stage}", expected one of {", ".join(STAGES)}')
     builder, result = Builder(problem, store, redo, reporter or Silent(), folder), RunResult()
     for step in until_passed(builder.steps.values(), lambda step: result.outcomes[-1].passed):
-        result.outcomes.append(builder.bring(step))
+        result.outcomes.append(outcome := builder.bring(step))
+        if step.stage == "check" and outcome.passed is False:
+            builder.reporter.note(f"{step.link.name}: {outcome.summary['facts'].get('verdict', 'failed')}")
         if step.stage == until:
             break
     return result

@@ -190,6 +190,9 @@ def _write(folder: Path, figures: list[Figure], errors: list[dict[str, Any]], si
     facts = {"passed": passed, "verdict": words, "simulations": simulated}
     return {
         "facts": facts,
-        "tables": {"verdict": rows, "emulator error at the posterior, in data sigma": errors},
+        "tables": {
+            "verdict": [figure.line() for figure in figures],
+            "emulator error at the posterior, in data sigma": errors,
+        },
         "pictures": ["verdict.png"],
     }

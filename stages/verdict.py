@@ -49,10 +49,17 @@ class Figure:
             "larger_is_better": self.larger_is_better,
         }
 
+    def line(self) -> dict[str, Any]:
+        """Return the figure as a reader wants it in a table."""
+        limit = f"{'≥' if self.larger_is_better else '≤'} {self.threshold:g}"
+        return {"figure": self.name, "value": self.value, "limit": limit, "passed": self.passed}
+
 
 def advice(figures: Sequence[Figure]) -> str:
     """Say in words what failed and what to do next, the cause that hides the others first."""
     failed = {figure.kind for figure in figures if not figure.passed}
+    if "emulator" in failed:
+        failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
     return "; ".join(text for kind, text in _ADVICE.items() if kind in failed)
 
 

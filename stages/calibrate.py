@@ -38,8 +38,9 @@ def run(
 ) -> dict[str, Any]:
     """Simulate data sets, infer each, and hold ranks and coverage against what they must be."""
     emulator, settings = load_model(config, inputs["emulator"][0]), config.calibrate
-    target, space = build_target(config, emulator), Space(config.parameters)
     over = settings.over if settings.over != "auto" else ("posterior" if config.refined else "prior")
+    # Over the prior the data sets lie everywhere, so the error is that of all training rows.
+    target, space = build_target(config, emulator, near=over == "posterior"), Space(config.parameters)
     num_known = space.size + target.likelihood.noise_space.size
     if over == "posterior":
         known = _pick(Posterior.load(inputs["posterior"][0]).z()[:, :num_known], settings)

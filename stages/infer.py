@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.scipy.stats import norm
 from jaxtyping import Array, Float, Int
 from numpyro.infer import NUTS
 from scipy.stats import chi2
@@ -76,7 +77,8 @@ def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: I
     """
 
     def potential(z: Float[Array, " size"]) -> Float[Array, ""]:
-        return 0.5 * jnp.sum(z**2) - target.log_likelihood(z)  # every prior is a standard normal here
+        prior = norm.logpdf(z).sum()  # every prior is a standard normal here
+        return -prior - target.log_likelihood(z)
 
     kernel = NUTS(
         potential_fn=potential,

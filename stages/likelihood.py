@@ -186,14 +186,15 @@ class Likelihood:
 class ErrorModel:
     """The emulator's error at the data: that of held-out rows near the data, and the spread where NUTS stands."""
 
-    def __init__(self, emulator: Emulator | Exact, likelihood: Likelihood) -> None:
+    def __init__(self, emulator: Emulator | Exact, likelihood: Likelihood, near: bool = True) -> None:
         self.emulator, self.index = emulator, jnp.asarray(likelihood.index)
         if not len(emulator.residuals):
             size = len(likelihood.index)
             self.factor, self.rest = np.zeros((0, size)), np.zeros(size)
             return
         assert isinstance(emulator, Emulator)
-        weights = near_data(likelihood, np.asarray(emulator.training_y))
+        y = np.asarray(emulator.training_y)
+        weights = near_data(likelihood, y) if near else np.full(len(y), 1.0 / len(y))
         residuals = np.asarray(emulator.residuals)[:, likelihood.index]
         members = predict(emulator, np.asarray(emulator.training_z))[:, :, likelihood.index]
         rest = residuals * np.sqrt(unexplained(residuals, members, weights))
@@ -234,15 +235,18 @@ class Target(NamedTuple):
     errors: ErrorModel
 
 
-def build_target(config: InferConfig | CheckConfig | CalibrateConfig, emulator: Emulator | Exact) -> Target:
+def build_target(
+    config: InferConfig | CheckConfig | CalibrateConfig, emulator: Emulator | Exact, near: bool = True
+) -> Target:
     """Put emulator, error and data together as a log likelihood of whitened points.
 
     A point holds the simulator's free parameters, the noise's, and, where the emulator's error cannot be integrated
-    out in closed form, standard normal weights of the error's factors: NUTS then integrates over them.
+    out in closed form, standard normal weights of the error's factors: NUTS then integrates over them. The error is
+    that `near` the data, or that of the whole training set.
     """
     observed = read(config.observation.file, emulator.layout)
     likelihood = Likelihood(config.noise, observed, emulator.layout, emulator.transform)
-    errors = ErrorModel(emulator, likelihood)
+    errors = ErrorModel(emulator, likelihood, near)
     at, end = emulator.space.size, emulator.space.size + likelihood.noise_space.size
     with_error = config.infer.emulator_error == "full" and isinstance(emulator, Emulator)
     latent = errors.num_factors if with_error and not likelihood.is_gaussian else 0

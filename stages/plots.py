@@ -227,7 +227,7 @@ def verdict(file: Path, figures: Sequence[Mapping[str, Any]]) -> None:
                 limit = f"{f['value']:.4g}, not {limit.split(' ', 1)[1]}"
             at: Any = {"color": colour, "va": "center", "fontsize": 7, "transform": ax.get_yaxis_transform()}
             ax.text(1.03, row, "pass" if f["passed"] else "FAIL", weight="bold", **at)
-            ax.text(1.15, row, limit, **at)
+            ax.text(1.18, row, limit, **at)
 
 
 def calibration(
@@ -252,6 +252,8 @@ def calibration(
             ax.step(grid, curve - even, where="post", color="#009E73" if stays else "#D55E00")
             ax.axhline(0.0, color="0.5", lw=0.6)
             ax.set_title(_text(name), fontsize=8)
+            ax.set_xlabel("rank / number of draws", fontsize=7)
+            ax.tick_params(labelbottom=True)
         for ax in axes[len(curves) :]:
             ax.set_visible(False)
 

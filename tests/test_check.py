@@ -91,7 +91,7 @@ def test_reweighting_moves_a_poor_emulators_posterior_towards_the_exact_one() ->
     with xr.open_dataset(result.folders["check"] / REWEIGHTED, engine="h5netcdf") as draws:
         weight = draws["weight"].values
         assert weight.sum() == pytest.approx(1.0) and (weight >= 0).all()
-        assert len(weight) == 256 and len(np.unique(draws["slope"])) == 256  # no row is repeated
+        assert len(weight) == 256 and len(np.unique(draws["slope"])) > 250  # only a step that NUTS refused is repeated
         mean, covariance = helpers.exact_line()
         for i, name in enumerate(("intercept", "slope")):
             sd = np.sqrt(covariance[i, i])

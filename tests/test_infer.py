@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import arviz
 import jax
 import jax.numpy as jnp
@@ -144,7 +146,8 @@ def test_the_same_config_gives_the_same_numbers() -> None:
     again = pipeline.run(helpers.line(), overrides=short, store=store, until="infer", redo="infer")
     assert not again.outcomes["infer"].cached
     for group in GROUPS:
-        assert posterior[group].to_dataset().identical(again.posterior[group].to_dataset()), group
+        # All but how long it took, which is an attribute.
+        assert posterior[group].to_dataset().equals(again.posterior[group].to_dataset()), group
 
 
 def test_the_file_opens_in_arviz_with_all_groups() -> None:
@@ -153,7 +156,9 @@ def test_the_file_opens_in_arviz_with_all_groups() -> None:
     assert set(data.groups()) >= GROUPS - {"unconstrained_posterior"}
     assert data.posterior["slope"].dims == ("chain", "draw")
     assert float(arviz.rhat(data)["slope"].max()) < 1.02
-    loo = arviz.loo(data, var_name="y")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nine data, of which one may well be influential
+        loo = arviz.loo(data, var_name="y")
     assert np.isfinite(loo.elpd_loo)
 
 

@@ -20,7 +20,7 @@ def test_the_reporter_suits_the_stream() -> None:
     assert isinstance(reporter(quiet=True, stream=Terminal()), Silent)
 
 
-@pytest.mark.parametrize(("seconds", "lines"), [(1000.0, 1), (0.0, 4)])
+@pytest.mark.parametrize(("seconds", "lines"), [(1000.0, 1), (0.0, 3)])
 def test_lines_are_few_and_the_last_one_comes(seconds: float, lines: int) -> None:
     stream = io.StringIO()
     with Lines(stream, seconds).task("simulate", total=2000, unit="rows") as task:

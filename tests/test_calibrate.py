@@ -49,7 +49,7 @@ def test_the_linear_gaussian_problem_is_calibrated(tmp_path: Path) -> None:
 
 # A network that has not learnt much, alone, so that all of its error is in the held-out residuals; and little noise.
 POOR = (
-    "noise.y.scale=0.1",
+    "noise.y.scale=0.3",
     "train.steps=100",
     "train.finish_steps=0",
     "train.ensemble_size=1",

@@ -1,4 +1,7 @@
-"""Posteriors against independent reference draws; skipped, and saying so, where those are not beside the checkout."""
+"""Posteriors against independent reference draws; skipped, and saying so, where those are not beside the checkout.
+
+All of it is slow; the smaller twin is the linear-Gaussian problem of test_infer.py, whose posterior is exact.
+"""
 
 from __future__ import annotations
 
@@ -41,15 +44,15 @@ def draws_of(task: str, store: Path, first: int = 0) -> tuple[Result, np.ndarray
 
 
 @needs_reference
-def test_the_epidemic_task_is_indistinguishable_from_its_reference(tmp_path: Path, score: ModuleType) -> None:
-    result, reference, draws = draws_of("sir", tmp_path)
+@pytest.mark.slow
+@pytest.mark.parametrize("first", range(5))
+def test_the_epidemic_task_is_indistinguishable_from_its_reference(
+    first: int, tmp_path: Path, score: ModuleType
+) -> None:
+    result, reference, draws = draws_of("sir", tmp_path, first)
     assert result.verdict.passed
     assert num_runs(result) <= 300
-    # The classifier takes half a minute; moments at 10,000 draws see the same, to a hundredth or two.
-    shift = np.abs(draws.mean(axis=0) - reference.mean(axis=0)) / reference.std(axis=0)
-    assert shift.max() < 0.06
-    assert np.abs(draws.std(axis=0) / reference.std(axis=0) - 1.0).max() < 0.06
-    assert score.gskl(reference, draws) < 0.004
+    assert score.c2st(reference, draws) < 0.54
 
 
 @needs_reference

@@ -90,7 +90,9 @@ def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: I
     )
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if settings.chain_method == "vectorized" else range(settings.num_chains)
-    states: Sequence[Any] = [kernel.init(keys[g], settings.num_warmup, jnp.asarray(starts[g]), (), {}) for g in groups]
+    # Compiled as one, and once for all chains; left to itself it is hundreds of small compilations.
+    init = jax.jit(lambda key, z: kernel.init(key, settings.num_warmup, z, (), {}))
+    states: Sequence[Any] = [init(keys[g], jnp.asarray(starts[g])) for g in groups]
 
     @jax.jit
     def advance(state: Any) -> tuple[Any, dict[str, Array]]:

@@ -111,8 +111,9 @@ def comparison(problem: ProblemConfig, number: int) -> list[Link]:
     exact = problem.model_copy(update={"infer": by_simulator})
     settings = exact.slice(InferConfig, **_given(exact))
     rounds, train = range(number + 1), f"train-{number}"
-    inputs = _rows(number + 1) | {
+    inputs = {
         "simulations": tuple(f"simulate-{i}" for i in rounds),
+        "checks": tuple(f"check-{i}" for i in rounds),
         "emulators": tuple(f"train-{i}" for i in rounds),
         "posteriors": tuple(f"infer-{i}" for i in rounds),
         "exact": (f"infer-exact-{number}",),

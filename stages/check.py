@@ -20,7 +20,7 @@ from stages.emulator import Emulator
 from stages.exact import Exact, load_model
 from stages.likelihood import Target, build_target
 from stages.parameters import Space
-from stages.posterior import summarize
+from stages.posterior import named_draws, summarize
 from stages.progress import Progress
 from stages.rows import fill
 from stages.settings import Check, CheckConfig
@@ -43,7 +43,7 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     tree = posterior.tree()
     figures = _figures(config, target, emulator, evidence, draws, usable, tree)
     if config.check.reweight and enough:
-        _reweight(folder / REWEIGHTED, tree, draws[usable], evidence, target, emulator)
+        _reweight(folder / REWEIGHTED, named_draws(emulator, target.likelihood, draws[usable]), evidence)
     return _write(folder, figures, _errors(target, evidence), len(z))
 
 
@@ -99,7 +99,7 @@ def _compare(
 
 def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " draws"], float]:
     """Return Pareto-smoothed importance weights and their k-hat (Vehtari et al. 2024)."""
-    import arviz
+    from arviz_stats.base import array_stats
 
     # An impossible draw has weight zero, which Pareto smoothing must see as a number.
     finite = np.isfinite(log_ratio)
@@ -108,7 +108,7 @@ def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " 
     log_ratio = np.where(finite, log_ratio, log_ratio[finite].max() - 700.0)
     if np.ptp(log_ratio) < 1e-9:
         return np.full(len(log_ratio), 1.0 / len(log_ratio)), 0.0
-    log_weights, k_hat = arviz.psislw(log_ratio)
+    log_weights, k_hat = array_stats.psislw(-log_ratio)  # it takes log likelihoods, as for leaving one out
     log_weights = np.asarray(log_weights)
     return np.exp(log_weights - logsumexp(log_weights)), float(k_hat)
 
@@ -152,18 +152,9 @@ def _figures(
     ]  # fmt: skip
 
 
-def _reweight(
-    file: Path, tree: xr.DataTree, draws: np.ndarray, evidence: Evidence, target: Target, emulator: Emulator | Exact
-) -> None:
+def _reweight(file: Path, named: Mapping[str, Float[np.ndarray, " draws"]], evidence: Evidence) -> None:
     """Write the simulated draws with their weights: no row is repeated, so nothing is lost."""
-    at = emulator.space.size
-    end = at + target.likelihood.noise_space.size
-    theta = emulator.space.theta(jnp.asarray(draws[:, :at]))
-    values = {name: ("draw", np.asarray(theta[:, i])) for i, name in enumerate(emulator.space.names)}
-    noise_space = target.likelihood.noise_space
-    if noise_space.size:
-        noise = noise_space.theta(jnp.asarray(draws[:, at:end]))
-        values |= {name: ("draw", np.asarray(noise[:, i])) for i, name in enumerate(noise_space.names)}
+    values = {name: ("draw", drawn) for name, drawn in named.items()}
     attributes = {"k_hat": evidence.k_hat, "comment": "weights sum to one; draws are those that check simulated"}
     xr.Dataset(values | {"weight": ("draw", evidence.weights)}, attrs=attributes).to_netcdf(file, engine="h5netcdf")
 

@@ -32,27 +32,30 @@ def build_simulator(settings: Simulate) -> Simulator:
     return simulator
 
 
-def build_ensemble(settings: Simulate, space: Space) -> Callable[[Float[np.ndarray, "rows size"]], Rows]:
-    """Return a function that solves whitened rows, `settings.batch_size` of them to a compiled block.
+def build_ensemble(settings: Simulate, space: Space) -> Callable[[Float[np.ndarray, "rows size"], int], Rows]:
+    """Return a function of whitened rows and the first one's number that solves them.
 
-    A vmapped adaptive solve runs until its slowest lane ends, so blocks are small; they are drained by a thread for
-    each core, since the compiled code lets go of Python's lock.
+    Row i of a stochastic simulator has the key that is folded from the seed and i. A vmapped adaptive solve runs
+    until its slowest lane ends, so blocks are small; they are drained by a thread for each core, since the compiled
+    code lets go of Python's lock.
     """
     simulator, size = build_simulator(settings), settings.batch_size
+    seed = jax.random.key(settings.seed)
 
-    def solve_row(z: Float[Array, " size"]) -> tuple[dict[str, Array], Array, Array]:
-        return tuple(simulator.solve(space.values(z), settings.solver))  # type: ignore[return-value]
+    def solve_row(z: Float[Array, " size"], row: Int[Array, ""]) -> tuple[dict[str, Array], Array, Array]:
+        key = jax.random.fold_in(seed, row) if simulator.stochastic else None
+        return tuple(simulator.solve(space.values(z), settings.solver, key))  # type: ignore[return-value]
 
     solve_block = jax.jit(jax.vmap(solve_row))
 
-    def solve(z: Float[np.ndarray, "rows size"]) -> Rows:
+    def solve(z: Float[np.ndarray, "rows size"], start: int = 0) -> Rows:
         count = len(z)
         # The last block is filled up with copies of its last row: one shape, one compilation.
-        padded = z[np.minimum(np.arange(-(-count // size) * size), count - 1)]
-        blocks = padded.reshape(-1, size, z.shape[1])
-        first = jax.device_get(solve_block(blocks[0]))  # compiles once, before the threads begin
+        at = np.minimum(np.arange(-(-count // size) * size), count - 1).reshape(-1, size)
+        blocks = [(z[rows], start + rows) for rows in at]
+        first = jax.device_get(solve_block(*blocks[0]))  # compiles once, before the threads begin
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            rest = threads.map(lambda block: jax.device_get(solve_block(block)), blocks[1:])
+            rest = threads.map(lambda block: jax.device_get(solve_block(*block)), blocks[1:])
             outputs, status, steps = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], first, *rest)
         return Rows(outputs, status, steps)
 

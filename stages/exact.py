@@ -14,7 +14,7 @@ from stages.artifacts import Layout
 from stages.emulator import Emulator, load_emulator, natural_outputs
 from stages.ensemble import build_simulator
 from stages.parameters import Space
-from stages.settings import CalibrateConfig, CheckConfig, InferConfig, SimulateConfig, Solver
+from stages.settings import LikelihoodConfig, SimulateConfig, Solver
 from stages.simulators.base import Simulator
 from stages.transforms import TRANSFORMS
 
@@ -53,7 +53,7 @@ class Exact(eqx.Module):
         return natural_outputs(y, self.layout, self.transform)
 
 
-def load_model(config: InferConfig | CheckConfig | CalibrateConfig, folder: Path) -> Emulator | Exact:
+def load_model(config: LikelihoodConfig, folder: Path) -> Emulator | Exact:
     """Return what `infer.likelihood` names: the emulator in `folder`, or the simulator."""
     emulator = load_emulator(folder, config.architecture)
     if config.infer.likelihood == "emulator":

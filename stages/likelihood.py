@@ -21,7 +21,7 @@ from stages.emulator import Emulator, predict, spread_factor, unexplained
 from stages.exact import Exact
 from stages.observation import Data, read
 from stages.parameters import Space
-from stages.settings import CalibrateConfig, CheckConfig, InferConfig, Noise, SelectConfig
+from stages.settings import LikelihoodConfig, Noise, SelectConfig
 from stages.transforms import TRANSFORMS
 
 _NEAR_ROWS = 50  # held-out rows near the data that the emulator's error is read from, at least
@@ -104,15 +104,18 @@ class Likelihood:
 
         `data` by output take the place of the observed ones.
         """
-        given = {b.name: jnp.asarray(b.values) for b in self.blocks} if data is None else data
+        given = self._observed() if data is None else data
         parts = [self.distribution(b, b.natural(mean), values).log_prob(given[b.name]).sum() for b in self.blocks]
         return jnp.sum(jnp.stack(parts))
+
+    def _observed(self) -> dict[str, Array]:
+        return {b.name: jnp.asarray(b.values) for b in self.blocks}
 
     def marginal(
         self, prediction: Prediction, values: Mapping[str, Any], data: Mapping[str, Array] | None = None
     ) -> Float[Array, ""]:
         """Return the log likelihood with the emulator's error integrated out; every family Gaussian."""
-        given = {b.name: jnp.asarray(b.values) for b in self.blocks} if data is None else data
+        given = self._observed() if data is None else data
         gaps, noise, jacobian = [], [], jnp.asarray(0.0)
         for b in self.blocks:
             transformed = TRANSFORMS[b.transform].forward(given[b.name], noises.SMALLEST)  # type: ignore[index]
@@ -235,9 +238,7 @@ class Target(NamedTuple):
     errors: ErrorModel
 
 
-def build_target(
-    config: InferConfig | CheckConfig | CalibrateConfig, emulator: Emulator | Exact, near: bool = True
-) -> Target:
+def build_target(config: LikelihoodConfig, emulator: Emulator | Exact, near: bool = True) -> Target:
     """Put emulator, error and data together as a log likelihood of whitened points.
 
     A point holds the simulator's free parameters, the noise's, and, where the emulator's error cannot be integrated

@@ -45,7 +45,7 @@ def write_posterior(
     draws: Draws,
 ) -> dict[str, Any]:
     """Write the draws as NetCDF in ArviZ's InferenceData schema, and their pictures; return the summary."""
-    named = _named(emulator, likelihood, draws.z)
+    named = named_draws(emulator, likelihood, draws.z)
     with_error = config.infer.emulator_error == "full" and isinstance(emulator, Emulator)
     derived = _derive(likelihood, errors, emulator, draws.z, config.infer.seed, with_error)
     tree = _tree(named, emulator, likelihood, draws, derived)
@@ -76,12 +76,13 @@ def write_posterior(
     }
 
 
-def _named(
-    emulator: Emulator | Exact, likelihood: Likelihood, z: Float[np.ndarray, "chains draws size"]
-) -> dict[str, Float[np.ndarray, "chains draws"]]:
+def named_draws(
+    emulator: Emulator | Exact, likelihood: Likelihood, z: Float[np.ndarray, "... size"]
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """Return the simulator's and the noise's free parameters at whitened draws, by name and in their own units."""
     at = emulator.space.size
     end = at + likelihood.noise_space.size
-    theta, noise = emulator.space.theta(jnp.asarray(z[..., :at])), None
+    theta = emulator.space.theta(jnp.asarray(z[..., :at]))
     values = {name: np.asarray(theta[..., i]) for i, name in enumerate(emulator.space.names)}
     if likelihood.noise_space.size:
         noise = likelihood.noise_space.theta(jnp.asarray(z[..., at:end]))
@@ -197,13 +198,8 @@ def _places(emulator: Emulator | Exact, likelihood: Likelihood, name: str) -> di
 
 def summarize(posterior: xr.Dataset) -> list[dict[str, Any]]:
     """Tabulate each quantity: moments, quantiles, rank-normalized R-hat, bulk and tail ESS (Vehtari et al. 2021)."""
-    import arviz
+    from arviz_stats.base import array_stats
 
-    r_hat, bulk, tail = (
-        arviz.rhat(posterior),
-        arviz.ess(posterior, method="bulk"),
-        arviz.ess(posterior, method="tail"),
-    )
     rows = []
     for name, values in posterior.data_vars.items():
         low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
@@ -215,9 +211,9 @@ def summarize(posterior: xr.Dataset) -> list[dict[str, Any]]:
                 "q5": float(low),
                 "median": float(median),
                 "q95": float(high),
-                "r_hat": float(r_hat[name]),
-                "ess_bulk": float(bulk[name]),
-                "ess_tail": float(tail[name]),
+                "r_hat": float(array_stats.rhat(values.values)),
+                "ess_bulk": float(array_stats.ess(values.values)),
+                "ess_tail": float(array_stats.ess(values.values, method="tail", prob=(0.05, 0.95))),
                 "unit": values.attrs.get("units", ""),
             }
         )

@@ -41,7 +41,7 @@ def fill(
         task.advance(num - solved)
         for shard in missing:
             z = np.asarray(design(shard.start, shard.stop))
-            rows = solve(z)
+            rows = solve(z, shard.start)
             store.write(shard, z, np.asarray(space.theta(z)), rows)
             failed += int((rows.status != Status.OK).sum())
             task.advance(len(shard), failed=failed)

@@ -442,8 +442,8 @@ class TrainConfig(Slice):
     train: Train
 
 
-class InferConfig(Slice):
-    """What `infer` sees; the architecture says where a user's own network is to be loaded from."""
+class LikelihoodConfig(Slice):
+    """What a likelihood is made of; the architecture says where a user's own network is to be loaded from."""
 
     architecture: Architecture
     exact: SimulateConfig | None = None  # where the simulator itself is the likelihood
@@ -452,16 +452,15 @@ class InferConfig(Slice):
     infer: Infer
 
 
-class CheckConfig(Slice):
+class InferConfig(LikelihoodConfig):
+    """What `infer` sees."""
+
+
+class CheckConfig(LikelihoodConfig):
     """What `check` sees."""
 
-    architecture: Architecture
-    exact: SimulateConfig | None = None
     parameters: Parameters
     simulate: Simulate
-    observation: Observation
-    noise: dict[str, AnyNoise]
-    infer: Infer
     check: Check
 
 
@@ -471,16 +470,11 @@ class CompareConfig(Slice):
     parameters: Parameters
 
 
-class CalibrateConfig(Slice):
+class CalibrateConfig(LikelihoodConfig):
     """What `calibrate` sees."""
 
-    architecture: Architecture
-    exact: SimulateConfig | None = None
     parameters: Parameters
     simulate: Simulate
-    observation: Observation
-    noise: dict[str, AnyNoise]
-    infer: Infer
     refined: bool  # whether the emulator was refined around the data
     calibrate: Calibrate
 

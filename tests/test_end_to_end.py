@@ -45,7 +45,7 @@ def test_a_cached_run_is_quick_and_imports_no_jax(smoke: pipeline.Result) -> Non
     # The command line as it is, and after it a look at what it has imported.
     code = (
         "import sys, atexit\n"
-        "heavy = {'jax', 'numpyro', 'diffrax', 'xarray', 'zarr', 'arviz', 'matplotlib', 'scipy'}\n"
+        "heavy = {'jax', 'numpyro', 'diffrax', 'xarray', 'zarr', 'arviz_stats', 'matplotlib', 'scipy'}\n"
         "atexit.register(lambda: print('IMPORTED', sorted(heavy & set(sys.modules))))\n"
         f"sys.argv = ['simfer', 'run', {str(helpers.SMOKE)!r}, '--store', {str(helpers.smoke_store())!r}, '--quiet']\n"
         "from pipeline.cli import main\n"

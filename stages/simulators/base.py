@@ -13,7 +13,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PyTree, Scalar
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from stages.settings import Solver
 
@@ -58,18 +58,21 @@ class Solution(NamedTuple):
 
 
 class Simulator(eqx.Module):
-    """Map named parameters to named outputs. Subclass `ODESimulator` or `FunctionSimulator`, not this."""
+    """Map named parameters to named outputs. Subclass one of the kinds below, not this."""
 
     parameters: ClassVar[dict[str, str]]
     """Name of each parameter -> its unit ("" for none)."""
+
+    stochastic: ClassVar[bool] = False
+    """Whether a simulation is random, and `solve` needs a key."""
 
     @abc.abstractmethod
     def outputs(self) -> dict[str, Output]:
         """Describe each output by name."""
 
     @abc.abstractmethod
-    def solve(self, parameters: dict[str, Scalar], solver: Solver) -> Solution:
-        """Run one simulation. A failure is a status, never an exception."""
+    def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
+        """Run one simulation; `key` is that of a stochastic one. A failure is a status, never an exception."""
 
 
 class FunctionSimulator(Simulator):
@@ -79,10 +82,29 @@ class FunctionSimulator(Simulator):
     def __call__(self, parameters: dict[str, Scalar]) -> dict[str, Float[Array, "..."]]:
         """Return every output for one set of parameters."""
 
-    def solve(self, parameters: dict[str, Scalar], solver: Solver) -> Solution:
+    def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Run one simulation; the solver's settings have no part in it."""
-        outputs = {name: jnp.asarray(value, float) for name, value in self(parameters).items()}
-        return Solution(outputs, _status(outputs, jnp.asarray(Status.OK)), jnp.asarray(0))
+        return _evaluated(self(parameters))
+
+
+class StochasticSimulator(Simulator):
+    """A simulator that is any pure JAX function of its parameters and a random key."""
+
+    stochastic: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def __call__(self, parameters: dict[str, Scalar], key: PRNGKeyArray) -> dict[str, Float[Array, "..."]]:
+        """Return every output of one random simulation."""
+
+    def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
+        """Run one simulation; the solver's settings have no part in it."""
+        assert key is not None
+        return _evaluated(self(parameters, key))
+
+
+def _evaluated(values: Mapping[str, Any]) -> Solution:
+    outputs = {name: jnp.asarray(value, float) for name, value in values.items()}
+    return Solution(outputs, _status(outputs, jnp.asarray(Status.OK)), jnp.asarray(0))
 
 
 def as_times(times: Any) -> np.ndarray:
@@ -134,7 +156,7 @@ class ODESimulator(Simulator):
             for name, value in seen.items()
         }  # fmt: skip
 
-    def solve(self, parameters: dict[str, Scalar], solver: Solver) -> Solution:
+    def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Solve the equation once; a solve that fails leaves its rows not finite and says why in the status."""
         start = float(self.times[0]) if self.start is None else self.start
         stop = max(float(self.times[-1]), start + 1e-12)

@@ -1,29 +1,43 @@
-"""Many simulations at once: blocks of rows, each block one vmapped solve of a fixed size."""
+"""Many simulations at once: ODE solves in lanes (`stages.lanes`), any other function in vmapped blocks."""
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int
 
+from stages.odes import solve_in_lanes
 from stages.parameters import Space
 from stages.plugins import resolve
 from stages.settings import Simulate
 from stages.simulators import SIMULATORS
-from stages.simulators.base import Simulator
+from stages.simulators.base import ODESimulator, Simulator
+from stages.threads import map_in_threads
+
+_BLOCK = 256  # rows of a function in one compiled call
+_TASK = (
+    4096  # rows of an ODE in one compiled call, on each device: enough that its last rows, in few lanes, cost little
+)
+_CACHE = 2**15  # bytes of stages that the lanes may fill on a CPU: about the fastest memory of a core
+_ACCELERATOR = 2**15  # lanes on anything else
 
 
 class Rows(NamedTuple):
-    """Solved rows as NumPy arrays: outputs by name, a `Status` each, and the solver steps taken."""
+    """Solved rows as NumPy arrays: the free parameters' values, outputs by name, a `Status`, and solver steps."""
 
+    theta: Float[np.ndarray, "rows size"]
     outputs: dict[str, Float[np.ndarray, "rows ..."]]
     status: Int[np.ndarray, " rows"]
     num_steps: Int[np.ndarray, " rows"]
+    steps_done: Int[np.ndarray, " calls"]  # in all lanes, those that were idle too; 0 where there are no lanes
 
 
 def build_simulator(settings: Simulate) -> Simulator:
@@ -32,31 +46,69 @@ def build_simulator(settings: Simulate) -> Simulator:
     return simulator
 
 
-def build_ensemble(settings: Simulate, space: Space) -> Callable[[Float[np.ndarray, "rows size"], int], Rows]:
-    """Return a function of whitened rows and the first one's number that solves them.
+def build_ensemble(settings: Simulate, space: Space) -> Ensemble:
+    """Return the ensemble of a config; the same one again for the same config, since it takes seconds to compile."""
+    made = resolve(settings.simulator, SIMULATORS)
+    return _built(made, settings.model_dump_json(), json.dumps(space.to_json()))
 
-    Row i of a stochastic simulator has the key that is folded from the seed and i. A vmapped adaptive solve runs
-    until its slowest lane ends, so blocks are small; they are drained by a thread for each core, since the compiled
-    code lets go of Python's lock.
+
+@lru_cache(maxsize=8)
+def _built(made: type, settings: str, space: str) -> Ensemble:
+    return Ensemble(Simulate.model_validate_json(settings), Space.from_json(json.loads(space)))
+
+
+class Ensemble:
+    """A simulator, ready to solve many whitened points.
+
+    Rows are shared out among threads, one for each core, since compiled code lets go of Python's lock; with several
+    devices (all accelerators, if left out), among those.
     """
-    simulator, size = build_simulator(settings), settings.batch_size
-    seed = jax.random.key(settings.seed)
 
-    def solve_row(z: Float[Array, " size"], row: Int[Array, ""]) -> tuple[dict[str, Array], Array, Array]:
-        key = jax.random.fold_in(seed, row) if simulator.stochastic else None
-        return tuple(simulator.solve(space.values(z), settings.solver, key))  # type: ignore[return-value]
+    def __init__(self, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
+        self.settings, self.space = settings, space
+        self.simulator = build_simulator(settings)
+        self._devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
+        self._workers = 1 if len(self._devices) > 1 else (os.cpu_count() or 1)
+        solve = self._lanes if isinstance(self.simulator, ODESimulator) else self._block
+        if len(self._devices) > 1:
+            mesh, rows = Mesh(np.array(self._devices), ("rows",)), PartitionSpec("rows")
+            # Each device goes round its own loops: nothing is sent between them.
+            solve = jax.shard_map(solve, mesh=mesh, in_specs=(rows, rows), out_specs=rows, check_vma=False)
+        self._solve = jax.jit(solve)
 
-    solve_block = jax.jit(jax.vmap(solve_row))
+    def __call__(self, z: Float[np.ndarray, "rows size"], rows: Int[np.ndarray, " rows"]) -> Rows:
+        """Solve whitened points. A stochastic simulator's key is folded from the seed and the row's number."""
+        size = self._size(len(z))
+        parts = [(_padded(z[at : at + size], size, 0.0), _padded(rows[at : at + size], size, -1))
+                 for at in range(0, len(z), size)]  # fmt: skip
+        solved = list(map_in_threads(lambda part: jax.device_get(self._solve(*part)), parts, self._workers))
+        joined: Rows = jax.tree.map(lambda *each: np.concatenate(each), *solved)
+        return jax.tree.map(lambda leaf: leaf[: len(z)], joined)._replace(steps_done=joined.steps_done)
 
-    def solve(z: Float[np.ndarray, "rows size"], start: int = 0) -> Rows:
-        count = len(z)
-        # The last block is filled up with copies of its last row: one shape, one compilation.
-        at = np.minimum(np.arange(-(-count // size) * size), count - 1).reshape(-1, size)
-        blocks = [(z[rows], start + rows) for rows in at]
-        first = jax.device_get(solve_block(*blocks[0]))  # compiles once, before the threads begin
-        with ThreadPoolExecutor(os.cpu_count()) as threads:
-            rest = threads.map(lambda block: jax.device_get(solve_block(*block)), blocks[1:])
-            outputs, status, steps = jax.tree.map(lambda *parts: np.concatenate(parts)[:count], first, *rest)
-        return Rows(outputs, status, steps)
+    def _size(self, num: int) -> int:
+        """Return how many rows go into one compiled call: powers of two, so that few are compiled."""
+        most = _TASK if isinstance(self.simulator, ODESimulator) else self.settings.batch_size or _BLOCK
+        share = -(-num // (self._workers * len(self._devices)))
+        return len(self._devices) * min(most, max(8, 1 << (share - 1).bit_length()))
 
-    return solve
+    def _block(self, z: Float[Array, "rows size"], rows: Int[Array, " rows"]) -> Rows:
+        def solve(z: Float[Array, " size"], row: Int[Array, ""]) -> tuple[Any, ...]:
+            key = self._key(row) if self.simulator.stochastic else None
+            return tuple(self.simulator.solve(self.space.values(z), self.settings.solver, key))
+
+        outputs, status, num_steps = jax.vmap(solve)(z, rows)
+        return Rows(self.space.theta(z), outputs, status, num_steps, jnp.zeros(1, int))  # type: ignore[arg-type]
+
+    def _key(self, row: Int[Array, ""]) -> Array:
+        return jax.random.fold_in(jax.random.key(self.settings.seed), row)
+
+    def _lanes(self, z: Float[Array, "rows size"], rows: Int[Array, " rows"]) -> Rows:
+        assert isinstance(self.simulator, ODESimulator)
+        values, count = self.space.values(z), (rows >= 0).sum(dtype=jnp.int32)
+        solved, done = solve_in_lanes(self.simulator, self.settings.solver, values, count, self.settings.batch_size)
+        return Rows(self.space.theta(z), *solved, done[None])  # type: ignore[arg-type]
+
+
+def _padded(array: np.ndarray, size: int, value: float) -> np.ndarray:
+    widths = [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1)
+    return np.pad(array, widths, constant_values=value)

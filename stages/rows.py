@@ -16,6 +16,7 @@ from stages.parameters import Space
 from stages.progress import Progress
 from stages.settings import Simulate
 from stages.simulators.base import Simulator, Status
+from stages.threads import map_in_threads
 
 _SHARD_BYTES = 2**20  # a shard is one chunk of each output, about this large
 
@@ -37,12 +38,17 @@ def fill(
     shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
     missing = [shard for shard in shards if not store.has(shard)]
     solved, failed = sum(map(len, missing)), 0
+
+    def work(shard: range) -> Rows:
+        z = np.asarray(design(shard.start, shard.stop))
+        rows = solve(z, np.arange(shard.start, shard.stop))
+        store.write(shard, z, rows)
+        return rows
+
+    # Two at once: while one is written, or waits for its last rows, the other keeps the cores busy.
     with progress.task("simulate", total=num, unit="rows") as task:
         task.advance(num - solved)
-        for shard in missing:
-            z = np.asarray(design(shard.start, shard.stop))
-            rows = solve(z, shard.start)
-            store.write(shard, z, np.asarray(space.theta(z)), rows)
+        for shard, rows in zip(missing, map_in_threads(work, missing, 2), strict=True):
             failed += int((rows.status != Status.OK).sum())
             task.advance(len(shard), failed=failed)
     consolidate(store.path)
@@ -70,13 +76,13 @@ class _Store:
         inner = ["0"] * (len(array(self.group, name).shape) - 1)
         return Path(self.path, name, "c", str(index), *inner)
 
-    def write(self, shard: range, z: np.ndarray, theta: np.ndarray, rows: Rows) -> None:
+    def write(self, shard: range, z: np.ndarray, rows: Rows) -> None:
         """Write one shard; its statuses last, after all that they speak for."""
         at = slice(shard.start, shard.stop)
         for name in self._outputs:
             array(self.group, name)[at] = rows.outputs[name]
         for i, name in enumerate(self._parameters):
-            array(self.group, name)[at] = theta[:, i]
+            array(self.group, name)[at] = rows.theta[:, i]
         array(self.group, "z")[at] = z
         array(self.group, "num_steps")[at] = rows.num_steps
         array(self.group, "status")[at] = rows.status

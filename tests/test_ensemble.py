@@ -30,7 +30,7 @@ def solve(z: np.ndarray, name: str = "lotka_volterra", **simulate: Any) -> Rows:
     options = simulate.pop("options", {"times": TIMES})
     parameters = simulate.pop("parameters", PARAMETERS)
     settings = Simulate(simulator=name, num_simulations=len(z), options=options, **simulate)
-    return build_ensemble(settings, space(parameters))(z)
+    return build_ensemble(settings, space(parameters))(z, np.arange(len(z)))
 
 
 def points(num: int) -> np.ndarray:

@@ -80,7 +80,7 @@ def test_only_missing_shards_are_solved_again(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(rows_module._Store, "write", spy)
     simulate(tmp_path, num_simulations=500)
-    assert solved == [1, 2, 3]
+    assert sorted(solved) == [1, 2, 3]
     assert numbers(whole.store) == before
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
@@ -16,18 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from stages.settings import Solver
-
-
-class Status(enum.IntEnum):
-    """How one simulation ended."""
-
-    PENDING = -1
-    OK = 0
-    MAX_STEPS = 1
-    STEP_TOO_SMALL = 2
-    NOT_FINITE = 3
-    NONLINEAR_SOLVE = 4
-    OTHER = 5
+from stages.solvers import Status as Status  # also by this name
+from stages.solvers import build_controller, build_solver, first_step, to_status
 
 
 @dataclass(frozen=True)
@@ -104,7 +93,7 @@ class StochasticSimulator(Simulator):
 
 def _evaluated(values: Mapping[str, Any]) -> Solution:
     outputs = {name: jnp.asarray(value, float) for name, value in values.items()}
-    return Solution(outputs, _status(outputs, jnp.asarray(Status.OK)), jnp.asarray(0))
+    return Solution(outputs, final_status(outputs, jnp.asarray(Status.OK)), jnp.asarray(0))
 
 
 def as_times(times: Any) -> np.ndarray:
@@ -158,51 +147,38 @@ class ODESimulator(Simulator):
 
     def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Solve the equation once; a solve that fails leaves its rows not finite and says why in the status."""
-        start = float(self.times[0]) if self.start is None else self.start
-        stop = max(float(self.times[-1]), start + 1e-12)
+        start, stop = self.span
+        y0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), self.initial_state(parameters))
+        term = diffrax.ODETerm(self.vector_field)  # type: ignore[arg-type]
+        dt0 = first_step(solver, term, start, stop, y0, parameters)
         solution = diffrax.diffeqsolve(
-            diffrax.ODETerm(self.vector_field),  # type: ignore[arg-type]
-            getattr(diffrax, solver.solver)(),
+            term,
+            build_solver(solver),
             t0=start,
             t1=stop,
-            dt0=solver.dt0,
-            y0=jax.tree.map(lambda leaf: jnp.asarray(leaf, float), self.initial_state(parameters)),
+            dt0=dt0,
+            y0=y0,
             args=parameters,
             saveat=diffrax.SaveAt(ts=jnp.asarray(self.times), fn=self.observe),
-            stepsize_controller=_controller(solver),
+            stepsize_controller=build_controller(solver, start, stop),
             adjoint=diffrax.ForwardMode(),  # the parameters are few
             max_steps=solver.max_steps,
             throw=False,
         )
         outputs = {name: jnp.asarray(value, float) for name, value in solution.ys.items()}
-        return Solution(outputs, _status(outputs, _result(solution.result)), solution.stats["num_steps"])
+        # Where not even the start is a number, Diffrax tries steps until it has no more.
+        status = jnp.where(jnp.isfinite(dt0), to_status(solution.result), jnp.int8(Status.NOT_FINITE))
+        return Solution(outputs, final_status(outputs, status), solution.stats["num_steps"])
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """The times from which and to which the equation is solved."""
+        start = float(self.times[0]) if self.start is None else self.start
+        return start, max(float(self.times[-1]), start + 1e-12)
 
 
-def _controller(solver: Solver) -> diffrax.AbstractStepSizeController[Any, Any]:
-    if solver.fixed_step:
-        return diffrax.ConstantStepSize()
-    return diffrax.PIDController(rtol=solver.rtol, atol=solver.atol)
-
-
-def _result(result: diffrax.RESULTS) -> Int[Array, ""]:
-    """Translate Diffrax's word on a solve into a `Status`."""
-    known = {
-        Status.OK: (diffrax.RESULTS.successful, diffrax.RESULTS.event_occurred),
-        Status.MAX_STEPS: (diffrax.RESULTS.max_steps_reached, diffrax.RESULTS.max_steps_rejected),
-        Status.STEP_TOO_SMALL: (diffrax.RESULTS.dt_min_reached,),
-        Status.NONLINEAR_SOLVE: (
-            diffrax.RESULTS.nonlinear_max_steps_reached,
-            diffrax.RESULTS.nonlinear_divergence,
-        ),
-    }
-    status = jnp.asarray(int(Status.OTHER))
-    for value, results in known.items():
-        for each in results:
-            status = jnp.where(result == each, int(value), status)
-    return status
-
-
-def _status(outputs: dict[str, Array], status: Int[Array, ""]) -> Int[Array, ""]:
+def final_status(outputs: dict[str, Array], status: Int[Array, ""]) -> Int[Array, ""]:
+    """Return a solve's status, or that of its outputs where they are not finite."""
     # Fixed-step solvers report success with NaN in the state: finiteness is checked beside the result.
     finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(value)) for value in outputs.values()]))
     return jnp.where((status == Status.OK) & ~finite, int(Status.NOT_FINITE), status).astype(jnp.int8)

@@ -1,0 +1,230 @@
+"""Many ODE solves in few lanes: a lane takes the next row as soon as its own solve has ended.
+
+A vmapped adaptive solve costs its slowest row; here an ensemble costs the mean number of steps. What a step is comes
+from `stages.steppers`, how long the next one is from Diffrax's controllers. The loop is `diffrax.diffeqsolve`'s: the
+same steps are tried and the same times are interpolated, row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from stages.settings import Solver
+from stages.solvers import Status, first_step, to_status
+from stages.steppers import Step, Stepper
+
+
+class Lanes(NamedTuple):
+    """Where each lane stands. A lane whose row is negative is idle."""
+
+    row: Int[Array, " lanes"]
+    status: Int[Array, " lanes"]
+    t0: Float[Array, " lanes"]  # from here
+    t1: Float[Array, " lanes"]  # to there goes the next step
+    y: Float[Array, "size lanes"]
+    args: PyTree  # of the vector field
+    solver_state: PyTree
+    controller_state: PyTree
+    next_save: Int[Array, " lanes"]
+    num_steps: Int[Array, " lanes"]
+
+
+class Record(NamedTuple):
+    """What has come out so far; a row that is not solved holds inf."""
+
+    outputs: Float[Array, "outputs rows*times"]
+    status: Int[Array, " rows"]
+    num_steps: Int[Array, " rows"]
+    steps_done: Int[Array, ""]  # by all lanes, idle ones too
+
+
+@dataclass(frozen=True)
+class Engine:
+    """The solves of one ODE: `fresh` rows wait for a lane, lanes step, and what they pass is recorded."""
+
+    settings: Solver
+    solver: diffrax.AbstractSolver[Any]
+    controller: diffrax.AbstractStepSizeController[Any, Any]
+    terms: Callable[[PyTree], Any]  # args of one row -> its Diffrax terms
+    stepper: Stepper
+    observe: Callable[..., Float[Array, " outputs"]]  # (t, y, args) of one row -> its flat outputs
+    times: Float[np.ndarray, " times"]
+    start: float
+    stop: float
+    width: int  # the number of lanes
+
+    def begin(self, row: Int[Array, ""], y: Float[Array, " size"], args: PyTree) -> Lanes:
+        """Return one row before its first step, as `Lanes` without an axis."""
+        term, t0 = self.terms(args), jnp.asarray(self.start, y.dtype)
+        dt0 = first_step(self.settings, term, self.start, self.stop, y, args).astype(y.dtype)
+        order = self.solver.error_order(term)
+        t1, controller_state = self.controller.init(term, t0, self.stop, y, dt0, args, self.solver.func, order)
+        t1 = jnp.minimum(t1, self.stop)
+        solver_state = self.stepper.init(t0, t1, y, args)
+        finite = jnp.isfinite(t1) & jnp.isfinite(y).all()
+        status = jnp.where(finite, jnp.int8(Status.OK), jnp.int8(Status.NOT_FINITE))
+        zero = jnp.asarray(0, jnp.int32)
+        return Lanes(row, status, t0, t1, y, args, solver_state, controller_state, zero, zero)
+
+    def solve(self, fresh: Lanes, count: Int[Array, ""]) -> Record:
+        """Solve the first `count` of the fresh rows, which are `Lanes` with the rows in the place of lanes."""
+        rows = len(fresh.row)
+        one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype), fresh)
+        size = jax.eval_shape(self.observe, one.t0, one.y, one.args).size
+        record = Record(
+            jnp.full((size, rows * len(self.times)), jnp.inf, fresh.y.dtype),
+            jnp.full(rows, int(Status.PENDING), jnp.int8),
+            jnp.zeros(rows, jnp.int32),
+            jnp.asarray(0),
+        )
+        waiting, next_row = _Waiting(fresh, count), jnp.asarray(0, jnp.int32)
+        lanes = jax.tree.map(lambda leaf: leaf[..., np.zeros(self.width, int)], fresh)
+        lanes = lanes._replace(row=jnp.full(self.width, -1, fresh.row.dtype))
+        # The last rows go on in fewer lanes: one hard row at the end must not drag all of them along. A loop of another
+        # width is compiled for it, which takes longer than a thousand rows do.
+        narrow = self.width // 8 if self.width >= 64 and rows >= 1024 else 0
+        lanes, next_row, record = self._drain(lanes, next_row, record, waiting, narrow)
+        if narrow:
+            lanes, _, record = self._refill(lanes, next_row, record, waiting)
+            busy_first = jnp.argsort(lanes.row < 0, stable=True)[:narrow]
+            lanes = jax.tree.map(lambda leaf: leaf[..., busy_first], lanes)
+            lanes, next_row, record = self._drain(lanes, next_row, record, waiting, 0)
+        return self._refill(lanes, next_row, record, waiting)[2]
+
+    def _drain(
+        self, lanes: Lanes, next_row: Array, record: Record, waiting: _Waiting, until: int
+    ) -> tuple[Lanes, Array, Record]:
+        """Go on until no more than `until` rows are left."""
+        width = len(lanes.row)
+
+        def left(state: tuple[Lanes, Array, Record]) -> Array:
+            lanes, next_row, _ = state
+            return self.running(lanes).sum(dtype=jnp.int32) + (waiting.num - next_row) > until
+
+        def turn(state: tuple[Lanes, Array, Record]) -> tuple[Lanes, Array, Record]:
+            lanes, next_row, record = self._refill(*state, waiting)
+            # Refilling costs about a step: it waits until a few lanes are idle.
+            enough = jnp.where(next_row < waiting.num, width - max(width // 32, 1), until)
+            lanes, record = self._go(lanes, record, enough)
+            return lanes, next_row, record
+
+        return jax.lax.while_loop(left, turn, (lanes, next_row, record))
+
+    def _go(self, lanes: Lanes, record: Record, enough: Array) -> tuple[Lanes, Record]:
+        """Step until no more than `enough` lanes run."""
+
+        def busy(state: tuple[Lanes, Record, Array]) -> Array:
+            return state[2] > enough
+
+        def step(state: tuple[Lanes, Record, Array]) -> tuple[Lanes, Record, Array]:
+            lanes, record = self.advance(*state[:2])
+            return lanes, record, self.running(lanes).sum(dtype=jnp.int32)
+
+        state = (lanes, record, self.running(lanes).sum(dtype=jnp.int32))
+        return jax.lax.while_loop(busy, step, state)[:2]
+
+    def running(self, lanes: Lanes) -> Bool[Array, " lanes"]:
+        """Say which lanes have a row that is not done."""
+        going = (lanes.t0 < self.stop) & (lanes.status == Status.OK) & (lanes.num_steps < self.settings.max_steps)
+        return (lanes.row >= 0) & going
+
+    def _refill(self, lanes: Lanes, next_row: Array, record: Record, waiting: _Waiting) -> tuple[Lanes, Array, Record]:
+        """Record the rows that have ended, and give their lanes the next ones."""
+        free = ~self.running(lanes)
+        ended = jnp.where(free & (lanes.row >= 0), lanes.row, len(record.status))
+        unfinished = (lanes.status == Status.OK) & (lanes.t0 < self.stop)
+        status = jnp.where(unfinished, jnp.int8(Status.MAX_STEPS), lanes.status)
+        record = record._replace(
+            status=record.status.at[ended].set(status, mode="drop"),
+            num_steps=record.num_steps.at[ended].set(lanes.num_steps, mode="drop"),
+        )
+        place = next_row + jnp.cumsum(free, dtype=jnp.int32) - 1
+        take = free & (place < waiting.num)
+        at = jnp.clip(place, 0, len(record.status) - 1)
+        lanes = lanes._replace(row=jnp.where(free, -1, lanes.row))
+        lanes = jax.tree.map(lambda old, new: jnp.where(take, new[..., at], old), lanes, waiting.fresh)
+        return lanes, next_row + take.sum(dtype=jnp.int32), record
+
+    def advance(self, lanes: Lanes, record: Record) -> tuple[Lanes, Record]:
+        """Try one step in every lane; record the save points that it passes."""
+        step = self.stepper.step(lanes.t0, lanes.t1, lanes.y, lanes.args, lanes.solver_state)
+        keep, t0, t1, controller_state, status = self._adapt(lanes, step)
+        running = self.running(lanes)
+        next_save, record = self._save(lanes, step, keep & running, record)
+        # Where more save points were passed than one step records, the step is taken once more for the next ones.
+        go = running & ~(keep & (self._time(next_save) <= lanes.t1))
+        there = go & keep
+        moved = lanes._replace(
+            status=jnp.where(go, status, lanes.status),
+            t0=jnp.where(go, t0, lanes.t0),
+            t1=jnp.where(go, t1, lanes.t1),
+            y=jnp.where(there, step.y, lanes.y),
+            solver_state=_where(there, step.solver_state, lanes.solver_state),
+            controller_state=_where(go, controller_state, lanes.controller_state),
+            next_save=next_save,
+            num_steps=lanes.num_steps + go.astype(jnp.int32),
+        )
+        return moved, record._replace(steps_done=record.steps_done + len(lanes.row))
+
+    def _adapt(self, lanes: Lanes, step: Step) -> tuple[Array, Array, Array, PyTree, Array]:
+        """Accept or reject a step, and choose the next one; as `diffeqsolve` does after its step."""
+        one_row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype), lanes.args)
+        order: Any = self.solver.error_order(self.terms(one_row))
+
+        def one(t0: Any, t1: Any, y0: Any, y1: Any, error: Any, state: Any) -> tuple[Any, ...]:
+            if error is not None:
+                error = jnp.where(jnp.isnan(error), jnp.inf, error)
+            keep, next_t0, next_t1, _, state, result = self.controller.adapt_step_size(
+                t0, t1, y0, y1, None, error, order, state
+            )
+            keep, next_t0 = jnp.asarray(keep), jnp.minimum(next_t0, self.stop)
+            to_end = jnp.where(keep, self.stop, next_t0 + 0.5 * (t1 - next_t0))
+            next_t1 = jnp.where(next_t1 > _just_before(self.stop), to_end, next_t1)
+            return keep, next_t0, next_t1, state, to_status(result)
+
+        given = (lanes.t0, lanes.t1, lanes.y, step.y, step.error, lanes.controller_state)
+        keep, t0, t1, state, status = jax.vmap(one, in_axes=-1, out_axes=-1)(*given)
+        return keep, t0, t1, state, jnp.where(keep & (step.status != Status.OK), step.status, status)
+
+    def _save(self, lanes: Lanes, step: Step, kept: Bool[Array, " lanes"], record: Record) -> tuple[Array, Record]:
+        """Record up to `saves_per_step` of the save points that a step has passed."""
+        next_save, outputs = lanes.next_save, record.outputs
+        for _ in range(self.saves_per_step):
+            t = self._time(next_save)
+            due = kept & (t <= lanes.t1)
+            y = self.stepper.interpolate(lanes.t0, lanes.t1, step.dense, t)
+            seen = jax.vmap(self.observe, in_axes=-1, out_axes=-1)(t, y, lanes.args)
+            place = jnp.where(due, lanes.row * len(self.times) + next_save, outputs.shape[1])
+            outputs = outputs.at[:, place].set(seen, mode="drop")
+            next_save = next_save + due.astype(jnp.int32)
+        return next_save, record._replace(outputs=outputs)
+
+    @property
+    def saves_per_step(self) -> int:
+        """How many save points one step records: with hundreds of them, a step passes several."""
+        return int(np.clip(len(self.times) // 64, 1, 8))
+
+    def _time(self, index: Int[Array, " lanes"]) -> Float[Array, " lanes"]:
+        return jnp.append(jnp.asarray(self.times), jnp.inf)[index]
+
+
+class _Waiting(NamedTuple):
+    fresh: Lanes
+    num: Int[Array, ""]
+
+
+def _where(choose: Array, new: PyTree, old: PyTree) -> PyTree:
+    return jax.tree.map(lambda a, b: jnp.where(choose, a, b), new, old)
+
+
+def _just_before(t: float) -> float:
+    """Return a time a hundred units of rounding earlier: a step that ends after it is made to end at `t`."""
+    return float(t - 100 * np.spacing(t))

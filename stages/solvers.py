@@ -1,0 +1,75 @@
+"""From a config's solver to Diffrax's, and from Diffrax's word on a solve to a status."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+import optimistix
+from jaxtyping import Array, Float, Int, PyTree
+
+from stages.settings import Solver
+
+
+class Status(enum.IntEnum):
+    """How one simulation ended."""
+
+    PENDING = -1
+    OK = 0
+    MAX_STEPS = 1
+    STEP_TOO_SMALL = 2
+    NOT_FINITE = 3
+    NONLINEAR_SOLVE = 4
+    OTHER = 5
+
+
+_STATUS = {
+    Status.OK: (diffrax.RESULTS.successful, diffrax.RESULTS.event_occurred),
+    Status.MAX_STEPS: (diffrax.RESULTS.max_steps_reached, diffrax.RESULTS.max_steps_rejected),
+    Status.STEP_TOO_SMALL: (diffrax.RESULTS.dt_min_reached,),
+    Status.NONLINEAR_SOLVE: (diffrax.RESULTS.nonlinear_max_steps_reached, diffrax.RESULTS.nonlinear_divergence),
+}
+
+
+def build_solver(settings: Solver) -> diffrax.AbstractSolver[Any]:
+    """Build the Diffrax solver of that name; an implicit one solves its equations to the same tolerances."""
+    solver = getattr(diffrax, settings.solver)()
+    if isinstance(solver, diffrax.AbstractImplicitSolver):
+        tolerances = (settings.rtol, settings.atol, optimistix.rms_norm)
+        # By default these are placeholders, which only a solve with an adaptive step fills in.
+        solver = eqx.tree_at(lambda s: (s.root_finder.rtol, s.root_finder.atol, s.root_finder.norm), solver, tolerances)
+    return solver
+
+
+def build_controller(settings: Solver, start: float, stop: float) -> diffrax.AbstractStepSizeController[Any, Any]:
+    """Build the step size controller; a step that shrinks to a few units of rounding ends the solve."""
+    if settings.fixed_step:
+        return diffrax.ConstantStepSize()
+    smallest = 8 * float(np.spacing(max(abs(start), abs(stop))))
+    return diffrax.PIDController(rtol=settings.rtol, atol=settings.atol, dtmin=smallest, force_dtmin=False)
+
+
+def first_step(settings: Solver, term: Any, start: float, stop: float, y: PyTree, args: PyTree) -> Float[Array, ""]:
+    """Return the length of the first step: as given, or by Hairer, Norsett & Wanner (1993), section II.4.
+
+    Asked without one, `diffeqsolve` of Diffrax 0.7 always takes 0.01: it wraps its terms, and Diffrax chooses a step
+    for plain ones only. That is none for times in nanoseconds, or in years.
+    """
+    if settings.dt0 is not None:
+        return jnp.asarray(settings.dt0)
+    solver, controller = build_solver(settings), build_controller(settings, start, stop)
+    t1, _ = controller.init(term, start, stop, y, None, args, solver.func, solver.error_order(term))
+    return jnp.clip(t1 - start, 0.0, stop - start)
+
+
+def to_status(result: diffrax.RESULTS) -> Int[Array, "..."]:
+    """Translate Diffrax's word on a solve into a `Status`."""
+    status = jnp.asarray(int(Status.OTHER), jnp.int8)
+    for value, results in _STATUS.items():
+        for each in results:
+            status = jnp.where(result == each, jnp.int8(value), status)
+    return status

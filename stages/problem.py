@@ -22,6 +22,7 @@ from stages.plugins import resolve
 from stages.settings import ProblemConfig, Solver
 from stages.simulators import SIMULATORS
 from stages.simulators.base import ODESimulator, Simulator
+from stages.solvers import solvers
 
 _NAMES_TAKEN = {"simulation", "row", "chain", "draw", "z", "status", "num_steps", "fold", "parameter", "whitened"}
 
@@ -104,21 +105,14 @@ def _resolve(
 
 
 def _solver(solver: Solver) -> list[Problem]:
-    kinds = [
-        name
-        for name, value in vars(diffrax).items()
-        if inspect.isclass(value) and issubclass(value, diffrax.AbstractSolver) and not name.startswith("Abstract")
-    ]
-    found = []
-    if solver.solver not in kinds:
-        what = f'got "{solver.solver}", expected a Diffrax solver.{_nearest(solver.solver, kinds)}'
-        found.append(Problem("simulate.solver.solver", what))
-    if not found and not solver.fixed_step:
-        made = getattr(diffrax, solver.solver)()
-        if not isinstance(made, diffrax.AbstractAdaptiveSolver):
-            what = f"{solver.solver} cannot choose its steps: give fixed_step = true and dt0"
-            found.append(Problem("simulate.solver.solver", what))
-    return found
+    known = solvers()
+    if solver.solver not in known:
+        what = f'got "{solver.solver}", expected one of {", ".join(sorted(known))}.{_nearest(solver.solver, known)}'
+        return [Problem("simulate.solver.solver", what)]
+    if not solver.fixed_step and not issubclass(known[solver.solver], diffrax.AbstractAdaptiveSolver):
+        what = f"{solver.solver} cannot choose its steps: give fixed_step = true and dt0"
+        return [Problem("simulate.solver.solver", what)]
+    return []
 
 
 def _names(where: str, given: Iterable[str], known: Iterable[str], needed: bool = False) -> list[Problem]:

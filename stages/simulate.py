@@ -58,7 +58,7 @@ def _summary(
         counts = ", ".join(f"{int((status == s).sum())} {s.name.lower()}" for s in Status if (status == s).any())
         raise StageError(
             f"{failed.mean():.1%} of the simulations failed ({counts}), more than simulate.max_failed = {limit:.1%}. "
-            f"{lies} Narrow the priors there, raise simulate.solver.max_steps, take a stiffer solver (Kvaerno5), or "
+            f"{lies} Narrow the priors there, raise simulate.solver.max_steps, take a stiff solver (Rodas5P), or "
             "raise simulate.max_failed: the rows that are done stay in the store and are not solved again."
         )
     plots.design(folder / "design.png", theta, status)

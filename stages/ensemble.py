@@ -53,8 +53,9 @@ def build_ensemble(settings: Simulate, space: Space) -> Ensemble:
 
 
 @lru_cache(maxsize=8)
-def _built(made: type, settings: str, space: str) -> Ensemble:
-    return Ensemble(Simulate.model_validate_json(settings), Space.from_json(json.loads(space)))
+def _built(made: Any, settings: str, space: str) -> Ensemble:
+    config = Simulate.model_validate_json(settings)
+    return Ensemble(made(**config.options), config, Space.from_json(json.loads(space)))
 
 
 class Ensemble:
@@ -64,9 +65,8 @@ class Ensemble:
     devices (all accelerators, if left out), among those.
     """
 
-    def __init__(self, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
-        self.settings, self.space = settings, space
-        self.simulator = build_simulator(settings)
+    def __init__(self, simulator: Simulator, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
+        self.simulator, self.settings, self.space = simulator, settings, space
         self._devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
         self._workers = 1 if len(self._devices) > 1 else (os.cpu_count() or 1)
         solve = self._lanes if isinstance(self.simulator, ODESimulator) else self._block

@@ -47,6 +47,11 @@ class FlatODE:
         """Return the outputs at one time; `named_outputs` gives them their names and shapes again."""
         return ravel_pytree(self.simulator.observe(t, self._unravel(y), p))[0].astype(y.dtype)
 
+    def event(self, t: Scalar, y: Float[Array, " size"], p: dict[str, Scalar]) -> Scalar:
+        """Return what ends a solve: true there, or of another sign after it."""
+        assert self.simulator.event is not None
+        return jnp.asarray(self.simulator.event(t, self._unravel(y), p))
+
     def engine(self, settings: Solver, width: int) -> Engine:
         """Return what solves this equation in so many lanes."""
         start, stop = self.simulator.span
@@ -62,6 +67,8 @@ class FlatODE:
             terms=terms,
             stepper=build_stepper(solver, terms, self.vector_field),
             observe=self.observe,
+            event=None if self.simulator.event is None else self.event,
+            event_direction=self.simulator.event_direction,
             times=np.asarray(self.simulator.times),
             start=start,
             stop=stop,

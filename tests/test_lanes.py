@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from stages.ensemble import Ensemble, Rows
+from stages.ensemble import Ensemble, Rows, build_simulator
 from stages.parameters import Space
 from stages.settings import Simulate
 from stages.simulators.base import Status
@@ -67,10 +67,41 @@ class Blowup(ODESimulator):
 '''
 
 
+EVENTS = """
+
+class Thrown(ODESimulator):
+    \"\"\"A stone thrown up from the ground, until it is back; how long it flew is an output too.\"\"\"
+
+    parameters = {"a": "", "b": ""}
+    event_direction = False
+
+    def initial_state(self, p):
+        return jnp.stack([jnp.zeros(()), 3.0 + 0.3 * p["a"]])
+
+    def vector_field(self, t, y, p):
+        return jnp.stack([y[1], -9.81 - 0.1 * y[1]])
+
+    def observe(self, t, y, p):
+        return {"height": y[0], "time_of_flight": t}
+
+    def event(self, t, y, p):
+        return y[0]
+
+
+class Fallen(Thrown):
+    \"\"\"The same, seen after each step.\"\"\"
+
+    event_direction = None
+
+    def event(self, t, y, p):
+        return (y[0] < 0.0) & (t > 0.0)
+"""
+
+
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("lanes") / "mine.py"
-    file.write_text(SIMULATORS)
+    file.write_text(SIMULATORS + EVENTS)
     return str(file)
 
 
@@ -78,7 +109,7 @@ def ensemble(name: str, num: int, times: Any, devices: Any = (), **simulate: Any
     parameters = {"a": {"dist": "Normal"}, "b": {"dist": "Normal"}}
     space = Space(helpers.problem(helpers.line() | {"parameters": parameters}).parameters)
     settings = Simulate(simulator=name, num_simulations=num, options={"times": list(times)}, **simulate)
-    return Ensemble(settings, space, devices)
+    return Ensemble(build_simulator(settings), settings, space, devices)
 
 
 def points(num: int, seed: int = 0) -> np.ndarray:
@@ -190,3 +221,21 @@ def test_lanes_are_mostly_busy_whatever_the_rows_cost(plugin: str) -> None:
     assert (rows.status == Status.OK).all()
     assert rows.num_steps.max() > 5 * rows.num_steps.mean()  # one row is much harder than the others
     assert rows.num_steps.sum() > 0.9 * rows.steps_done.sum()
+
+
+@pytest.mark.parametrize("name", ["Thrown", "Fallen"])
+def test_an_event_ends_a_solve_and_its_state_is_held(plugin: str, name: str) -> None:
+    times = np.linspace(0.0, 1.5, 31)
+    made = ensemble(f"{plugin}:{name}", 20, times, batch_size=8)
+    z = points(20)
+    rows = solve(made, z)
+    assert (rows.status == Status.OK).all()
+    assert_equal(rows, one_by_one(made, z), 1e-6)
+    flight = rows.outputs["time_of_flight"]
+    landed = flight[:, -1]
+    assert (landed < 1.0).all() and np.allclose(flight, np.minimum(times, landed[:, None]))
+    if name == "Thrown":
+        # v' = -g - k v from v_0, and so h = (v_0 + g / k) (1 - exp(-k t)) / k - g t / k.
+        v_0, g, k = 3.0 + 0.3 * z[:, 0], 9.81, 0.1
+        assert np.allclose((v_0 + g / k) * (1 - np.exp(-k * landed)) / k - g * landed / k, 0.0, atol=1e-6)
+        assert np.allclose(rows.outputs["height"][:, -1], 0.0, atol=1e-6)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from stages.settings import Solver
@@ -131,6 +132,15 @@ class ODESimulator(Simulator):
     def observe(self, t: Scalar, y: PyTree, p: dict[str, Scalar]) -> dict[str, Scalar]:
         """Return the outputs at one time."""
 
+    event: ClassVar[Callable[..., Any] | None] = None
+    """A method (t, y, p) that ends the solve: where it is true after a step, or where a real value changes its sign.
+
+    Outputs after that hold the state of that moment.
+    """
+
+    event_direction: ClassVar[bool | None] = None
+    """Whether an event's value must go up (True) or down (False) through zero; either way if None."""
+
     units: ClassVar[dict[str, str]] = {}
     """Unit of each output, and of "time"."""
 
@@ -151,6 +161,8 @@ class ODESimulator(Simulator):
         y0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), self.initial_state(parameters))
         term = diffrax.ODETerm(self.vector_field)  # type: ignore[arg-type]
         dt0 = first_step(solver, term, start, stop, y0, parameters)
+        series = diffrax.SubSaveAt(ts=jnp.asarray(self.times), fn=self.observe)
+        end = diffrax.SubSaveAt(t1=True, fn=self.observe)
         solution = diffrax.diffeqsolve(
             term,
             build_solver(solver),
@@ -159,16 +171,36 @@ class ODESimulator(Simulator):
             dt0=dt0,
             y0=y0,
             args=parameters,
-            saveat=diffrax.SaveAt(ts=jnp.asarray(self.times), fn=self.observe),
+            saveat=diffrax.SaveAt(subs=(series, end)),
+            event=self._event(),
             stepsize_controller=build_controller(solver, start, stop),
             adjoint=diffrax.ForwardMode(),  # the parameters are few
             max_steps=solver.max_steps,
             throw=False,
         )
-        outputs = {name: jnp.asarray(value, float) for name, value in solution.ys.items()}
+        outputs = self._held(solution) if self.event is not None else solution.ys[0]
+        outputs = {name: jnp.asarray(value, float) for name, value in outputs.items()}
         # Where not even the start is a number, Diffrax tries steps until it has no more.
         status = jnp.where(jnp.isfinite(dt0), to_status(solution.result), jnp.int8(Status.NOT_FINITE))
         return Solution(outputs, final_status(outputs, status), solution.stats["num_steps"])
+
+    def _event(self) -> diffrax.Event | None:
+        if self.event is None:
+            return None
+        happens = self.event
+        finder: Any = optimistix.Newton(rtol=1e-10, atol=1e-10)
+        return diffrax.Event(lambda t, y, args, **_: happens(t, y, args), finder, self.event_direction)
+
+    @staticmethod
+    def _held(solution: diffrax.Solution) -> dict[str, Array]:
+        """Return the outputs, those after an event replaced by those at the event."""
+        ended = solution.result == diffrax.RESULTS.event_occurred
+        (_, (stop,)), (series, last) = solution.ts, solution.ys  # type: ignore[misc]
+        after = ended & ~(jnp.asarray(solution.ts[0]) <= stop)  # type: ignore[index]
+        return {
+            name: jnp.where(after.reshape(-1, *[1] * (values.ndim - 1)), last[name], values)
+            for name, values in series.items()
+        }
 
     @property
     def span(self) -> tuple[float, float]:

@@ -201,7 +201,7 @@ class Engine:
     def _save(
         self, lanes: Lanes, step: Step, kept: Bool[Array, " lanes"], ends: Float[Array, " lanes"], record: Record
     ) -> tuple[Array, Record]:
-        """Record up to `saves_per_step` of the save points that a step has passed; after an event, the event's state."""
+        """Record up to `saves_per_step` of the save points that a step has passed; after an event, its state."""
         next_save, outputs = lanes.next_save, record.outputs
         for _ in range(self.saves_per_step):
             t = jnp.minimum(self._time(next_save), ends)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,14 +19,10 @@ from stages.plugins import resolve
 from stages.settings import Simulate
 from stages.simulators import SIMULATORS
 from stages.simulators.base import ODESimulator, Simulator
-from stages.threads import map_in_threads
+from stages.threads import map_in_threads, num_cores
 
 _BLOCK = 256  # rows of a function in one compiled call
-_TASK = (
-    4096  # rows of an ODE in one compiled call, on each device: enough that its last rows, in few lanes, cost little
-)
-_CACHE = 2**15  # bytes of stages that the lanes may fill on a CPU: about the fastest memory of a core
-_ACCELERATOR = 2**15  # lanes on anything else
+_TASK = 4096  # rows of an ODE in one compiled call on each device, so many that the last few cost little
 
 
 class Rows(NamedTuple):
@@ -68,7 +63,7 @@ class Ensemble:
     def __init__(self, simulator: Simulator, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
         self.simulator, self.settings, self.space = simulator, settings, space
         self._devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
-        self._workers = 1 if len(self._devices) > 1 else (os.cpu_count() or 1)
+        self._workers = 1 if len(self._devices) > 1 else num_cores()
         solve = self._lanes if isinstance(self.simulator, ODESimulator) else self._block
         if len(self._devices) > 1:
             mesh, rows = Mesh(np.array(self._devices), ("rows",)), PartitionSpec("rows")

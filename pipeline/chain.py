@@ -11,6 +11,7 @@ from typing import Any
 from stages.errors import ConfigError, Problem, SimferError, StageError, UserCodeError
 from stages.settings import (
     VERSIONS,
+    AddedLater,
     CalibrateConfig,
     CheckConfig,
     Code,
@@ -31,6 +32,7 @@ from stages.settings import (
 __all__ = [
     "STAGES",
     "VERSIONS",
+    "AddedLater",
     "Code",
     "ConfigError",
     "InputFile",
@@ -88,7 +90,7 @@ def _round(problem: ProblemConfig, number: int) -> list[Link]:
         Link("dataset", number, select, _rows(number)),
         Link("train", number, problem.slice(TrainConfig), {"dataset": (f"dataset-{number}",)}),
         Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
-        Link("check", number, problem.slice(CheckConfig, **given), {"posterior": (infer,), "emulator": (train,)}),
+        Link("check", number, problem.slice(CheckConfig, round=number, **given), {"posterior": (infer,), "emulator": (train,)}),
     ]
 
 

@@ -36,7 +36,7 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
     target, draws = build_target(config, emulator), _thin(posterior.z(), config.check)
     z = draws[:, : space.size]
-    simulations, _ = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress)
+    simulations, _ = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress, f"check-{config.round}")
     _, y, usable = simulations.rows(0, len(simulations))
     enough = usable.sum() >= _FEWEST
     evidence = _compare(target, emulator, draws, y, usable) if enough else _nothing(target)

@@ -41,7 +41,8 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
     target, draws = build_target(config, emulator), _thin(posterior.z(), config.check)
     z = draws[:, : space.size]
-    simulations, _ = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress, f"check-{config.round}")
+    stream = f"check-{config.round}"
+    simulations, _ = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress, stream)
     _, y, usable = simulations.rows(0, len(simulations))
     enough = usable.sum() >= _FEWEST
     tree, at_draws = posterior.tree(), draws[usable]
@@ -169,10 +170,11 @@ def _standardise(target: Target, emulator: Emulator | Exact, draws: np.ndarray, 
 
 def _is_likelier(target: Target, key: Array, z: Array, values: Mapping[str, Any], prediction: Prediction) -> Array:
     """Say whether the observed data are likelier at a draw than data that the emulator and the noise make there."""
-    likelihood, mean = target.likelihood, prediction.mean
-    if not likelihood.is_gaussian:  # the draw says which scatter it is
-        mean, prediction = mean + z[len(z) - len(prediction.factors) :] @ prediction.factors, None
-    replicated = likelihood.replicate(key, prediction, mean, values)
+    likelihood, factors = target.likelihood, prediction.factors
+    if likelihood.is_gaussian:
+        replicated = likelihood.replicate(key, prediction, prediction.mean, values)
+    else:  # the draw says which scatter it is
+        replicated = likelihood.replicate(key, None, prediction.mean + z[len(z) - len(factors) :] @ factors, values)
     return target.log_likelihood(z, replicated) <= target.log_likelihood(z)
 
 

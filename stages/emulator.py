@@ -278,7 +278,7 @@ def make_header(
 
 
 def assemble(
-    header: dict[str, Any], networks: PyTree, random: Scatter | None = None, **arrays: np.ndarray
+    header: dict[str, Any], networks: PyTree, *, random: Scatter | None = None, **arrays: np.ndarray
 ) -> Emulator:
     """Put an emulator together from its header, its networks and its arrays."""
     return Emulator(
@@ -303,7 +303,7 @@ def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
     return assemble(
         header,
         networks,
-        _blank_scatter(header, architecture, keys),
+        random=_blank_scatter(header, architecture, keys),
         center=np.zeros(space.size),
         whitening=np.zeros((space.size, space.size)),
         location=np.zeros(layout.size),

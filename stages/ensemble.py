@@ -33,7 +33,9 @@ def build_simulator(settings: Simulate) -> Simulator:
     return simulator
 
 
-def build_ensemble(settings: Simulate, space: Space, stream: str = "simulate-0") -> Callable[[Float[np.ndarray, "rows size"], int], Rows]:
+def build_ensemble(
+    settings: Simulate, space: Space, stream: str = "simulate-0"
+) -> Callable[[Float[np.ndarray, "rows size"], int], Rows]:
     """Return a function of whitened rows and the first one's number that solves them.
 
     Row i of a stochastic simulator has the key that is folded from the seed, the stream and i: rows of two streams

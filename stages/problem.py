@@ -23,7 +23,6 @@ from stages.scatter import MOST_OUTPUTS
 from stages.settings import ProblemConfig, Solver
 from stages.simulators import SIMULATORS
 from stages.simulators.base import (
-    NO_LIKELIHOOD,
     SDE_SOLVERS,
     ODESimulator,
     RandomODESimulator,
@@ -165,7 +164,11 @@ def _random(config: ProblemConfig, layout: Layout) -> list[Problem]:
         )
         found.append(Problem("simulate.options", what))
     if config.infer.likelihood == "simulator":
-        found.append(Problem("infer.likelihood", f'got "simulator"; {NO_LIKELIHOOD}'))
+        what = "the simulator is random, so that nobody knows its likelihood: it cannot stand in the emulator's place"
+        found.append(Problem("infer.likelihood", what))
+    if config.check.reweight:
+        what = "the simulator is random: nobody knows its likelihood, which the weights would be made of; leave it out"
+        found.append(Problem("check.reweight", what))
     if config.refine.keep is not None:
         what = (
             "the simulator is random: rows chosen by an output that chance had a part in would teach the emulator too "

@@ -1,4 +1,4 @@
-"""How a random simulator scatters about its mean: a Gaussian, the covariance of all outputs a function of the parameters.
+"""How a random simulator scatters about its mean: a Gaussian, whose covariance is a function of the parameters.
 
 Outputs at neighbouring times go up and down together; a variance for each alone would count them as that many
 independent data, and the posterior would be far too narrow. So the whole covariance is learned.

@@ -65,9 +65,7 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     networks, history = fit(settings, rows, fold[seen], held_out, progress)
     random, second = None, None
     if dataset.header.get("stochastic"):
-        networks, random, second = fit_scatter(
-            settings, networks, rows, fold[seen], held_out, scaling.scale, progress
-        )
+        networks, random, second = fit_scatter(settings, networks, rows, fold[seen], held_out, scaling.scale, progress)
     seconds = time.perf_counter() - begun
     emulator = _assemble(
         config, dataset.header | {"seconds": seconds}, networks, random, scaling, z[seen], y[seen], fold[seen], held_out
@@ -127,7 +125,7 @@ def fit_scatter(
     if len(active) > MOST_OUTPUTS or len(residuals) < 10 * len(active):
         raise StageError(
             f"the simulator is random: got {len(residuals)} rows for the covariance of {len(active)} values; it takes "
-            f"10 rows for each value, and at most {MOST_OUTPUTS} values. Raise simulate.num_simulations, or observe less"
+            f"10 rows for each, and at most {MOST_OUTPUTS} values. Raise simulate.num_simulations, or observe less"
         )
     covariance = np.atleast_2d(np.cov(residuals.T))
     base = np.linalg.cholesky(covariance + 1e-9 * np.diag(np.diag(covariance)))
@@ -321,9 +319,10 @@ def _assemble(
     if random is not None:
         stored["num_scattered"] = random.base.shape[1]
     rows, outputs = stored["num_rows"], y.shape[1]
-    blank = {"training_z": np.zeros((rows, z.shape[1])), "training_y": np.zeros((rows, outputs))}
+    blank: dict[str, Any] = {"training_z": np.zeros((rows, z.shape[1])), "training_y": np.zeros((rows, outputs))}
     blank |= {"residuals": np.zeros((rows, outputs)), "base_variance": np.zeros(outputs)}
-    members = predict(assemble(stored, networks, **scaling._asdict(), **blank), z)
+    scales: dict[str, Any] = scaling._asdict()
+    members = predict(assemble(stored, networks, **scales, **blank), z)
     out = np.stack([fold == m for m in held_out], axis=1)[:, :, None]  # who did not see which row
     used = out.any(axis=(1, 2))
     residuals = ((y[:, None] - members) * out).sum(axis=1)[used] / out.sum(axis=1)[used]
@@ -336,8 +335,8 @@ def _assemble(
     return assemble(
         stored,
         networks,
-        random,
-        **scaling._asdict(),
+        random=random,
+        **scales,
         base_variance=base_variance,
         training_z=z[used],
         training_y=y[used],

@@ -77,12 +77,6 @@ class Simulator(eqx.Module):
         """Run one simulation; `key` is that of a stochastic one. A failure is a status, never an exception."""
 
 
-NO_LIKELIHOOD = (
-    "the simulator is random, so its likelihood at given parameters is known to nobody: expected \"emulator\", which "
-    "learns how outputs scatter"
-)
-
-
 class FunctionSimulator(Simulator):
     """A simulator that is any pure JAX function."""
 
@@ -156,9 +150,7 @@ class _Differential(Simulator):
     def outputs(self) -> dict[str, Output]:
         """Describe each output: a series over `times`."""
         p = {name: jax.ShapeDtypeStruct((), float) for name in self.parameters}
-        seen = eqx.filter_eval_shape(
-            lambda p: self.observe(jnp.asarray(0.0), self._begin(p, jax.random.key(0)), p), p
-        )
+        seen = eqx.filter_eval_shape(lambda p: self.observe(jnp.asarray(0.0), self._begin(p, jax.random.key(0)), p), p)
         return {
             name: Output(("time",) + tuple(f"{name}_{i}" for i in range(value.ndim)),
                          {"time": self.times} | {f"{name}_{i}": np.arange(n) for i, n in enumerate(value.shape)},
@@ -272,9 +264,9 @@ class SDESimulator(_Differential):
 
     @abc.abstractmethod
     def diffusion(self, t: Scalar, y: PyTree, p: dict[str, Scalar]) -> PyTree:
-        """Return the noise's amplitude: shaped as y, for noise of each component's own, or with a last axis over noises.
+        """Return the noise's amplitude, in the structure of y: each component has a noise of its own.
 
-        With that last axis each leaf holds, for each component, its share of every one of the noises.
+        Or each leaf has a last axis more: it runs over noises that all components share.
         """
 
     def _begin(self, p: dict[str, Scalar], key: PRNGKeyArray | None) -> PyTree:
@@ -296,8 +288,8 @@ class SDESimulator(_Differential):
             path = diffrax.UnsafeBrownianPath(noise, noise_key, levy_area=area)
         else:
             path = diffrax.VirtualBrownianTree(*self.span, 0.5 * shortest, noise, noise_key, levy_area=area)
-        drift = diffrax.ODETerm(lambda t, y, p: ravel_pytree(self.vector_field(t, unravel(y), p))[0])
-        terms = diffrax.MultiTerm(drift, diffrax.ControlTerm(amplitude, path))
+        drift = diffrax.ODETerm(lambda t, y, p: ravel_pytree(self.vector_field(jnp.asarray(t), unravel(y), p))[0])
+        terms: Any = diffrax.MultiTerm(drift, diffrax.ControlTerm(amplitude, path))
         observe = lambda t, y, p: self.observe(t, unravel(y), p)  # noqa: E731
         return self._solve(parameters, flat, observe, terms, method, None, controller, solver.max_steps)
 
@@ -306,13 +298,14 @@ class SDESimulator(_Differential):
 
         Every save time ends a step: between its ends a step knows nothing of the noise's path.
         """
+        method: Any = getattr(diffrax, sde_solver(solver))()
         start, stop = self.span
-        method = getattr(diffrax, sde_solver(solver))()
         if isinstance(method, diffrax.AbstractAdaptiveSolver) and not solver.fixed_step:
-            steps = diffrax.PIDController(rtol=solver.rtol, atol=solver.atol, dtmin=(stop - start) * 2**-20)
+            shortest = (stop - start) * 2**-20
+            steps = diffrax.PIDController(rtol=solver.rtol, atol=solver.atol, dtmin=shortest)
             # Kept, so that no step is chosen by its own noise (Foster & Jelincic 2024).
-            return method, diffrax.ClipStepSizeController(steps, self.times, store_rejected_steps=100), steps.dtmin
-        return method, diffrax.StepTo(ts=self._step_ends(solver)), None
+            return method, diffrax.ClipStepSizeController(steps, self.times, store_rejected_steps=100), shortest
+        return method, diffrax.StepTo(ts=jnp.asarray(self._step_ends(solver))), None
 
     def _step_ends(self, solver: Solver) -> Float[np.ndarray, " steps+1"]:
         start, stop = self.span

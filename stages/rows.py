@@ -28,10 +28,12 @@ def fill(
     num: int,
     design: Callable[[int, int], Float[np.ndarray, "rows size"]],
     progress: Progress,
+    stream: str = "simulate-0",
 ) -> tuple[Simulations, int]:
     """Solve the rows that the store in `folder` lacks and close it; return it, and how many rows were solved now.
 
-    `design(start, stop)` gives the whitened points of those rows.
+    `design(start, stop)` gives the whitened points of those rows; `stream` names what they are for, and keeps the
+    random numbers of a stochastic simulator apart from those of other streams.
     """
     simulator = build_simulator(settings)
     store, solve = _open(folder / SIMULATIONS, space, simulator, num), build_ensemble(settings, space)
@@ -41,7 +43,7 @@ def fill(
 
     def work(shard: range) -> Rows:
         z = np.asarray(design(shard.start, shard.stop))
-        rows = solve(z, np.arange(shard.start, shard.stop))
+        rows = solve(z, np.arange(shard.start, shard.stop), stream)
         store.write(shard, z, rows)
         return rows
 
@@ -91,6 +93,7 @@ class _Store:
 def _open(path: Path, space: Space, simulator: Simulator, num: int) -> _Store:
     outputs = simulator.outputs()
     header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
+    header |= {"stochastic": True} if simulator.stochastic else {}
     # The group's attributes are written after its arrays: a store without them was never begun properly.
     if not path.exists() or not _is_begun(path, header):
         _create(path, space, simulator, num, header)

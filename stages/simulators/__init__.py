@@ -5,13 +5,18 @@ from __future__ import annotations
 SIMULATORS: dict[str, str] = {
     "linear": "stages.simulators.linear:Linear",
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",
+    "ornstein_uhlenbeck": "stages.simulators.ornstein_uhlenbeck:OrnsteinUhlenbeck",
     "sir": "stages.simulators.sir:SIR",
 }
 
 
 def __getattr__(name: str) -> object:
     # The base classes need JAX; whoever only reads the table must not wait for it.
-    if name in {"FunctionSimulator", "ODESimulator", "Output", "Simulator"}:
+    if name == "SDESimulator":
+        from stages.simulators.sde import SDESimulator
+
+        return SDESimulator
+    if name == "Output" or name.endswith("Simulator"):
         from stages.simulators import base
 
         return getattr(base, name)

@@ -18,6 +18,7 @@ from stages import observation
 from stages.architectures import ARCHITECTURES
 from stages.artifacts import Layout
 from stages.errors import ConfigError, Problem
+from stages.parameters import Space
 from stages.plugins import resolve
 from stages.scatter import MOST_OUTPUTS
 from stages.settings import ProblemConfig, Solver
@@ -46,6 +47,8 @@ def problems(config: ProblemConfig) -> list[Problem]:
     if any(problem.where.startswith("simulate.solver") for problem in found):
         return found  # no simulation can be tried
     found += _names("parameters", config.parameters, simulator.parameters, needed=True)
+    if isinstance(simulator, SDESimulator) and not found:
+        found += _additive(config, simulator)
     layout = Layout(simulator.outputs())
     found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)
@@ -132,10 +135,19 @@ def _sde_solver(solver: Solver, simulator: SDESimulator) -> list[Problem]:
         return [Problem(where, f'got "{name}", which cannot solve a stochastic equation; expected one of {kinds}')]
     if not solver.fixed_step and solver.solver == name and not _is_adaptive(name):
         return [Problem(where, f"{name} cannot choose its steps: give fixed_step = true and dt0")]
-    if (steps := simulator.num_steps(solver)) > solver.max_steps:
+    if not _is_adaptive(name) and (steps := simulator.num_steps(solver)) > solver.max_steps:
         what = f"got {solver.max_steps}; steps of dt0 = {solver.dt0} through the whole time are {steps}"
         return [Problem("simulate.solver.max_steps", what)]
     return []
+
+
+def _additive(config: ProblemConfig, simulator: SDESimulator) -> list[Problem]:
+    name = sde_solver(config.simulate.solver)
+    space = Space(config.parameters)
+    if SDE_SOLVERS[name] != "additive noise" or simulator.is_additive(space.values(jnp.zeros(space.size))):
+        return []
+    what = f"{name} is for noise that does not depend on the state, and this diffusion does; take Euler or ItoMilstein"
+    return [Problem("simulate.solver.solver", what)]
 
 
 def _is_adaptive(name: str) -> bool:

@@ -206,6 +206,13 @@ def test_a_solver_that_cannot_is_refused(solver: dict[str, Any], where: str, wor
     assert words in refused(where, table)
 
 
+def test_a_solver_for_additive_noise_is_refused_where_the_noise_depends_on_the_state(plugin: str) -> None:
+    table = ou_table()
+    table["parameters"] = {"mu": {"dist": "Normal"}, "s": 0.8}
+    table["simulate"] |= {"simulator": f"{plugin}:Growth"}
+    assert "take Euler or ItoMilstein" in refused("simulate.solver.solver", table)
+
+
 def test_the_simulators_own_posterior_is_refused_before_the_chain_runs() -> None:
     with pytest.raises(chain.ConfigError, match="compare-posteriors: the simulator is random"):
         chain.comparison(helpers.problem(ou_table()), 0)

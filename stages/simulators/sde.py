@@ -64,7 +64,7 @@ class SDESimulator(DifferentialSimulator):
         noise = jax.eval_shape(lambda y, p: amplitude(0.0, y, p), flat, parameters).in_structure()
         area: Any = diffrax.SpaceTimeLevyArea if hasattr(method, "minimal_levy_area") else diffrax.BrownianIncrement
         path: Any
-        if shortest is None:  # steps known beforehand ask for each increment just once: no tree, a tenth of the cost
+        if shortest is None:  # steps that are known beforehand ask for each increment just once, and need no tree
             path = diffrax.UnsafeBrownianPath(noise, noise_key, levy_area=area)
         else:
             path = diffrax.VirtualBrownianTree(*self.span, 0.5 * shortest, noise, noise_key, levy_area=area)
@@ -98,6 +98,14 @@ class SDESimulator(DifferentialSimulator):
     def num_steps(self, solver: Solver) -> int:
         """Return the number of steps, where they are fixed."""
         return len(self._step_ends(solver)) - 1
+
+    def is_additive(self, p: dict[str, Scalar]) -> bool:
+        """Say whether the diffusion leaves the state aside, judged near the initial one."""
+        state = self.begin(p, jax.random.key(0))
+        flat, unravel = ravel_pytree(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), state))
+        amplitude = lambda y: ravel_pytree(self.diffusion(jnp.asarray(self.span[0]), unravel(y), p))[0]  # noqa: E731
+        slope = jax.jacfwd(amplitude)(flat + 0.1 * (1.0 + jnp.abs(flat)))
+        return not bool((slope != 0.0).any())
 
     def _amplitude(self, unravel: Callable[[Array], PyTree]) -> Callable[[Any, Array, Any], Any]:
         """Return the diffusion as a linear operator from the noises to the flat state's components."""

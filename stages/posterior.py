@@ -113,20 +113,28 @@ def _derive(
         if not likelihood.is_gaussian and with_error:  # the draw says which error it is
             mean = mean + z[end:] @ prediction.factor
             return {
-                "replicated": likelihood.replicate(key, None, mean, values),
+                "replicated": likelihood.replicate(key, None, mean, values, observed_offset=True),
                 "pointwise": likelihood.pointwise(mean, None, values),
                 "share": _share(variance, likelihood.noise_variance(prediction.mean, values)),
             }
         return {
-            "replicated": likelihood.replicate(key, prediction if with_error else None, mean, values),
+            "replicated": likelihood.replicate(
+                key, prediction if with_error else None, mean, values, observed_offset=True
+            ),
             "pointwise": likelihood.pointwise(mean, variance if with_error else None, values),
             "share": _share(variance, likelihood.noise_variance(mean, values)),
         }
 
     # One by one: a batch would be compiled twice (its remainder too), and random numbers in it take seconds each time.
     derived = jax.jit(lambda points: jax.lax.map(one, points))((flat, keys))
-    thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)][:, :at]
-    curves = eqx.filter_jit(jax.vmap(lambda z: emulator.natural(emulator.members(z).mean(axis=0))))(thinned)
+
+    def curve(z: Array) -> dict[str, Array]:
+        offsets = likelihood.offsets(errors.mean(z[:at]), likelihood.noise_space.values(z[at:end]))
+        natural = emulator.natural(emulator.members(z[:at]).mean(axis=0))
+        return {name: values + offsets.get(name, 0.0) for name, values in natural.items()}
+
+    thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)]
+    curves = eqx.filter_jit(jax.vmap(curve))(thinned)
     return jax.tree.map(np.asarray, dict(derived)) | {"curves": jax.tree.map(np.asarray, curves)}
 
 

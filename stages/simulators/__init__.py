@@ -6,6 +6,9 @@ SIMULATORS: dict[str, str] = {
     "linear": "stages.simulators.linear:Linear",
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",
     "sir": "stages.simulators.sir:SIR",
+    "solow": "stages.simulators.solow:Solow",
+    "solow_continuous": "stages.simulators.solow:SolowContinuous",
+    "supernova": "stages.simulators.supernova:Supernova",
 }
 
 

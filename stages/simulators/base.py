@@ -112,9 +112,12 @@ def as_times(times: Any) -> np.ndarray:
 class ODESimulator(Simulator):
     """A simulator that is an ordinary differential equation, solved by Diffrax.
 
-    `times` are the save times (of the outputs' "time" coordinate); `start` is the time of the initial state, the
-    first save time if left out.
+    `times` are the save times (of the outputs' `coordinate`); `start` is the time of the initial state, the first save
+    time if left out.
     """
+
+    coordinate: ClassVar[str] = "time"
+    """What the equation runs over, by the name that the outputs and the data give it."""
 
     times: np.ndarray = eqx.field(converter=as_times)
     start: float | None = None
@@ -132,18 +135,19 @@ class ODESimulator(Simulator):
         """Return the outputs at one time."""
 
     units: ClassVar[dict[str, str]] = {}
-    """Unit of each output, and of "time"."""
+    """Unit of each output, and of the coordinate."""
 
     def outputs(self) -> dict[str, Output]:
         """Describe each output: a series over `times`."""
         p = {name: jax.ShapeDtypeStruct((), float) for name in self.parameters}
         seen = eqx.filter_eval_shape(lambda p: self.observe(jnp.asarray(0.0), self.initial_state(p), p), p)
-        return {
-            name: Output(("time",) + tuple(f"{name}_{i}" for i in range(value.ndim)),
-                         {"time": self.times} | {f"{name}_{i}": np.arange(n) for i, n in enumerate(value.shape)},
-                         self.units.get(name, ""))
-            for name, value in seen.items()
-        }  # fmt: skip
+        described = {}
+        for name, value in seen.items():
+            axes = {f"{name}_{i}": np.arange(n) for i, n in enumerate(value.shape)}
+            described[name] = Output(
+                (self.coordinate, *axes), {self.coordinate: self.times, **axes}, self.units.get(name, "")
+            )
+        return described
 
     def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Solve the equation once; a solve that fails leaves its rows not finite and says why in the status."""

@@ -171,12 +171,16 @@ class Likelihood:
         }
 
     def noise_variance(self, mean: Float[Array, " n"], values: Mapping[str, Any]) -> Float[Array, " n"]:
-        """Return each datum's variance about an output without error, in the transformed scale (to first order)."""
+        """Return each datum's variance about an output without error, in the transformed scale (to first order).
+
+        Where noise is correlated, it is the variance of a datum given the others: what the data share (an offset that
+        the noise integrates over, say) tells no two outputs apart, and must not make an emulator's error look small.
+        """
         parts = []
         for b in self.blocks:
             if b.is_gaussian:
                 covariance = self._covariance(b, values)
-                parts.append(covariance if covariance.ndim == 1 else jnp.diag(covariance))
+                parts.append(covariance if covariance.ndim == 1 else 1.0 / jnp.diag(jnp.linalg.inv(covariance)))
             else:
                 # Of data about d(mean datum) / d(transformed output): a Binomial's datum is in other units.
                 at = mean[b.at]
@@ -194,17 +198,36 @@ class Likelihood:
         return np.concatenate(parts, axis=1)
 
     def replicate(
-        self, key: Array, prediction: Prediction | None, mean: Float[Array, " n"], values: Mapping[str, Any]
+        self,
+        key: Array,
+        prediction: Prediction | None,
+        mean: Float[Array, " n"],
+        values: Mapping[str, Any],
+        observed_offset: bool = False,
     ) -> dict[str, Float[Array, " n"]]:
-        """Draw data of the same shape as the observed ones, the emulator's error and the scatter drawn with them."""
+        """Draw data of the same shape as the observed ones, the emulator's error and the scatter drawn with them.
+
+        An offset that the noise integrates over is drawn from its prior, or from what the observed data say it is.
+        """
         error_key, *keys = jax.random.split(key, 1 + len(self.blocks))
         if prediction is not None:
             first, second = jax.random.split(error_key)
             mean = mean + jax.random.normal(first, (len(prediction.factors),)) @ prediction.factors
             mean = mean + jnp.sqrt(prediction.rest) * jax.random.normal(second, mean.shape)
+        drawn = {}
+        for b, k in zip(self.blocks, keys, strict=True):
+            new = self.distribution(b, b.natural(mean), values)
+            drawn[b.name] = (noises.at_observed_offset(b.noise, new, b.values) if observed_offset else new).sample(k)
+        return drawn
+
+    def offsets(self, mean: Float[Array, " n"], values: Mapping[str, Any]) -> dict[str, Float[Array, ""]]:
+        """Return how far the data say they lie from each output, where the noise integrates over an offset; or zero.
+
+        `mean`, at all data, is in the transformed scale.
+        """
         return {
-            b.name: self.distribution(b, b.natural(mean), values).sample(k)
-            for b, k in zip(self.blocks, keys, strict=True)
+            b.name: noises.observed_offset(b.noise, self.distribution(b, b.natural(mean), values), b.values)[0]
+            for b in self.blocks
         }
 
 

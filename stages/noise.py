@@ -74,11 +74,50 @@ _SUPPORT: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
 def family(noise: Noise, data: Float[np.ndarray, " n"]) -> Callable[..., dist.Distribution]:
     """Return the noise's distribution as a function of the output at the data, and of its arguments."""
     if isinstance(noise, MultivariateNormalNoise):
-        covariance = read_covariance(noise.covariance, len(data))
+        covariance = joint_covariance(noise, len(data))
         return lambda y, **_: dist.MultivariateNormal(y, covariance_matrix=jnp.asarray(covariance))
     if isinstance(noise, CustomNoise):
         return resolve(noise.dist, {})
     return _FAMILIES[noise.dist]
+
+
+def joint_covariance(noise: MultivariateNormalNoise, size: int) -> Float[np.ndarray, "n n"]:
+    """Return the covariance of data whose common offset is integrated over; raise ConfigError where it is none.
+
+    An offset ~ Normal(0, offset_scale) that all of them share adds its variance to every element (Bishop 2006,
+    equation 2.115).
+    """
+    matrix, variance = read_covariance(noise.covariance, size), (noise.offset_scale or 0.0) ** 2
+    most = np.sqrt(1e12 * np.linalg.eigvalsh(matrix).min() / size)
+    if variance > most**2:  # the rest would be lost to rounding, in the factors of the sum
+        what = f"got {noise.offset_scale:g}, expected at most {most:.2g}; far less is as good as flat"
+        raise ConfigError([Problem("noise: offset_scale", what)])
+    return matrix + variance
+
+
+def observed_offset(
+    noise: Noise, distribution: dist.Distribution, data: Float[np.ndarray, " n"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the mean of the offset that the noise integrates over, given the data, and how much less it then varies.
+
+    It is Normal(0, offset_scale) before the data (Bishop 2006, equations 2.116 and 2.117). Zero where there is none.
+    """
+    variance = (getattr(noise, "offset_scale", None) or 0.0) ** 2
+    if not variance:
+        return jnp.zeros(()), jnp.zeros(())
+    mean, covariance = distribution.mean, distribution.covariance_matrix
+    gain = variance * jnp.linalg.solve(covariance, jnp.ones_like(mean))
+    return gain @ (data - mean), variance * gain.sum()
+
+
+def at_observed_offset(
+    noise: Noise, distribution: dist.Distribution, data: Float[np.ndarray, " n"]
+) -> dist.Distribution:
+    """Return how new data scatter whose offset is that of the observed ones, where the noise integrates over one."""
+    if getattr(noise, "offset_scale", None) is None:
+        return distribution
+    offset, less = observed_offset(noise, distribution, data)
+    return dist.MultivariateNormal(distribution.mean + offset, distribution.covariance_matrix - less)
 
 
 def read_covariance(file: str, size: int) -> Float[np.ndarray, "n n"]:
@@ -113,7 +152,7 @@ def problems(output: str, noise: Noise, data: Float[np.ndarray, " n"]) -> list[P
         found.append(Problem(f"observation.file: column {output}", what))
     if isinstance(noise, MultivariateNormalNoise):
         try:
-            read_covariance(noise.covariance, len(data))
+            joint_covariance(noise, len(data))
         except ConfigError as error:
             found += error.problems
     return found

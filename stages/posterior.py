@@ -114,24 +114,32 @@ def _derive(
         if not likelihood.is_gaussian and not errors.is_exact:  # the draw says which error, and which scatter, it is
             mean = mean + z[end:] @ prediction.factors
             return {
-                "replicated": likelihood.replicate(key, None, mean, values),
+                "replicated": likelihood.replicate(key, None, mean, values, observed_offset=True),
                 "pointwise": likelihood.pointwise(mean, None, values),
                 **shares,
             }
         return {
-            "replicated": likelihood.replicate(key, None if errors.is_exact else prediction, mean, values),
+            "replicated": likelihood.replicate(
+                key, None if errors.is_exact else prediction, mean, values, observed_offset=True
+            ),
             "pointwise": likelihood.pointwise(mean, None if errors.is_exact else variance, values),
             **shares,
         }
 
     # One by one: a batch would be compiled twice (its remainder too), and random numbers in it take seconds each time.
     derived = jax.jit(lambda points: jax.lax.map(one, points))((flat, keys))
-    thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)][:, :at]
-    curves = eqx.filter_jit(jax.vmap(lambda z: emulator.natural(emulator.members(z).mean(axis=0))))(thinned)
+
+    def curve(z: Array) -> dict[str, Array]:
+        offsets = likelihood.offsets(errors.mean(z[:at]), likelihood.noise_space.values(z[at:end]))
+        natural = emulator.natural(emulator.members(z[:at]).mean(axis=0))
+        return {name: values + offsets.get(name, 0.0) for name, values in natural.items()}
+
+    thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)]
+    curves = eqx.filter_jit(jax.vmap(curve))(thinned)
     found = jax.tree.map(np.asarray, dict(derived)) | {"curves": jax.tree.map(np.asarray, curves), "simulated": {}}
     if errors.random is not None:
         assert isinstance(emulator, Emulator)
-        found["simulated"] = jax.tree.map(np.asarray, _simulated(emulator, thinned, seed))
+        found["simulated"] = jax.tree.map(np.asarray, _simulated(emulator, thinned[:, :at], seed))
     return found
 
 

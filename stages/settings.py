@@ -27,7 +27,7 @@ from stages.priors import PRIORS, Argument
 from stages.simulators import SIMULATORS
 
 # Raised when an unchanged config would give other numbers.
-VERSIONS = {"simulate": 2, "dataset": 1, "train": 1, "infer": 1, "check": 1, "compare": 1, "calibrate": 1}
+VERSIONS = {"simulate": 2, "dataset": 1, "train": 1, "infer": 2, "check": 2, "compare": 1, "calibrate": 1}
 
 
 class Marker:
@@ -311,6 +311,7 @@ class MultivariateNormalNoise(Noise):
 
     dist: Literal["MultivariateNormal"]
     covariance: ExistingFile
+    offset_scale: Positive | None = None  # sd of an offset common to all these data, integrated over; none if left out
 
 
 class CustomNoise(Noise):

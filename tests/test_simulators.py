@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.integrate import solve_ivp
+from scipy.integrate import quad, solve_ivp
 from scipy.optimize import brentq
 
 from stages.plugins import resolve
@@ -24,12 +24,18 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "lotka_volterra": {"times": TIMES.tolist()},
     "ornstein_uhlenbeck": {"times": [0.5, 1.0, 3.0], "start": 0.0},
     "sir": {"times": np.linspace(0.0, 153.0, 10).tolist(), "population": 1e6, "infected_0": 1.0},
+    "solow": {"times": {"start": 0, "stop": 20, "num": 21}},
+    "solow_continuous": {"times": TIMES.tolist()},
+    "supernova": {"times": [0.05, 0.5, 1.0, 2.26226]},
 }
 POINTS: dict[str, dict[str, float]] = {
     "linear": {"intercept": 1.0, "slope": -2.0},
     "lotka_volterra": {"alpha": 0.7, "beta": 0.03, "gamma": 0.8, "delta": 0.02, "prey_0": 30.0, "predator_0": 5.0},
     "ornstein_uhlenbeck": {"theta": 1.0, "mu": 0.5, "sigma": 0.7, "x_0": 3.0},
     "sir": {"beta": 0.4, "gamma": 0.125},
+    "solow": {"saving": 0.25, "alpha": 0.33, "delta": 0.08, "capital_0": 1.5},
+    "solow_continuous": {"saving": 0.25, "alpha": 0.33, "delta": 0.08, "capital_0": 1.5},
+    "supernova": {"omega_m": 0.3, "w": -0.8, "offset": 43.16},
 }
 
 
@@ -118,6 +124,84 @@ def test_sir_ends_at_the_final_size() -> None:
     infected = np.asarray(solve("sir", times=times).outputs["infected"])
     recovered = p["gamma"] * np.trapezoid(infected, times)
     assert recovered / 1e6 == pytest.approx(1.0 - share, rel=1e-4)
+
+
+@pytest.mark.parametrize("point", [(0.3, -0.8), (0.01, -0.4), (0.99, -2.9), (0.2, -1.6), (0.02, -2.9)])
+def test_distance_moduli_are_scipys(point: tuple[float, float]) -> None:
+    omega_m, w = point
+
+    def slowness(z: float) -> float:
+        return float((omega_m * (1 + z) ** 3 + (1 - omega_m) * (1 + z) ** (3 * (1 + w))) ** -0.5)
+
+    redshifts = OPTIONS["supernova"]["times"]
+    distances = np.array([quad(slowness, 0.0, z, epsabs=1e-14, epsrel=1e-13)[0] for z in redshifts])
+    exact = 5.0 * np.log10((1.0 + np.array(redshifts)) * distances) + 43.16
+    got = solve("supernova", Solver(rtol=1e-12, atol=1e-12), {"omega_m": omega_m, "w": w}).outputs["distance_modulus"]
+    assert np.allclose(got, exact, rtol=0.0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("omega_m", "w", "distance"),
+    [
+        (1.0, -1.0, lambda z: 2.0 * (1.0 - 1.0 / np.sqrt(1.0 + z))),  # Einstein & de Sitter 1932: matter alone
+        (0.0, -1.0, lambda z: z),  # de Sitter 1917: a cosmological constant alone
+        (0.0, -1.0 / 3.0, lambda z: np.log1p(z)),  # expansion at one speed
+    ],
+)
+def test_distances_of_universes_that_are_known(omega_m: float, w: float, distance: Any) -> None:
+    z = np.array(OPTIONS["supernova"]["times"])
+    got = solve("supernova", point={"omega_m": omega_m, "w": w, "offset": 0.0}).outputs["distance_modulus"]
+    assert np.allclose(got, 5.0 * np.log10((1.0 + z) * distance(z)), rtol=0.0, atol=1e-6)
+
+
+def test_distance_moduli_are_over_redshift_and_not_at_zero() -> None:
+    assert build("supernova").outputs()["distance_modulus"].dims == ("redshift",)
+    for wrong in ({"times": [0.0, 1.0]}, {"times": [0.5, 1.0], "start": 0.1}):
+        with pytest.raises(ValueError, match="expected redshifts above start = 0"):
+            build("supernova", **wrong)
+
+
+def test_growth_in_continuous_time_is_bernoullis() -> None:
+    # k^(1 - alpha) solves a linear equation (Bernoulli 1695): it decays to s / delta at the rate (1 - alpha) delta.
+    p = POINTS["solow_continuous"]
+    power, ratio = 1.0 - p["alpha"], p["saving"] / p["delta"]
+    root = ratio + (p["capital_0"] ** power - ratio) * np.exp(-power * p["delta"] * TIMES)
+    outputs = solve("solow_continuous").outputs
+    assert np.allclose(outputs["capital"], root ** (1.0 / power), rtol=1e-7)
+    assert np.allclose(outputs["output"], root ** (p["alpha"] / power), rtol=1e-7)
+
+
+def test_growth_of_capital_that_lasts_one_period() -> None:
+    # With delta = 1, log k_{t+1} = log s + alpha log k_t: k_t = s^((1 - alpha^t) / (1 - alpha)) k_0^(alpha^t).
+    p = POINTS["solow"]
+    faded = p["alpha"] ** np.arange(21)
+    exact = p["saving"] ** ((1.0 - faded) / (1.0 - p["alpha"])) * p["capital_0"] ** faded
+    assert np.allclose(solve("solow", point={"delta": 1.0}).outputs["capital"], exact, rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["solow", "solow_continuous"])
+def test_growth_ends_where_saving_replaces_what_wears_out(name: str) -> None:
+    p = POINTS[name]
+    steady = (p["saving"] / p["delta"]) ** (1.0 / (1.0 - p["alpha"]))  # Solow 1956: s k^alpha = delta k
+    outputs = solve(name, times={"start": 0, "stop": 400, "num": 401}).outputs
+    assert outputs["capital"][-1] == pytest.approx(steady, rel=1e-6)
+    assert outputs["output"][-1] == pytest.approx(steady ** p["alpha"], rel=1e-6)
+
+
+def test_growth_by_periods_nears_growth_in_continuous_time_as_they_get_short() -> None:
+    def far(short: float) -> float:  # a period of `short` years: what is saved and what wears out shrink with it
+        p = POINTS["solow"]
+        each = {"saving": short * p["saving"], "delta": short * p["delta"]}
+        last = {"start": 0, "stop": round(20 / short), "num": round(20 / short) + 1}
+        by_period = solve("solow", point=each, times=last).outputs["capital"][-1]
+        return abs(float(by_period - solve("solow_continuous").outputs["capital"][-1]))
+
+    assert far(0.1) == pytest.approx(far(0.2) / 2, rel=0.05) and far(0.1) < 0.01  # Euler's steps: first order
+
+
+def test_periods_are_whole() -> None:
+    with pytest.raises(ValueError, match="expected each one period after the last"):
+        build("solow", times=[0.0, 0.5, 1.0])
 
 
 def test_a_start_before_the_first_time() -> None:

@@ -7,6 +7,9 @@ SIMULATORS: dict[str, str] = {
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",
     "ornstein_uhlenbeck": "stages.simulators.ornstein_uhlenbeck:OrnsteinUhlenbeck",
     "sir": "stages.simulators.sir:SIR",
+    "solow": "stages.simulators.solow:Solow",
+    "solow_continuous": "stages.simulators.solow:SolowContinuous",
+    "supernova": "stages.simulators.supernova:Supernova",
 }
 
 

@@ -113,9 +113,12 @@ def as_times(times: Any) -> np.ndarray:
 class DifferentialSimulator(Simulator):
     """What every simulator that is a differential equation has. Subclass one of the kinds below, not this.
 
-    `times` are the save times (of the outputs' "time" coordinate); `start` is the time of the initial state, the
-    first save time if left out.
+    `times` are the save times (of the outputs' `coordinate`); `start` is the time of the initial state, the first save
+    time if left out.
     """
+
+    coordinate: ClassVar[str] = "time"
+    """What the equation runs over, by the name that the outputs and the data give it."""
 
     times: np.ndarray = eqx.field(converter=as_times)
     start: float | None = None
@@ -133,7 +136,7 @@ class DifferentialSimulator(Simulator):
         """Return the state at `start`; each kind knows how its `initial_state` is called."""
 
     units: ClassVar[dict[str, str]] = {}
-    """Unit of each output, and of "time"."""
+    """Unit of each output, and of the coordinate."""
 
     event: ClassVar[Callable[..., Any] | None] = None
     """A method (t, y, p) that ends the solve: where it is true after a step, or where a real value changes its sign.
@@ -148,12 +151,13 @@ class DifferentialSimulator(Simulator):
         """Describe each output: a series over `times`."""
         p = {name: jax.ShapeDtypeStruct((), float) for name in self.parameters}
         seen = eqx.filter_eval_shape(lambda p: self.observe(jnp.asarray(0.0), self.begin(p, jax.random.key(0)), p), p)
-        return {
-            name: Output(("time",) + tuple(f"{name}_{i}" for i in range(value.ndim)),
-                         {"time": self.times} | {f"{name}_{i}": np.arange(n) for i, n in enumerate(value.shape)},
-                         self.units.get(name, ""))
-            for name, value in seen.items()
-        }  # fmt: skip
+        described = {}
+        for name, value in seen.items():
+            axes = {f"{name}_{i}": np.arange(n) for i, n in enumerate(value.shape)}
+            described[name] = Output(
+                (self.coordinate, *axes), {self.coordinate: self.times, **axes}, self.units.get(name, "")
+            )
+        return described
 
     @property
     def span(self) -> tuple[float, float]:

@@ -27,7 +27,7 @@ from stages.priors import PRIORS, Argument
 from stages.simulators import SIMULATORS
 
 # Raised when an unchanged config would give other numbers.
-VERSIONS = {"simulate": 1, "dataset": 1, "train": 1, "infer": 1, "check": 1, "compare": 1, "calibrate": 1}
+VERSIONS = {"simulate": 2, "dataset": 1, "train": 1, "infer": 1, "check": 1, "compare": 1, "calibrate": 1}
 
 
 class Marker:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 SIMULATORS: dict[str, str] = {
     "linear": "stages.simulators.linear:Linear",
+    "lorenz": "stages.simulators.lorenz:Lorenz",
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",
+    "michaelis_menten": "stages.simulators.michaelis_menten:MichaelisMenten",
+    "robertson": "stages.simulators.robertson:Robertson",
     "sir": "stages.simulators.sir:SIR",
 }
 

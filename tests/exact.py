@@ -43,11 +43,18 @@ def weighted(points: np.ndarray, log_weights: np.ndarray) -> Weighted:
 def importance(residuals: Callable[[np.ndarray], np.ndarray], start: np.ndarray, num: int) -> Weighted:
     """Sample the posterior exp(-|residuals|^2 / 2) of whitened points, the prior's residual (the point) not among them.
 
-    The proposal is a Student's t about the mode, which is that of a least-squares problem; `residuals` takes many
-    points at once.
+    The proposal is a Student's t: about the mode first, which is that of a least-squares problem, and then twice with
+    the mean and covariance of the weighted points so far. `residuals` takes many points at once.
     """
-    whole = lambda z: np.concatenate([residuals(z), z], axis=1)  # noqa: E731
-    fit = least_squares(lambda z: whole(z[None])[0], start, x_scale=0.1)
-    proposal = multivariate_t(fit.x, 1.3 * np.linalg.inv(fit.jac.T @ fit.jac), df=5, seed=1)
-    z = proposal.rvs(num)
-    return weighted(z, -0.5 * (whole(z) ** 2).sum(axis=1) - proposal.logpdf(z))
+
+    def whole(z: np.ndarray) -> np.ndarray:
+        return np.concatenate([residuals(z), z], axis=1)
+
+    fit = least_squares(lambda z: whole(z[None])[0], start, x_scale=0.1, diff_step=1e-4)
+    center, covariance = fit.x, np.linalg.inv(fit.jac.T @ fit.jac)
+    for seed, count in enumerate((num // 4, num // 4, num)):
+        proposal = multivariate_t(center, 1.3 * covariance, df=5, seed=seed)
+        z = proposal.rvs(count)
+        found = weighted(z, -0.5 * (whole(z) ** 2).sum(axis=1) - proposal.logpdf(z))
+        center, covariance = found.mean, np.cov(z.T, aweights=found.weights)
+    return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -223,13 +222,19 @@ def test_the_posterior_of_one_parameter_is_exact(system: str, tmp_path: Path) ->
 # The shipped configs
 
 
-def shares_beyond(draws: np.ndarray, limits: np.ndarray, levels: Sequence[float]) -> None:
-    """Hold the share of draws (chains x draws) below each exact quantile to its level, by the share's own error."""
-    for level, limit in zip(levels, limits, strict=True):
+LEVELS = (0.01, 0.05, 0.5, 0.95, 0.99)
+
+
+def assert_quantiles(draws: np.ndarray, limits: np.ndarray, limits_ess: float = np.inf) -> None:
+    """Hold the share of draws (chains x draws) below each quantile of the exact posterior to its level.
+
+    The tolerance is four standard errors, of the draws' share and of quantiles from `limits_ess` points.
+    """
+    for level, limit in zip(LEVELS, limits, strict=True):
         below = (draws < limit).astype(float)
         ess = array_stats.ess(below, method="mean", chain_axis=0, draw_axis=1) if below.std() else 100.0
-        error = np.sqrt(level * (1.0 - level) / min(ess, below.size))
-        assert abs(below.mean() - level) < 4.0 * error + 0.001, (level, below.mean(), error)
+        error = np.sqrt(level * (1.0 - level) * (1.0 / min(ess, below.size) + 1.0 / limits_ess))
+        assert abs(below.mean() - level) < 4.0 * error, (level, below.mean(), error)
 
 
 @pytest.mark.slow
@@ -258,10 +263,9 @@ def test_michaelis_menten_has_its_exact_posterior_and_that_of_posteriordb(tmp_pa
     marginals = {name: (axes[i], weight.sum(axis=1).reshape(shape).sum(axis=tuple({0, 1, 2} - {i})))
                  for i, name in enumerate(("k_a", "K_m", "V_m"))}  # fmt: skip
     marginals["concentration_scale"] = (ndtri(stats.halfcauchy.cdf(sigma)), weight.sum(axis=0))
-    levels = [0.01, 0.05, 0.5, 0.95, 0.99]
     for name, (grid, mass) in marginals.items():
         draws = ndtri(stats.halfcauchy.cdf(result.posterior["posterior"][name].values))
-        shares_beyond(draws, smooth_quantiles(grid, mass, levels), levels)
+        assert_quantiles(draws, smooth_quantiles(grid, mass))
     # Means of posteriordb's reference draws for one_comp_mm_elim_abs, with their standard errors.
     published = {"k_a": (0.76101, 0.00078), "V_m": (0.9818, 0.0060), "concentration_scale": (0.12883, 0.00024)}
     for name, (mean, error) in published.items():
@@ -277,11 +281,11 @@ def runge_kutta(rate: Any, t: float, y: np.ndarray, step: float, p: np.ndarray) 
     return step / 6 * (first + 2 * second + 2 * third + rate(t + step, y + step * third, *p))
 
 
-def smooth_quantiles(grid: np.ndarray, mass: np.ndarray, levels: Sequence[float]) -> np.ndarray:
+def smooth_quantiles(grid: np.ndarray, mass: np.ndarray) -> np.ndarray:
     """Return quantiles of a density that is known on a grid coarser than they have to be."""
     fine = np.linspace(grid[0], grid[-1], 20001)
     density = np.exp(CubicSpline(grid, np.log(mass / np.gradient(grid) + 1e-300))(fine))
-    return np.interp(levels, np.cumsum(density) / density.sum(), fine)
+    return np.interp(LEVELS, np.cumsum(density) / density.sum(), fine)
 
 
 @pytest.mark.slow
@@ -290,15 +294,14 @@ def test_the_shipped_posterior_is_exact(system: str, tmp_path: Path) -> None:
     result = run(CONFIGS / f"{system}.toml", store=tmp_path)
     assert result.verdict.passed
     residuals, theirs, start = EXACT[system]()
-    reference = exact.importance(residuals, start, 2000 if system == "robertson" else 20000)
-    assert reference.ess > 1000
-    levels = [0.01, 0.05, 0.5, 0.95, 0.99]
-    limits = np.array([reference.quantile(level) for level in levels])
+    reference = exact.importance(residuals, start, 800 if system == "robertson" else 20000)
+    assert reference.ess > 250
+    limits = np.array([reference.quantile(level) for level in LEVELS])
     for i, (name, prior) in enumerate(theirs.items()):
         draws = ndtri(prior.cdf(result.posterior["posterior"][name].values))
         assert abs(draws.mean() - reference.mean[i]) < 0.12 * reference.sd[i], name
         assert 0.92 < draws.std() / reference.sd[i] < 1.08, name
-        shares_beyond(draws, limits[:, i], levels)
+        assert_quantiles(draws, limits[:, i], reference.ess)
 
 
 def exact_robertson() -> tuple[Any, dict[str, Any], np.ndarray]:
@@ -310,7 +313,7 @@ def exact_robertson() -> tuple[Any, dict[str, Any], np.ndarray]:
         rows = []
         for point in z:
             p = [prior.ppf(ndtr(value)) for prior, value in zip(theirs.values(), point, strict=True)]
-            y = solve_ivp(robertson, (0, 1e5), [1.0, 0.0, 0.0], "LSODA", seen["time"], args=p, rtol=1e-9, atol=1e-15).y
+            y = solve_ivp(robertson, (0, 1e5), [1.0, 0.0, 0.0], "LSODA", seen["time"], args=p, rtol=1e-7, atol=1e-13).y
             gaps = [(np.log(seen[n]) - np.log(each)) / noise[n] for n, each in zip("abc", y, strict=True)]
             rows.append(np.concatenate(gaps))
         return np.array(rows)[:, np.isfinite(np.concatenate([seen[n] for n in "abc"]))]

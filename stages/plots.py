@@ -544,6 +544,8 @@ def _series(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> None:
     x, at = np.unique(panel.x, return_inverse=True)  # data that share a coordinate share a band
     pooled = [_quantiles(panel.replicated[:, at == k].reshape(-1, 1), LEVELS)[:, 0] for k in range(len(x))]
     bands = np.stack(pooled, axis=1) if len(x) < len(panel.x) else bands
+    if _is_log(x, inner=1.0):
+        _scale(ax, "x", True, 5)
     ax.fill_between(x, bands[0], bands[3], color=SKY, alpha=0.45, lw=0, label="90 % of predicted data")
     ax.fill_between(x, bands[1], bands[2], color=SKY, lw=0, label="50 % of predicted data")
     ax.plot(panel.curve_x, _quantiles(panel.curve, [0.5])[0], color=BLUE, label="median output")

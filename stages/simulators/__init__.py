@@ -4,8 +4,11 @@ from __future__ import annotations
 
 SIMULATORS: dict[str, str] = {
     "linear": "stages.simulators.linear:Linear",
+    "lorenz": "stages.simulators.lorenz:Lorenz",
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",
+    "michaelis_menten": "stages.simulators.michaelis_menten:MichaelisMenten",
     "ornstein_uhlenbeck": "stages.simulators.ornstein_uhlenbeck:OrnsteinUhlenbeck",
+    "robertson": "stages.simulators.robertson:Robertson",
     "sir": "stages.simulators.sir:SIR",
     "solow": "stages.simulators.solow:Solow",
     "solow_continuous": "stages.simulators.solow:SolowContinuous",

@@ -11,6 +11,7 @@ from typing import Any
 from stages.errors import ConfigError, Problem, SimferError, StageError, UserCodeError
 from stages.settings import (
     VERSIONS,
+    AddedLater,
     CalibrateConfig,
     CheckConfig,
     Code,
@@ -31,6 +32,7 @@ from stages.settings import (
 __all__ = [
     "STAGES",
     "VERSIONS",
+    "AddedLater",
     "Code",
     "ConfigError",
     "InputFile",

@@ -126,7 +126,8 @@ def _derive(
     # One by one: a batch would be compiled twice (its remainder too), and random numbers in it take seconds each time.
     derived = jax.jit(lambda points: jax.lax.map(one, points))((flat, keys))
     thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)][:, :at]
-    curves = eqx.filter_jit(jax.vmap(lambda z: emulator.natural(emulator.members(z).mean(axis=0))))(thinned)
+    whole = lambda z: emulator.natural(emulator.members(z).mean(axis=0))  # noqa: E731
+    curves = eqx.filter_jit(lambda points: jax.lax.map(whole, points, batch_size=32))(thinned)
     return jax.tree.map(np.asarray, dict(derived)) | {"curves": jax.tree.map(np.asarray, curves)}
 
 

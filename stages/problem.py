@@ -42,6 +42,12 @@ def problems(config: ProblemConfig) -> list[Problem]:
     layout = Layout(simulator.outputs())
     found += _outputs(config, simulator, layout)
     found += _names("dataset.transform", config.dataset.transform, layout.outputs)
+    found += _names("dataset.pca", config.dataset.pca, layout.outputs)
+    found += [
+        Problem(f"dataset.pca.{name}", f"got {wanted} components, expected fewer than the output has values: {size}")
+        for name, wanted in config.dataset.pca.items()
+        if name in layout.outputs and wanted >= (size := layout.outputs[name].size)
+    ]
     found += _names("noise", config.noise, layout.outputs)
     return found + _data(config, layout)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SIMULATORS: dict[str, str] = {
+    "gray_scott": "stages.simulators.gray_scott:GrayScott",
     "linear": "stages.simulators.linear:Linear",
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",
     "sir": "stages.simulators.sir:SIR",

@@ -145,13 +145,17 @@ class ODESimulator(Simulator):
     units: ClassVar[dict[str, str]] = {}
     """Unit of each output, and of "time"."""
 
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Names of the axes of each output that is no single number; by default NAME_0, NAME_1, ..."""
+
     def outputs(self) -> dict[str, Output]:
         """Describe each output: a series over `times`."""
         p = {name: jax.ShapeDtypeStruct((), float) for name in self.parameters}
         seen = eqx.filter_eval_shape(lambda p: self.observe(jnp.asarray(0.0), self.initial_state(p), p), p)
+        axes = {name: self.dims.get(name, tuple(f"{name}_{i}" for i in range(v.ndim))) for name, v in seen.items()}
         return {
-            name: Output(("time",) + tuple(f"{name}_{i}" for i in range(value.ndim)),
-                         {"time": self.times} | {f"{name}_{i}": np.arange(n) for i, n in enumerate(value.shape)},
+            name: Output(("time", *axes[name]),
+                         {"time": self.times} | {d: np.arange(n) for d, n in zip(axes[name], value.shape, strict=True)},
                          self.units.get(name, ""))
             for name, value in seen.items()
         }  # fmt: skip

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from scipy.special import logsumexp
 from scipy.stats import chi2, kstest, norm
 
-from stages import plots
+from stages import basis, plots
 from stages.artifacts import VERDICT, Posterior
 from stages.emulator import Emulator
 from stages.exact import Exact, load_model
@@ -25,6 +25,7 @@ from stages.posterior import named_draws, summarize
 from stages.progress import Progress
 from stages.rows import fill
 from stages.settings import Check, CheckConfig
+from stages.transforms import TRANSFORMS
 from stages.verdict import Figure, advice, edge_mass, outside
 
 REWEIGHTED = "reweighted.nc"
@@ -57,7 +58,9 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     figures.append(_predictive_figure(config.check, evidence.predictive_p))
     if config.check.reweight and enough:
         _reweight(folder / REWEIGHTED, named_draws(emulator, target.likelihood, at_draws), evidence)
-    return _write(folder, figures, "emulator error at the posterior, in data sigma", _errors(target, evidence), len(z))
+    dropped = _dropped(target, emulator, at_draws, y[usable]) if enough else {}
+    errors = _errors(target, evidence, dropped)
+    return _write(folder, figures, "emulator error at the posterior, in data sigma", errors, len(z))
 
 
 def _thin(z: Float[np.ndarray, "draws size"], settings: Check) -> Float[np.ndarray, "some size"]:
@@ -282,7 +285,29 @@ def _reweight(file: Path, named: Mapping[str, Float[np.ndarray, " draws"]], evid
     xr.Dataset(values | {"weight": ("draw", evidence.weights)}, attrs=attributes).to_netcdf(file, engine="h5netcdf")
 
 
-def _errors(target: Target, evidence: Evidence) -> list[dict[str, Any]]:
+def _dropped(
+    target: Target, emulator: Emulator | Exact, draws: np.ndarray, y: np.ndarray
+) -> dict[str, Float[np.ndarray, "draws n"]]:
+    """Return what principal components drop of the simulated outputs at the data, in units of the data's sigma."""
+    if not isinstance(emulator, Emulator) or not emulator.bases:
+        return {}
+    likelihood, at = target.likelihood, emulator.space.size
+    floor, end = float(emulator.header["floor"]), at + likelihood.noise_space.size
+    truth = jnp.asarray(likelihood.to_transformed(y, floor))
+    variance = jax.jit(jax.vmap(lambda mean, z: likelihood.noise_variance(mean, likelihood.noise_space.values(z))))
+    sigma = np.sqrt(np.asarray(variance(truth, jnp.asarray(draws[:, at:end]))))
+    found = {}
+    for b in likelihood.blocks:
+        if b.name in emulator.bases:
+            part = emulator.layout.slices[b.name]
+            forward = TRANSFORMS[b.transform].forward  # type: ignore[index]
+            centred = forward(y[:, part], floor) - np.asarray(emulator.location[part])
+            lost = centred - basis.project(centred, np.asarray(emulator.bases[b.name]))
+            found[b.name] = lost[:, likelihood.data.series[b.name].index] / sigma[:, b.at]
+    return found
+
+
+def _errors(target: Target, evidence: Evidence, dropped: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
     """Tabulate the emulator's error at the posterior, in units of the data's sigma."""
     size = np.abs(evidence.error)
     return [
@@ -291,6 +316,7 @@ def _errors(target: Target, evidence: Evidence) -> list[dict[str, Any]]:
             "median": float(np.median(size[:, b.at])),
             "percentile_99": float(np.quantile(size[:, b.at], 0.99)),
         }
+        | ({"pca_drops_99": float(np.quantile(np.abs(dropped[b.name]), 0.99))} if b.name in dropped else {})
         for b in target.likelihood.blocks
     ]
 

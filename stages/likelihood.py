@@ -5,7 +5,7 @@ Whitened points hold the simulator's free parameters first, then the noise's (`L
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -243,6 +243,7 @@ class ErrorModel:
         self, emulator: Emulator | Exact, likelihood: Likelihood, near: bool = True, with_error: bool = True
     ) -> None:
         self.emulator, self.index = emulator, jnp.asarray(likelihood.index)
+        self._members = emulator.at(likelihood.index)
         self.random = emulator.random if isinstance(emulator, Emulator) else None
         self.with_error = with_error and isinstance(emulator, Emulator)
         size = len(likelihood.index)
@@ -259,9 +260,9 @@ class ErrorModel:
         y = np.asarray(emulator.training_y)
         weights = near_data(likelihood, y) if near else np.full(len(y), 1.0 / len(y))
         residuals = np.asarray(emulator.residuals)[:, likelihood.index]
-        members = predict(emulator, np.asarray(emulator.training_z))[:, :, likelihood.index]
+        members = predict(emulator, np.asarray(emulator.training_z), likelihood.index)
         rest = residuals * np.sqrt(unexplained(residuals, members, weights))
-        self.factor, self.rest = _split_covariance((rest * weights[:, None]).T @ rest)
+        self.factor, self.rest = _split_covariance(rest, weights)
 
     def _weights_by_mean(self, likelihood: Likelihood) -> Float[np.ndarray, " rows"]:
         """Weigh a random simulator's rows by what their parameters predict: never by an output that was drawn.
@@ -297,7 +298,7 @@ class ErrorModel:
 
     def predict(self, z: Float[Array, " size"]) -> Prediction:
         """Evaluate the emulator at a whitened point, at the data."""
-        members = self.emulator.members(z)[:, self.index]
+        members = self._members(z)
         factor = jnp.asarray(self.factor)
         if self.with_error:
             factor = jnp.concatenate([factor, spread_factor(members)])
@@ -310,17 +311,30 @@ class ErrorModel:
 
     def mean(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
         """Evaluate the emulator alone, in the transformed scale."""
-        return self.emulator.members(z)[:, self.index].mean(axis=0)
+        return self._members(z).mean(axis=0)
 
 
-def _split_covariance(covariance: Float[np.ndarray, "n n"]) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " n"]]:
-    """Write a covariance as a few leading factors and a diagonal, the variances kept exactly."""
-    values, vectors = np.linalg.eigh(covariance)
-    values, vectors = values[::-1], vectors[:, ::-1]
+def _split_covariance(
+    residuals: Float[np.ndarray, "rows n"], weights: Float[np.ndarray, " rows"]
+) -> tuple[Float[np.ndarray, "k n"], Float[np.ndarray, " n"]]:
+    """Write the covariance of weighted residuals as a few leading factors and a diagonal, its variances exact."""
+    values, vectors, variance = _principal(residuals, weights)
     total = max(values.sum(), 1e-300)
     count = min(int(np.searchsorted(np.cumsum(values) / total, 0.99)) + 1, 8, len(values))
     factor = (vectors[:, :count] * np.sqrt(np.maximum(values[:count], 0.0))).T
-    return factor, np.maximum(np.diag(covariance) - (factor**2).sum(axis=0), 0.0)
+    return factor, np.maximum(variance - (factor**2).sum(axis=0), 0.0)
+
+
+def _principal(
+    residuals: Float[np.ndarray, "rows n"], weights: Float[np.ndarray, " rows"]
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
+    """Return the eigenvalues, largest first, the eigenvectors and the diagonal of the residuals' covariance."""
+    if residuals.shape[1] > len(residuals):  # a matrix over all data would be large, and most of it empty
+        _, roots, axes = np.linalg.svd(residuals * np.sqrt(weights)[:, None], full_matrices=False)
+        return roots**2, axes.T, weights @ residuals**2
+    covariance = (residuals * weights[:, None]).T @ residuals
+    values, vectors = np.linalg.eigh(covariance)
+    return values[::-1], vectors[:, ::-1], np.diag(covariance)
 
 
 class Target(NamedTuple):
@@ -359,17 +373,18 @@ def build_target(config: LikelihoodConfig, emulator: Emulator | Exact, near: boo
 
 
 def select_near_data(
-    config: SelectConfig, layout: Layout, size: int, y: Float[np.ndarray, "rows d"]
+    config: SelectConfig, layout: Layout, size: int, y: Iterable[Float[np.ndarray, "rows d"]]
 ) -> Bool[np.ndarray, " rows"]:
     """Say which simulated rows are near enough to the data to train on: the `refine.keep` closest ones, and more.
 
-    Close is a high likelihood, the noise at its priors' medians. No row is left out that the stretched posterior of
-    `size` parameters could hold, however many there are: log likelihood ratios there are half a chi-squared
-    (Wilks 1938), here up to its 99.9 % point.
+    They come in blocks. Close is a high likelihood, the noise at its priors' medians. No row is left out that the
+    stretched posterior of `size` parameters could hold, however many there are: log likelihood ratios there are half
+    a chi-squared (Wilks 1938), here up to its 99.9 % point.
     """
     transform = {name: config.dataset.transform.get(name, "none") for name in layout.outputs}
     likelihood = Likelihood(config.noise, read(config.observation.file, layout), layout, transform)
-    distance = _distance(likelihood, likelihood.to_transformed(y, config.dataset.floor))
+    at_data = [likelihood.to_transformed(block, config.dataset.floor) for block in y]
+    distance = _distance(likelihood, np.concatenate(at_data))
     reach = 0.5 * chi2.ppf(0.999, size) * config.refine.stretch**2
     closest = np.sort(distance)[: config.refine.keep][-1]
     return distance <= max(closest, distance.min() + reach)

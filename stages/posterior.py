@@ -135,7 +135,7 @@ def _derive(
         return {name: values + offsets.get(name, 0.0) for name, values in natural.items()}
 
     thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)]
-    curves = eqx.filter_jit(jax.vmap(curve))(thinned)
+    curves = eqx.filter_jit(lambda points: jax.lax.map(curve, points, batch_size=32))(thinned)
     found = jax.tree.map(np.asarray, dict(derived)) | {"curves": jax.tree.map(np.asarray, curves), "simulated": {}}
     if errors.random is not None:
         assert isinstance(emulator, Emulator)

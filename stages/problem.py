@@ -53,6 +53,12 @@ def problems(config: ProblemConfig) -> list[Problem]:
     found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)
     found += _names("dataset.transform", config.dataset.transform, layout.outputs)
+    found += _names("dataset.pca", config.dataset.pca, layout.outputs)
+    found += [
+        Problem(f"dataset.pca.{name}", f"got {wanted} components, expected fewer than the output has values: {size}")
+        for name, wanted in config.dataset.pca.items()
+        if name in layout.outputs and wanted >= (size := layout.outputs[name].size)
+    ]
     found += _names("noise", config.noise, layout.outputs)
     return found + _data(config, layout)
 
@@ -169,6 +175,9 @@ def _random(config: ProblemConfig, layout: Layout) -> list[Problem]:
     if config.check.reweight:
         what = "the simulator is random: nobody knows its likelihood, which the weights would be made of; leave it out"
         found.append(Problem("check.reweight", what))
+    if config.dataset.pca:
+        what = "the simulator is random: its scatter is learned as a covariance of the values themselves; leave pca out"
+        found.append(Problem("dataset.pca", what))
     if config.refine.keep is not None:
         what = (
             "the simulator is random: rows chosen by an output that chance had a part in would teach the emulator too "

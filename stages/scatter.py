@@ -90,7 +90,9 @@ def cross_validated(
     whitened, spread = map(np.asarray, found)
     even = np.full(len(x), 1.0 / len(x))
     left_over = jnp.asarray(excess(whitened, spread, even))
-    return Scatter(scatter.networks, scatter.base, jnp.asarray(whitened[:keep]), jnp.asarray(spread[:keep]), left_over)
+    return Scatter(
+        scatter.networks, scatter.base, jnp.asarray(whitened[-keep:]), jnp.asarray(spread[-keep:]), left_over
+    )
 
 
 def excess(

@@ -198,6 +198,15 @@ class Simulate(Settings):
 Transform = Literal["none", "log", "sqrt", "asinh"]
 
 
+def _number_or_share(wanted: float) -> float:
+    if wanted > 0 and (isinstance(wanted, int) or wanted < 1):
+        return wanted
+    raise ValueError(f"got {wanted}, expected a number of components (40) or a share of the variance to keep (0.9999)")
+
+
+Components = Annotated[int | float, AfterValidator(_number_or_share)]
+
+
 class Dataset(Settings):
     """How rows become a training set: which are held out, and what is done to each output first."""
 
@@ -205,6 +214,8 @@ class Dataset(Settings):
     folds: Annotated[int, Field(ge=2, le=100)] = 5  # network m is stopped by fold m, and trains on the others
     transform: dict[str, Transform] = {}  # per output; "none" where not named
     floor: Positive = 1e-10  # "log" and "sqrt" see no value below it
+    # Per output, after its transform: networks learn this many principal components, or as many as keep this share.
+    pca: Annotated[dict[str, Components], AddedLater()] = {}
     seed: Seed = 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SIMULATORS: dict[str, str] = {
+    "gray_scott": "stages.simulators.gray_scott:GrayScott",
     "linear": "stages.simulators.linear:Linear",
     "lorenz": "stages.simulators.lorenz:Lorenz",
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",

@@ -147,13 +147,17 @@ class DifferentialSimulator(Simulator):
     event_direction: ClassVar[bool | None] = None
     """Whether an event's value must go up (True) or down (False) through zero; either way if None."""
 
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Names of the axes of each output that is no single number; by default NAME_0, NAME_1, ..."""
+
     def outputs(self) -> dict[str, Output]:
         """Describe each output: a series over `times`."""
         p = {name: jax.ShapeDtypeStruct((), float) for name in self.parameters}
         seen = eqx.filter_eval_shape(lambda p: self.observe(jnp.asarray(0.0), self.begin(p, jax.random.key(0)), p), p)
         described = {}
         for name, value in seen.items():
-            axes = {f"{name}_{i}": np.arange(n) for i, n in enumerate(value.shape)}
+            dims = self.dims.get(name, tuple(f"{name}_{i}" for i in range(value.ndim)))
+            axes = {dim: np.arange(n) for dim, n in zip(dims, value.shape, strict=True)}
             described[name] = Output(
                 (self.coordinate, *axes), {self.coordinate: self.times, **axes}, self.units.get(name, "")
             )

@@ -17,6 +17,7 @@ from stages.settings import (
     CompareConfig,
     DatasetConfig,
     InferConfig,
+    InKeyIfGiven,
     InputFile,
     NotInKey,
     ProblemConfig,
@@ -33,6 +34,7 @@ __all__ = [
     "VERSIONS",
     "Code",
     "ConfigError",
+    "InKeyIfGiven",
     "InputFile",
     "Link",
     "NotInKey",
@@ -82,13 +84,13 @@ def _round(problem: ProblemConfig, number: int) -> list[Link]:
         simulate = Link("simulate", number, problem.slice(RefineConfig, round=number), last)
         select = problem.slice(SelectConfig)
     train, infer = f"train-{number}", f"infer-{number}"
-    given = _given(problem)
+    given, judged = _given(problem), {"posterior": (infer,), "emulator": (train,)}
     return [
         simulate,
         Link("dataset", number, select, _rows(number)),
         Link("train", number, problem.slice(TrainConfig), {"dataset": (f"dataset-{number}",)}),
         Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
-        Link("check", number, problem.slice(CheckConfig, **given), {"posterior": (infer,), "emulator": (train,)}),
+        Link("check", number, problem.slice(CheckConfig, **given), judged | _rows(number)),
     ]
 
 

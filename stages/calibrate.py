@@ -46,7 +46,8 @@ def run(
         known = _pick(Posterior.load(inputs["posterior"][0]).z()[:, :num_known], settings)
     else:
         known = design.rows("prior", 0, settings.replicates, settings.replicates, num_known, settings.seed + 10_007)
-    simulations, _ = fill(folder, config.simulate, space, len(known), lambda a, b: known[a:b, : space.size], progress)
+    whitened = known[:, : space.size]
+    simulations = fill(folder, config.simulate, space, len(known), lambda a, b: whitened[a:b], progress).simulations
     _, y, usable = simulations.rows(0, len(simulations))
     truth = target.likelihood.to_transformed(y[usable], float(emulator.header["floor"]))
     known = known[usable]

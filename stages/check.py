@@ -15,9 +15,10 @@ from jaxtyping import Array, Bool, Float
 from scipy.special import logsumexp
 
 from stages import plots
-from stages.artifacts import VERDICT, Posterior
+from stages.artifacts import VERDICT, Posterior, Simulations
 from stages.emulator import Emulator
 from stages.exact import Exact, load_model
+from stages.failures import Told, tell_draws
 from stages.likelihood import Target, build_target
 from stages.parameters import Space
 from stages.posterior import named_draws, summarize
@@ -36,7 +37,7 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
     target, draws = build_target(config, emulator), _thin(posterior.z(), config.check)
     z = draws[:, : space.size]
-    simulations, _ = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress)
+    simulations = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress).simulations
     _, y, usable = simulations.rows(0, len(simulations))
     enough = usable.sum() >= _FEWEST
     evidence = _compare(target, emulator, draws, y, usable) if enough else _nothing(target)
@@ -44,7 +45,9 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     figures = _figures(config, target, emulator, evidence, draws, usable, tree)
     if config.check.reweight and enough:
         _reweight(folder / REWEIGHTED, named_draws(emulator, target.likelihood, draws[usable]), evidence)
-    return _write(folder, figures, _errors(target, evidence), len(z))
+    training = [Simulations.load(path) for name in ("simulations", "checks") for path in inputs[name]]
+    told = tell_draws(simulations, training, space)
+    return _write(folder, figures, _errors(target, evidence), len(z), told)
 
 
 def _thin(z: Float[np.ndarray, "draws size"], settings: Check) -> Float[np.ndarray, "some size"]:
@@ -172,18 +175,25 @@ def _errors(target: Target, evidence: Evidence) -> list[dict[str, Any]]:
     ]
 
 
-def _write(folder: Path, figures: list[Figure], errors: list[dict[str, Any]], simulated: int) -> dict[str, Any]:
+def _write(
+    folder: Path, figures: list[Figure], errors: list[dict[str, Any]], simulated: int, told: Told
+) -> dict[str, Any]:
     passed = all(figure.passed for figure in figures)
-    words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures)}"
+    words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures, told.unsolved)}"
     rows = [figure.row() for figure in figures]
-    (folder / VERDICT).write_text(json.dumps({"passed": passed, "verdict": words, "figures": rows}, indent=1))
+    # JSON has no NaN: what could not be computed is null there.
+    stored = [row | {"value": row["value"] if np.isfinite(row["value"]) else None} for row in rows]
+    verdict = {"passed": passed, "verdict": words, "figures": stored}
+    (folder / VERDICT).write_text(json.dumps(verdict, indent=1, allow_nan=False))
     plots.verdict(folder / "verdict.png", rows)
     facts = {"passed": passed, "verdict": words, "simulations": simulated}
     return {
-        "facts": facts,
+        "facts": facts | {"draws_where_simulations_failed": told.share_uncertain},
         "tables": {
             "verdict": [figure.line() for figure in figures],
             "emulator error at the posterior, in data sigma": errors,
+            "draws that the simulator cannot solve (the first few)": told.draws,
         },
+        "warnings": told.warnings,
         "pictures": ["verdict.png"],
     }

@@ -21,9 +21,21 @@ from stages.errors import ConfigError, Problem
 from stages.plugins import resolve
 from stages.settings import ProblemConfig, Solver
 from stages.simulators import SIMULATORS
-from stages.simulators.base import ODESimulator, Simulator
+from stages.simulators.base import FunctionSimulator, ODESimulator, Simulator, StochasticSimulator
 
-_NAMES_TAKEN = {"simulation", "row", "chain", "draw", "z", "status", "num_steps", "fold", "parameter", "whitened"}
+_NAMES_TAKEN = {
+    "simulation",
+    "row",
+    "chain",
+    "draw",
+    "z",
+    "status",
+    "num_steps",
+    "attempt",
+    "fold",
+    "parameter",
+    "whitened",
+}
 
 
 def problems(config: ProblemConfig) -> list[Problem]:
@@ -37,7 +49,11 @@ def problems(config: ProblemConfig) -> list[Problem]:
     if simulator is None:
         return found
     if isinstance(simulator, ODESimulator):
-        found += _solver(config.simulate.solver)
+        found += _solver(config.simulate.solver, "simulate.solver")
+        found += _solver(config.simulate.retry, "simulate.retry") if config.simulate.retry else []
+    elif config.simulate.retry and isinstance(simulator, (FunctionSimulator, StochasticSimulator)):
+        what = f"{config.simulate.simulator} is no differential equation: solved again, a row fails again; remove it"
+        found.append(Problem("simulate.retry", what))
     found += _names("parameters", config.parameters, simulator.parameters, needed=True)
     layout = Layout(simulator.outputs())
     found += _outputs(config, simulator, layout)
@@ -103,7 +119,7 @@ def _resolve(
     return make
 
 
-def _solver(solver: Solver) -> list[Problem]:
+def _solver(solver: Solver, where: str) -> list[Problem]:
     kinds = [
         name
         for name, value in vars(diffrax).items()
@@ -112,12 +128,12 @@ def _solver(solver: Solver) -> list[Problem]:
     found = []
     if solver.solver not in kinds:
         what = f'got "{solver.solver}", expected a Diffrax solver.{_nearest(solver.solver, kinds)}'
-        found.append(Problem("simulate.solver.solver", what))
+        found.append(Problem(f"{where}.solver", what))
     if not found and not solver.fixed_step:
         made = getattr(diffrax, solver.solver)()
         if not isinstance(made, diffrax.AbstractAdaptiveSolver):
             what = f"{solver.solver} cannot choose its steps: give fixed_step = true and dt0"
-            found.append(Problem("simulate.solver.solver", what))
+            found.append(Problem(f"{where}.solver", what))
     return found
 
 

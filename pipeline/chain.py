@@ -84,18 +84,13 @@ def _round(problem: ProblemConfig, number: int) -> list[Link]:
         simulate = Link("simulate", number, problem.slice(RefineConfig, round=number), last)
         select = problem.slice(SelectConfig)
     train, infer = f"train-{number}", f"infer-{number}"
-    given = _given(problem)
+    given, judged = _given(problem), {"posterior": (infer,), "emulator": (train,)}
     return [
         simulate,
         Link("dataset", number, select, _rows(number)),
         Link("train", number, problem.slice(TrainConfig), {"dataset": (f"dataset-{number}",)}),
         Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
-        Link(
-            "check",
-            number,
-            problem.slice(CheckConfig, round=number, **given),
-            {"posterior": (infer,), "emulator": (train,)},
-        ),
+        Link("check", number, problem.slice(CheckConfig, round=number, **given), judged | _rows(number)),
     ]
 
 

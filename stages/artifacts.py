@@ -21,6 +21,7 @@ from stages.simulators.base import Output, Status
 SIMULATIONS, DATASET, POSTERIOR, VERDICT = "simulations.zarr", "dataset.zarr", "posterior.nc", "verdict.json"
 
 
+ATTEMPT = "attempt"  # an array that simulations have where failed rows were solved once more
 TEST = 0  # the fold of rows that no network sees; the others are 1, 2, ...
 
 
@@ -145,6 +146,13 @@ class Simulations:
         y = np.concatenate(flat, axis=1)
         return z, y, (np.asarray(array(group, "status")[start:stop]) == Status.OK) & np.isfinite(y).all(axis=1)
 
+    def endings(self) -> tuple[Float[np.ndarray, "n p"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Return whitened points, how each row ended (a `Status`), and after which attempt (1 or 2)."""
+        group = self.group
+        status = np.asarray(array(group, "status")[:])
+        attempt = np.asarray(array(group, ATTEMPT)[:]) if ATTEMPT in group else np.ones_like(status)
+        return np.asarray(array(group, "z")[:]), status, attempt
+
     def __len__(self) -> int:
         return int(array(self.group, "status").shape[0])
 
@@ -235,7 +243,7 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the true simulator says of a posterior."""
+    """What the true simulator says of a posterior; the value of a figure that could not be computed is None."""
 
     figures: dict[str, Any]
 

@@ -46,8 +46,9 @@ def run(
         known = _pick(Posterior.load(inputs["posterior"][0]).z()[:, :num_known], settings)
     else:
         known = design.rows("prior", 0, settings.replicates, settings.replicates, num_known, settings.seed + 10_007)
-    points = lambda a, b: known[a:b, : space.size]  # noqa: E731
-    simulations, _ = fill(folder, config.simulate, space, len(known), points, progress, "calibrate")
+    whitened = known[:, : space.size]
+    points = lambda a, b: whitened[a:b]  # noqa: E731
+    simulations = fill(folder, config.simulate, space, len(known), points, progress, "calibrate").simulations
     _, y, usable = simulations.rows(0, len(simulations))
     truth = target.likelihood.to_transformed(y[usable], float(emulator.header["floor"]))
     known = known[usable]

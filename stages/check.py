@@ -16,9 +16,10 @@ from scipy.special import logsumexp
 from scipy.stats import chi2, kstest, norm
 
 from stages import basis, plots
-from stages.artifacts import VERDICT, Posterior
+from stages.artifacts import VERDICT, Posterior, Simulations
 from stages.emulator import Emulator
 from stages.exact import Exact, load_model
+from stages.failures import Told, tell_draws
 from stages.likelihood import Prediction, Target, build_target
 from stages.parameters import Space
 from stages.posterior import named_draws, summarize
@@ -42,8 +43,10 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
     target, draws = build_target(config, emulator), _thin(posterior.z(), config.check)
     z = draws[:, : space.size]
-    stream = f"check-{config.round}"
-    simulations, _ = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress, stream)
+    points, stream = lambda a, b: z[a:b], f"check-{config.round}"
+    simulations = fill(folder, config.simulate, space, len(z), points, progress, stream).simulations
+    training = [Simulations.load(path) for name in ("simulations", "checks") for path in inputs[name]]
+    told = tell_draws(simulations, training, space)
     _, y, usable = simulations.rows(0, len(simulations))
     enough = usable.sum() >= _FEWEST
     tree, at_draws = posterior.tree(), draws[usable]
@@ -51,7 +54,7 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
         residuals = _standardise(target, emulator, at_draws, y[usable]) if enough else _no_residuals(target)
         figures = _scatter_figures(config.check, residuals) + _figures(config, target, emulator, draws, usable, tree)
         figures.append(_predictive_figure(config.check, residuals.predictive_p))
-        return _write(folder, figures, NO_K_HAT, _standardised(target, residuals), len(z))
+        return _write(folder, figures, NO_K_HAT, _standardised(target, residuals), len(z), told)
     evidence = _compare(target, emulator, draws, y, usable) if enough else _nothing(target)
     figures = _emulator_figures(config.check, target, evidence)
     figures += _figures(config, target, emulator, draws, usable, tree)
@@ -60,7 +63,7 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
         _reweight(folder / REWEIGHTED, named_draws(emulator, target.likelihood, at_draws), evidence)
     dropped = _dropped(target, emulator, at_draws, y[usable]) if enough else {}
     errors = _errors(target, evidence, dropped)
-    return _write(folder, figures, "emulator error at the posterior, in data sigma", errors, len(z))
+    return _write(folder, figures, "emulator error at the posterior, in data sigma", errors, len(z), told)
 
 
 def _thin(z: Float[np.ndarray, "draws size"], settings: Check) -> Float[np.ndarray, "some size"]:
@@ -322,16 +325,24 @@ def _errors(target: Target, evidence: Evidence, dropped: Mapping[str, np.ndarray
 
 
 def _write(
-    folder: Path, figures: list[Figure], title: str, errors: list[dict[str, Any]], simulated: int
+    folder: Path, figures: list[Figure], title: str, errors: list[dict[str, Any]], simulated: int, told: Told
 ) -> dict[str, Any]:
     passed = all(figure.passed for figure in figures)
-    words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures)}"
+    words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures, told.unsolved)}"
     rows = [figure.row() for figure in figures]
-    (folder / VERDICT).write_text(json.dumps({"passed": passed, "verdict": words, "figures": rows}, indent=1))
+    # JSON has no NaN: what could not be computed is null there.
+    stored = [row | {"value": row["value"] if np.isfinite(row["value"]) else None} for row in rows]
+    verdict = {"passed": passed, "verdict": words, "figures": stored}
+    (folder / VERDICT).write_text(json.dumps(verdict, indent=1, allow_nan=False))
     plots.verdict(folder / "verdict.png", rows)
     facts = {"passed": passed, "verdict": words, "simulations": simulated}
     return {
-        "facts": facts,
-        "tables": {"verdict": [figure.line() for figure in figures], title: errors},
+        "facts": facts | {"draws_where_simulations_failed": told.share_uncertain},
+        "tables": {
+            "verdict": [figure.line() for figure in figures],
+            title: errors,
+            "draws that the simulator cannot solve (the first few)": told.draws,
+        },
+        "warnings": told.warnings,
         "pictures": ["verdict.png"],
     }

@@ -23,11 +23,23 @@ from stages.plugins import resolve
 from stages.scatter import MOST_OUTPUTS
 from stages.settings import ProblemConfig, Solver
 from stages.simulators import SIMULATORS
-from stages.simulators.base import ODESimulator, RandomODESimulator, Simulator
+from stages.simulators.base import FunctionSimulator, ODESimulator, RandomODESimulator, Simulator, StochasticSimulator
 from stages.simulators.sde import SDE_SOLVERS, SDESimulator, sde_solver
 from stages.solvers import solvers
 
-_NAMES_TAKEN = {"simulation", "row", "chain", "draw", "z", "status", "num_steps", "fold", "parameter", "whitened"}
+_NAMES_TAKEN = {
+    "simulation",
+    "row",
+    "chain",
+    "draw",
+    "z",
+    "status",
+    "num_steps",
+    "attempt",
+    "fold",
+    "parameter",
+    "whitened",
+}
 
 
 def problems(config: ProblemConfig) -> list[Problem]:
@@ -40,11 +52,17 @@ def problems(config: ProblemConfig) -> list[Problem]:
     simulator = _simulator(config, found)
     if simulator is None:
         return found
+    retry = config.simulate.retry
     if isinstance(simulator, (ODESimulator, RandomODESimulator)):
-        found += _solver(config.simulate.solver)
+        found += _solver(config.simulate.solver, "simulate.solver")
+        found += _solver(retry, "simulate.retry") if retry else []
     if isinstance(simulator, SDESimulator):
-        found += _sde_solver(config.simulate.solver, simulator)
-    if any(problem.where.startswith("simulate.solver") for problem in found):
+        found += _sde_solver(config.simulate.solver, simulator, "simulate.solver")
+        found += _sde_solver(retry, simulator, "simulate.retry") if retry else []
+    if retry and isinstance(simulator, (FunctionSimulator, StochasticSimulator)):
+        what = f"{config.simulate.simulator} is no differential equation: solved again, a row fails again; remove it"
+        found.append(Problem("simulate.retry", what))
+    if any(problem.where.startswith(("simulate.solver", "simulate.retry")) for problem in found):
         return found  # no simulation can be tried
     found += _names("parameters", config.parameters, simulator.parameters, needed=True)
     if isinstance(simulator, SDESimulator) and not found:
@@ -120,30 +138,34 @@ def _resolve(
     return make
 
 
-def _solver(solver: Solver) -> list[Problem]:
+def _solver(solver: Solver, where: str) -> list[Problem]:
     known = solvers()
     if solver.solver not in known:
         what = f'got "{solver.solver}", expected one of {", ".join(sorted(known))}.{_nearest(solver.solver, known)}'
-        return [Problem("simulate.solver.solver", what)]
+        return [Problem(f"{where}.solver", what)]
     if not solver.fixed_step and not issubclass(known[solver.solver], diffrax.AbstractAdaptiveSolver):
         what = f"{solver.solver} cannot choose its steps: give fixed_step = true and dt0"
-        return [Problem("simulate.solver.solver", what)]
+        return [Problem(f"{where}.solver", what)]
     return []
 
 
-def _sde_solver(solver: Solver, simulator: SDESimulator) -> list[Problem]:
-    name, where = sde_solver(solver), "simulate.solver.solver"
+def _sde_solver(solver: Solver, simulator: SDESimulator, where: str) -> list[Problem]:
+    name = sde_solver(solver)
     if name not in SDE_SOLVERS:
         kinds = "; ".join(
             f"{kind}: {', '.join(k for k, v in SDE_SOLVERS.items() if v == kind)}"
             for kind in dict.fromkeys(SDE_SOLVERS.values())
         )
-        return [Problem(where, f'got "{name}", which cannot solve a stochastic equation; expected one of {kinds}')]
+        return [
+            Problem(
+                f"{where}.solver", f'got "{name}", which cannot solve a stochastic equation; expected one of {kinds}'
+            )
+        ]
     if not solver.fixed_step and solver.solver == name and not _is_adaptive(name):
-        return [Problem(where, f"{name} cannot choose its steps: give fixed_step = true and dt0")]
+        return [Problem(f"{where}.solver", f"{name} cannot choose its steps: give fixed_step = true and dt0")]
     if not _is_adaptive(name) and (steps := simulator.num_steps(solver)) > solver.max_steps:
         what = f"got {solver.max_steps}; steps of dt0 = {solver.dt0} through the whole time are {steps}"
-        return [Problem("simulate.solver.max_steps", what)]
+        return [Problem(f"{where}.max_steps", what)]
     return []
 
 

@@ -19,6 +19,7 @@ from pydantic import (
     Tag,
     ValidationInfo,
     create_model,
+    field_validator,
     model_validator,
 )
 
@@ -191,8 +192,26 @@ class Simulate(Settings):
     max_failed: Fraction = 0.1
     options: dict[str, Any] = {}
     solver: Solver = Solver()
+    retry: Annotated[Solver | None, AddedLater()] = None  # how rows that fail are solved once more
     depends_on: list[ExistingFile] = []
     batch_size: Annotated[Count | None, NotInKey()] = None  # lanes, or rows of a block; chosen if left out
+
+    @field_validator("retry", mode="before")
+    @classmethod
+    def _what_is_left_out_stays(cls, given: Any, info: ValidationInfo) -> Any:
+        """Let the keys that [simulate.retry] leaves out be those of [simulate.solver]."""
+        solver = info.data.get("solver")
+        return solver.model_dump() | given if solver and isinstance(given, dict) else given
+
+    @field_validator("retry")
+    @classmethod
+    def _a_retry_is_another_way(cls, retry: Solver | None, info: ValidationInfo) -> Solver | None:
+        if retry is not None and retry == info.data.get("solver"):
+            raise ValueError(
+                "got the settings of simulate.solver, with which a row fails again; give more max_steps, or another "
+                'solver (a stiff one: "Kvaerno5")'
+            )
+        return retry
 
 
 Transform = Literal["none", "log", "sqrt", "asinh"]

@@ -209,7 +209,7 @@ class Simulate(Settings):
         if retry is not None and retry == info.data.get("solver"):
             raise ValueError(
                 "got the settings of simulate.solver, with which a row fails again; give more max_steps, or another "
-                'solver (a stiff one: "Kvaerno5")'
+                'solver (a stiff one: "Rodas5P")'
             )
         return retry
 

@@ -15,7 +15,7 @@ class Robertson(ODESimulator):
 
     Robertson (1966), in Numerical Analysis: An Introduction, ed. Walsh; Hairer & Wanner (1996), IV.1, equation 1.4,
     with k_1 = 0.04, k_2 = 3e7, k_3 = 1e4. B is consumed within milliseconds and everything else takes years, so that
-    an explicit solver is lost: take Kvaerno5, and an absolute tolerance far below B, which is of the order of 1e-5
+    an explicit solver is lost: take Rodas5P, and an absolute tolerance far below B, which is of the order of 1e-5
     and falls.
     """
 

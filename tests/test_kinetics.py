@@ -187,7 +187,9 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("system", SMALL)
+@pytest.mark.parametrize(
+    "system", [name if name == "michaelis_menten" else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
+)
 def test_the_posterior_of_one_parameter_is_exact(system: str, tmp_path: Path) -> None:
     name, prior, theirs, output, sd, rate, start = SMALL[system]
     shipped = tomllib.loads((CONFIGS / f"{system}.toml").read_text())

@@ -114,9 +114,14 @@ def _stage(outcome: Outcome, brief: bool) -> RenderableType:
     for title, rows in summary.get("tables", {}).items():
         parts += [Text(f"  {title}", style="italic"), Padding(_table(rows), (0, 0, 0, 2), expand=False)] if rows else []
     if not brief:
-        facts = (f"{name.replace('_', ' ')}: {number(value)}" for name, value in summary.get("facts", {}).items())
-        parts += [Text(f"  {fact}") for fact in facts]
+        parts += [Text(f"  {_fact(name, value)}") for name, value in summary.get("facts", {}).items()]
     return Group(*parts)
+
+
+def _fact(name: str, value: Any) -> str:
+    if name.endswith("_mb") and value is not None:
+        name, value = name.removesuffix("_mb"), size(1e6 * value)
+    return f"{name.replace('_', ' ')}: {number(value)}"
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from stages.simulators.base import Output, Status
 SIMULATIONS, DATASET, POSTERIOR, VERDICT = "simulations.zarr", "dataset.zarr", "posterior.nc", "verdict.json"
 
 
+ATTEMPT = "attempt"  # an array that simulations have where failed rows were solved once more
 TEST = 0  # the fold of rows that no network sees; the others are 1, 2, ...
 
 
@@ -145,6 +146,13 @@ class Simulations:
         y = np.concatenate(flat, axis=1)
         return z, y, (np.asarray(array(group, "status")[start:stop]) == Status.OK) & np.isfinite(y).all(axis=1)
 
+    def endings(self) -> tuple[Float[np.ndarray, "n p"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
+        """Return whitened points, how each row ended (a `Status`), and after which attempt (1 or 2)."""
+        group = self.group
+        status = np.asarray(array(group, "status")[:])
+        attempt = np.asarray(array(group, ATTEMPT)[:]) if ATTEMPT in group else np.ones_like(status)
+        return np.asarray(array(group, "z")[:]), status, attempt
+
     def __len__(self) -> int:
         return int(array(self.group, "status").shape[0])
 
@@ -171,10 +179,40 @@ class Dataset:
 
     def arrays(self) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:
         """Return whitened points, flat transformed outputs, and the fold of every row."""
+        z, fold = self.points()
+        return z, self.outputs(0, len(z)), fold
+
+    def points(self) -> tuple[Float[np.ndarray, "n p"], Int[np.ndarray, " n"]]:
+        """Return the whitened point and the fold of every row."""
         group = zarr.open_group(self.store, mode="r")
-        z = np.asarray(array(group, "z")[:])
-        flat = [np.asarray(array(group, name)[:]).reshape(len(z), -1) for name in self.header["layout"]]
-        return z, np.concatenate(flat, axis=1), np.asarray(array(group, "fold")[:])
+        return np.asarray(array(group, "z")[:]), np.asarray(array(group, "fold")[:])
+
+    def outputs(self, start: int, stop: int) -> Float[np.ndarray, "n d"]:
+        """Return flat transformed outputs of the rows from `start` to `stop`."""
+        return self._flat(list(self.header["layout"]), start, stop)
+
+    def _flat(self, names: Sequence[str], start: int, stop: int | None) -> Float[np.ndarray, "n m"]:
+        group = zarr.open_group(self.store, mode="r")
+        values = [np.asarray(array(group, name)[start:stop]) for name in names]
+        return np.concatenate([value.reshape(len(value), -1) for value in values], axis=1)
+
+    def targets(self) -> Float[np.ndarray, "n m"]:
+        """Return what networks learn of every row, centred: coefficients where there are some, values elsewhere."""
+        header, layout = self.header, Layout.from_json(self.header["layout"])
+        components, location = header.get("pca", []), np.asarray(header["scaling"]["location"])
+        parts = [
+            self._flat([f"{name}_coefficients"], 0, None)
+            if name in components
+            else self._flat([name], 0, None) - location[at]
+            for name, at in layout.slices.items()
+        ]
+        return np.concatenate(parts, axis=1)
+
+    def bases(self) -> dict[str, Float[np.ndarray, "folds components size"]]:
+        """Return the principal components of outputs that have some: [f] never saw the rows of fold f."""
+        group = zarr.open_group(self.store, mode="r")
+        stored = {name: np.asarray(array(group, f"{name}_basis")[:]) for name in self.header.get("pca", [])}
+        return {name: basis.reshape(*basis.shape[:2], -1) for name, basis in stored.items()}
 
     def to_xarray(self) -> xr.Dataset:
         """Open the training set as a Dataset."""
@@ -205,7 +243,7 @@ class Posterior:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the true simulator says of a posterior."""
+    """What the true simulator says of a posterior; the value of a figure that could not be computed is None."""
 
     figures: dict[str, Any]
 

@@ -10,6 +10,7 @@ import numpy as np
 import zarr
 from jaxtyping import Float, Int
 
+from stages import basis
 from stages.artifacts import DATASET, TEST, Layout, Simulations, array, consolidate, create_array, put_coordinates
 from stages.errors import StageError
 from stages.parameters import Space
@@ -18,6 +19,8 @@ from stages.settings import Dataset, DatasetConfig, SelectConfig
 from stages.transforms import TRANSFORMS
 
 _BLOCK = 16384
+_BLOCK_BYTES = 2**27  # or as many rows as this holds
+_FIT_ROWS = 2048  # training rows, evenly taken, that principal components are fitted to, at most
 _GOLDEN = 0.6180339887498949
 
 
@@ -28,29 +31,35 @@ def run(
     sources = [Simulations.load(path) for name in ("simulations", "checks") for path in inputs[name]]
     header, layout = sources[0].header, sources[0].layout
     _check_outputs(config.dataset, layout)
+    block = _block_rows(layout)
     total = sum(map(len, sources))
-    chosen = _selection(config, sources)
+    chosen = _selection(config, sources, block)
     writer = _Writer(folder / DATASET, layout, Space.from_json(header["space"]), config.dataset, int(chosen.sum()))
     with progress.task("dataset", total=total, unit="rows") as task:
-        for at, z, y, _ in _blocks(sources):
+        for at, z, y, _ in _blocks(sources, block):
             keep = chosen[at : at + len(z)]
             writer.append(z[keep], y[keep], _folds(config.dataset, np.arange(at, at + len(z)))[keep])
             task.advance(len(z), left_out=int((~keep).sum()))
+    writer.compress()
     writer.close(header)
     return _summary(writer, total)
 
 
-def _blocks(sources: Sequence[Simulations]) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+def _block_rows(layout: Layout) -> int:
+    return max(min(_BLOCK, _BLOCK_BYTES // (8 * layout.size)), 1)
+
+
+def _blocks(sources: Sequence[Simulations], block: int) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
     at = 0
     for source in sources:
-        for start in range(0, len(source), _BLOCK):
-            z, y, usable = source.rows(start, min(start + _BLOCK, len(source)))
+        for start in range(0, len(source), block):
+            z, y, usable = source.rows(start, min(start + block, len(source)))
             yield at, z, y, usable
             at += len(z)
 
 
-def _selection(config: DatasetConfig | SelectConfig, sources: Sequence[Simulations]) -> np.ndarray:
-    usable = np.concatenate([usable for _, _, _, usable in _blocks(sources)])
+def _selection(config: DatasetConfig | SelectConfig, sources: Sequence[Simulations], block: int) -> np.ndarray:
+    usable = np.concatenate([usable for _, _, _, usable in _blocks(sources, block)])
     if usable.sum() < 20:
         raise StageError(
             f"{usable.sum()} of {len(usable)} simulations are usable; a training set needs at least 20. Raise "
@@ -60,7 +69,7 @@ def _selection(config: DatasetConfig | SelectConfig, sources: Sequence[Simulatio
         return usable
     from stages.likelihood import select_near_data
 
-    y = np.concatenate([y[usable] for _, _, y, usable in _blocks(sources)])
+    y = (y[usable] for _, _, y, usable in _blocks(sources, block))
     size = Space.from_json(sources[0].header["space"]).size
     chosen = usable.copy()
     chosen[usable] = select_near_data(config, sources[0].layout, size, y)
@@ -75,9 +84,9 @@ def _folds(settings: Dataset, row: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n
 
 
 def _check_outputs(settings: Dataset, layout: Layout) -> None:
-    unknown = set(settings.transform) - set(layout.outputs)
-    if unknown:
-        raise StageError(f"dataset.transform: got {sorted(unknown)}, expected outputs among {list(layout.outputs)}")
+    for key, given in (("transform", settings.transform), ("pca", settings.pca)):
+        if unknown := set(given) - set(layout.outputs):
+            raise StageError(f"dataset.{key}: got {sorted(unknown)}, expected outputs among {list(layout.outputs)}")
 
 
 class _Writer:
@@ -85,6 +94,8 @@ class _Writer:
 
     def __init__(self, path: Path, layout: Layout, space: Space, settings: Dataset, count: int) -> None:
         self.path, self.layout, self.settings, self.at = path, layout, settings, 0
+        self.block = _block_rows(layout)
+        self.dropped: dict[str, float] = {}
         self.group = group = zarr.open_group(path, mode="w", zarr_format=3)
         self.transform = {name: settings.transform.get(name, "none") for name in layout.outputs}
         self.counts = np.zeros(settings.folds + 1, int)
@@ -93,7 +104,7 @@ class _Writer:
             notes = {"transform": self.transform[name], "units_before_transform": output.unit}
             dims = ("row", *output.dims)
             shape = (count, *output.shape)
-            create_array(group, name, shape, _BLOCK, "float64", dimension_names=dims, attributes=notes)
+            create_array(group, name, shape, self.block, "float64", dimension_names=dims, attributes=notes)
         names = {"parameters": space.names}
         dims = ("row", "parameter")
         create_array(group, "z", (count, space.size), _BLOCK, "float64", dimension_names=dims, attributes=names)
@@ -136,16 +147,54 @@ class _Writer:
         spread = np.sqrt(self._squares / max(self._count, 1))
         return np.where(spread > 1e-12 * np.maximum(np.abs(self._mean), 1e-300), spread, 0.0)
 
+    def compress(self) -> None:
+        """Fit the principal components of the outputs that are to have some, and write every row's coefficients."""
+        fold = np.asarray(array(self.group, "fold")[:])
+        seen = np.flatnonzero(fold != TEST)
+        some = seen[np.linspace(0, len(seen) - 1, min(len(seen), _FIT_ROWS)).astype(int)]
+        for name, wanted in self.settings.pca.items():
+            rows = np.concatenate([y[some[(at <= some) & (some < at + len(y))] - at] for at, y in self._centred(name)])
+            found = basis.fit(rows, fold[some], self.settings.folds, wanted)
+            self.dropped[name] = found.dropped
+            self._write_basis(name, found.bases)
+            for at, y in self._centred(name):
+                array(self.group, f"{name}_coefficients")[at : at + len(y)] = y @ found.bases[0].T
+
+    def _centred(self, name: str) -> Iterator[tuple[int, Float[np.ndarray, "rows size"]]]:
+        """Yield an output's rows less their location, block by block, and the number of the first of each."""
+        location = self._mean[self.layout.slices[name]]
+        for at in range(0, self.at, self.block):
+            y = np.asarray(array(self.group, name)[at : at + self.block])
+            yield at, y.reshape(len(y), -1) - location
+
+    def _write_basis(self, name: str, bases: Float[np.ndarray, "folds components size"]) -> None:
+        own, component = self.layout.outputs[name], f"{name}_component"
+        notes = {"comment": f"[{TEST}] is fitted to all training rows, [f] to those that are not of fold f"}
+        shape, dims = (*bases.shape[:2], *own.shape), ("without_fold", component, *own.dims)
+        stored = create_array(self.group, f"{name}_basis", shape, 1, "float64", dimension_names=dims, attributes=notes)
+        stored[:] = bases.reshape(shape)
+        shape, dims = (self.at, bases.shape[1]), ("row", component)
+        create_array(self.group, f"{name}_coefficients", shape, _BLOCK, "float64", dimension_names=dims)
+
     def close(self, header: Mapping[str, Any]) -> None:
         """Write the scaling and the header, and consolidate."""
         if not self.counts.all():
             raise StageError(f"got {self.counts.tolist()} rows in the test set and the folds; none may be 0: add rows")
-        attributes = {key: header[key] for key in ("space", "layout")}
+        attributes = {key: header[key] for key in ("space", "layout", "stochastic") if key in header}
         scaling = {"location": self._mean.tolist(), "scale": self.spread.tolist()}
         self.group.attrs.update(
-            attributes | {"transform": self.transform, "floor": self.settings.floor, "scaling": scaling}
+            attributes
+            | {"transform": self.transform, "floor": self.settings.floor, "scaling": scaling}
+            | ({"pca": list(self.dropped)} if self.dropped else {})
         )
         consolidate(self.path)
+
+
+def _components(writer: _Writer, name: str) -> dict[str, Any]:
+    if name not in writer.dropped:
+        return {}
+    count = array(writer.group, f"{name}_coefficients").shape[1]
+    return {"components": count, "variance_dropped_on_unseen_rows": writer.dropped[name]}
 
 
 def _summary(writer: _Writer, total: int) -> dict[str, Any]:
@@ -156,6 +205,7 @@ def _summary(writer: _Writer, total: int) -> dict[str, Any]:
             "transform": writer.transform[name],
             "values": output.size,
             "constant": constant[name],
+            **_components(writer, name),
         }
         for name, output in writer.layout.outputs.items()
     ]

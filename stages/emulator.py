@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +13,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from stages import basis
 from stages.architectures import ARCHITECTURES
 from stages.artifacts import Layout
 from stages.errors import SimferError
 from stages.parameters import Space
 from stages.plugins import resolve
+from stages.scatter import Scatter, make_scatter, num_entries
 from stages.transforms import TRANSFORMS
 
 FORMAT = 1
@@ -39,12 +41,14 @@ class Emulator(eqx.Module):
     center: Float[Array, " size"]
     whitening: Float[Array, "size size"]
     location: Float[Array, " outputs"]
-    scale: Float[Array, " outputs"]
+    scale: Float[Array, " predicted"]  # of what a network predicts: values, or coefficients of components
     base_variance: Float[Array, " outputs"]  # of the error, beyond the members' spread
     training_z: Float[Array, "rows size"]
     training_y: Float[Array, "rows outputs"]
     residuals: Float[Array, "rows outputs"]  # of the members that did not see the row
     header_json: str = eqx.field(static=True)  # text, since what is static under jit must be hashable
+    bases: dict[str, Float[Array, "components size"]]  # float64; of outputs that are predicted by components
+    random: Scatter | None = None  # of a simulator that is
 
     @property
     def header(self) -> dict[str, Any]:
@@ -68,23 +72,62 @@ class Emulator(eqx.Module):
 
     def members(self, z: Float[Array, " size"]) -> Float[Array, "members outputs"]:
         """Return what each member predicts at a whitened point, in the transformed scale."""
-        x = (self.whitening @ (z - self.center)).astype(self.header["dtype"])
+        return self.location + basis.expand(self._short(z), self.layout.slices, self.bases)
+
+    def _short(self, z: Float[Array, " size"]) -> Float[Array, "members predicted"]:
+        x = self._input(z)
         scaled = eqx.filter_vmap(lambda network: network(x))(self.networks)
-        return self.location + self.scale * scaled.astype(self.location.dtype)
+        return self.scale * scaled.astype(self.location.dtype)
+
+    def at(self, index: Int[np.ndarray, " n"]) -> Callable[[Float[Array, " size"]], Float[Array, "members n"]]:
+        """Return `members` at some places of the flat vector; of outputs with components no others are computed."""
+        if not self.bases:
+            return lambda z: self.members(z)[:, jnp.asarray(index)]
+        location, columns = self.location[index], jnp.asarray(basis.columns(index, self.layout.slices, self.bases))
+        return lambda z: location + self._short(z) @ columns
+
+    def _input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
+        return (self.whitening @ (z - self.center)).astype(self.header["dtype"])
+
+    def scatter_factor(self, z: Float[Array, " size"]) -> Float[Array, "factors outputs"]:
+        """Return F with F^T F the covariance of a random simulator's scatter, in the transformed scale."""
+        return jnp.zeros((0, len(self.location))) if self.random is None else self.random.factor(self._input(z))
 
     def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
         """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
         return natural_outputs(y, self.layout, self.transform)
 
     def __call__(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
-        """Predict every output for one set of named parameters, in their own units. Differentiable; `vmap` for many."""
+        """Predict every output for one set of named parameters, in their own units. Differentiable; `vmap` for many.
+
+        A random simulator's outputs are predicted by their mean in the transformed scale (under a log, the median).
+        """
         return self.natural(self.members(self._point(parameters)).mean(axis=0))
 
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""
-        members = self.members(self._point(parameters))
-        mean, sd = members.mean(axis=0), jnp.sqrt(self.variance(members))
-        shapes = self.layout.outputs
+        z = self._point(parameters)
+        members = self.members(z)
+        variance = self.variance(members)
+        if self.random is not None:
+            variance += self.random.excess @ self.scatter_factor(z) ** 2
+        return self._natural_sd(members.mean(axis=0), variance)
+
+    def scatter(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
+        """Return the standard deviation of a random simulator's outputs, in their own units (first order)."""
+        z = self._point(parameters)
+        return self._natural_sd(self.members(z).mean(axis=0), (self.scatter_factor(z) ** 2).sum(axis=0))
+
+    def sample(self, parameters: Mapping[str, Any], key: PRNGKeyArray) -> dict[str, Float[Array, "..."]]:
+        """Draw what a random simulator may return; without its error, and of any other simulator its outputs."""
+        z = self._point(parameters)
+        factor = self.scatter_factor(z)
+        return self.natural(self.members(z).mean(axis=0) + jax.random.normal(key, (len(factor),)) @ factor)
+
+    def _natural_sd(
+        self, mean: Float[Array, " outputs"], variance: Float[Array, " outputs"]
+    ) -> dict[str, Float[Array, "..."]]:
+        sd, shapes = jnp.sqrt(variance), self.layout.outputs
         return {
             name: (sd[at] * jnp.abs(TRANSFORMS[self.transform[name]].slope(mean[at]))).reshape(shapes[name].shape)
             for name, at in self.layout.slices.items()
@@ -132,10 +175,16 @@ def _parsed(text: str) -> _Parsed:
     return _Parsed(header, Space.from_json(header["space"]), Layout.from_json(header["layout"]))
 
 
-def predict(emulator: Emulator, z: Float[np.ndarray, "n size"]) -> Float[np.ndarray, "n members outputs"]:
-    """Evaluate every member at many whitened points."""
+def predict(
+    emulator: Emulator, z: Float[np.ndarray, "n size"], index: Int[np.ndarray, " n"] | None = None
+) -> Float[np.ndarray, "n members outputs"]:
+    """Evaluate every member at many whitened points, at all places of the flat vector or at some."""
+    if index is not None and emulator.bases:
+        members = emulator.at(index)
+        return np.asarray(jax.jit(lambda z: jax.lax.map(members, z, batch_size=256))(jnp.asarray(z)))
     evaluate = eqx.filter_jit(lambda e, z: jax.lax.map(e.members, z, batch_size=256))
-    return np.asarray(evaluate(emulator, jnp.asarray(z)))
+    everywhere = np.asarray(evaluate(emulator, jnp.asarray(z)))
+    return everywhere if index is None else everywhere[:, :, index]
 
 
 def unexplained(
@@ -148,8 +197,19 @@ def unexplained(
     Where NUTS stands, the spread there is added to this rest: the sum is the cross-validated error on average, and
     grows away from the training rows.
     """
-    spread = weights @ members.var(axis=1, ddof=min(members.shape[1] - 1, 1))
-    return np.clip(1.0 - spread / np.maximum(weights @ residuals**2, 1e-300), 0.0, 1.0)
+    return unexplained_share(weights @ residuals**2, weights @ member_variance(members))
+
+
+def unexplained_share(
+    squared: Float[np.ndarray, " outputs"], spread: Float[np.ndarray, " outputs"]
+) -> Float[np.ndarray, " outputs"]:
+    """Return which fraction of the mean squared residual goes beyond the members' mean variance."""
+    return np.clip(1.0 - spread / np.maximum(squared, 1e-300), 0.0, 1.0)
+
+
+def member_variance(members: Float[np.ndarray, "rows members outputs"]) -> Float[np.ndarray, "rows outputs"]:
+    """Return the members' variance about their mean (zero for a single member)."""
+    return members.var(axis=1, ddof=min(members.shape[1] - 1, 1))
 
 
 def build_networks(
@@ -225,6 +285,7 @@ def make_header(
     num_members: int,
     num_rows: int,
     seconds: float,
+    components: Mapping[str, int],
 ) -> dict[str, Any]:
     """Gather what is needed to rebuild an emulator, and to know what it was trained on."""
     own = ":" in architecture
@@ -242,12 +303,24 @@ def make_header(
         "layout": layout.to_json(),
         "transform": dict(transform),
         "floor": floor,
+        **({"pca": dict(components)} if components else {}),
         "versions": {name: version(name) for name in ("jax", "equinox")},
     }
 
 
-def assemble(header: dict[str, Any], networks: PyTree, **arrays: np.ndarray) -> Emulator:
-    """Put an emulator together from its header, its networks and its arrays."""
+def assemble(
+    header: dict[str, Any],
+    networks: PyTree,
+    bases: Mapping[str, np.ndarray],
+    *,
+    random: Scatter | None = None,
+    **arrays: np.ndarray,
+) -> Emulator:
+    """Put an emulator together from its header, its networks and its arrays.
+
+    Of rows beyond `num_rows` the last ones are kept: those of a later round lie near the data.
+    """
+    last = slice(-header["num_rows"], None)
     return Emulator(
         networks=networks,
         center=jnp.asarray(arrays["center"]),
@@ -255,29 +328,44 @@ def assemble(header: dict[str, Any], networks: PyTree, **arrays: np.ndarray) -> 
         location=jnp.asarray(arrays["location"]),
         scale=jnp.asarray(arrays["scale"]),
         base_variance=jnp.asarray(arrays["base_variance"]),
-        training_z=jnp.asarray(arrays["training_z"][: header["num_rows"]]),
-        training_y=jnp.asarray(arrays["training_y"][: header["num_rows"]]),
-        residuals=jnp.asarray(arrays["residuals"][: header["num_rows"]]),
+        training_z=jnp.asarray(arrays["training_z"][last]),
+        training_y=jnp.asarray(arrays["training_y"][last]),
+        residuals=jnp.asarray(arrays["residuals"][last]),
         header_json=json.dumps(header, indent=1),
+        bases={name: jnp.asarray(each) for name, each in bases.items()},
+        random=random,
     )
 
 
 def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
     space, layout = Space.from_json(header["space"]), Layout.from_json(header["layout"])
     keys = jax.random.split(jax.random.key(0), header["num_members"])
-    networks = build_networks(architecture, header["options"], (space.size, layout.size), keys, header["dtype"])
+    counts = header.get("pca", {})
+    predicted = list(basis.short_slices(layout.slices, counts).values())[-1].stop
+    networks = build_networks(architecture, header["options"], (space.size, predicted), keys, header["dtype"])
     return assemble(
         header,
         networks,
+        {name: np.zeros((count, layout.outputs[name].size)) for name, count in counts.items()},
+        random=_blank_scatter(header, architecture, keys),
         center=np.zeros(space.size),
         whitening=np.zeros((space.size, space.size)),
         location=np.zeros(layout.size),
-        scale=np.zeros(layout.size),
+        scale=np.zeros(predicted),
         base_variance=np.zeros(layout.size),
         training_z=np.zeros((header["num_rows"], space.size)),
         training_y=np.zeros((header["num_rows"], layout.size)),
         residuals=np.zeros((header["num_rows"], layout.size)),
     )
+
+
+def _blank_scatter(header: dict[str, Any], architecture: str, keys: Array) -> Scatter | None:
+    if "num_scattered" not in header:
+        return None
+    size, sizes = header["num_scattered"], (len(header["space"]["order"]), num_entries(header["num_scattered"]))
+    networks = build_networks(architecture, header["options"], sizes, keys, header["dtype"])
+    outputs = Layout.from_json(header["layout"]).size
+    return make_scatter(networks, np.zeros((outputs, size)), header["num_rows"])
 
 
 def _arrays(emulator: Emulator) -> PyTree:

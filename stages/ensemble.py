@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -12,22 +12,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from stages.odes import solve_in_lanes
 from stages.parameters import Space
 from stages.plugins import resolve
 from stages.settings import Simulate
 from stages.simulators import SIMULATORS
-from stages.simulators.base import ODESimulator, Simulator
-from stages.threads import map_in_threads
+from stages.simulators.base import ODESimulator, RandomODESimulator, Simulator
+from stages.threads import map_in_threads, num_cores
 
+_IN_LANES = (ODESimulator, RandomODESimulator)
 _BLOCK = 256  # rows of a function in one compiled call
-_TASK = (
-    4096  # rows of an ODE in one compiled call, on each device: enough that its last rows, in few lanes, cost little
-)
-_CACHE = 2**15  # bytes of stages that the lanes may fill on a CPU: about the fastest memory of a core
-_ACCELERATOR = 2**15  # lanes on anything else
+_TASK = 4096  # rows of an ODE in one compiled call on each device, so many that the last few cost little
 
 
 class Rows(NamedTuple):
@@ -49,12 +46,13 @@ def build_simulator(settings: Simulate) -> Simulator:
 def build_ensemble(settings: Simulate, space: Space) -> Ensemble:
     """Return the ensemble of a config; the same one again for the same config, since it takes seconds to compile."""
     made = resolve(settings.simulator, SIMULATORS)
-    return _built(made, settings.model_dump_json(), json.dumps(space.to_json()))
+    return _built(made, settings.model_dump_json(exclude_unset=True), json.dumps(space.to_json()))
 
 
 @lru_cache(maxsize=8)
-def _built(made: type, settings: str, space: str) -> Ensemble:
-    return Ensemble(Simulate.model_validate_json(settings), Space.from_json(json.loads(space)))
+def _built(made: Any, settings: str, space: str) -> Ensemble:
+    config = Simulate.model_validate_json(settings)
+    return Ensemble(made(**config.options), config, Space.from_json(json.loads(space)))
 
 
 class Ensemble:
@@ -64,22 +62,27 @@ class Ensemble:
     devices (all accelerators, if left out), among those.
     """
 
-    def __init__(self, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
-        self.settings, self.space = settings, space
-        self.simulator = build_simulator(settings)
+    def __init__(self, simulator: Simulator, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
+        self.simulator, self.settings, self.space = simulator, settings, space
         self._devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
-        self._workers = 1 if len(self._devices) > 1 else (os.cpu_count() or 1)
-        solve = self._lanes if isinstance(self.simulator, ODESimulator) else self._block
+        self._workers = 1 if len(self._devices) > 1 else num_cores()
+        solve = self._lanes if isinstance(self.simulator, _IN_LANES) else self._block
         if len(self._devices) > 1:
             mesh, rows = Mesh(np.array(self._devices), ("rows",)), PartitionSpec("rows")
             # Each device goes round its own loops: nothing is sent between them.
-            solve = jax.shard_map(solve, mesh=mesh, in_specs=(rows, rows), out_specs=rows, check_vma=False)
+            solve = jax.shard_map(solve, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
         self._solve = jax.jit(solve)
 
-    def __call__(self, z: Float[np.ndarray, "rows size"], rows: Int[np.ndarray, " rows"]) -> Rows:
-        """Solve whitened points. A stochastic simulator's key is folded from the seed and the row's number."""
-        size = self._size(len(z))
-        parts = [(_padded(z[at : at + size], size, 0.0), _padded(rows[at : at + size], size, -1))
+    def __call__(
+        self, z: Float[np.ndarray, "rows size"], rows: Int[np.ndarray, " rows"], stream: str = "simulate-0"
+    ) -> Rows:
+        """Solve whitened points.
+
+        A stochastic simulator's key is folded from the seed, the stream and the row's number: rows of two streams (of
+        two rounds, or of a training set and a check) share no random number.
+        """
+        size, seeds = self._size(len(z)), self._seeds(rows, stream)
+        parts = [tuple(_padded(each[at : at + size], size) for each in (z, np.ones(len(z), bool), seeds))
                  for at in range(0, len(z), size)]  # fmt: skip
         solved = list(map_in_threads(lambda part: jax.device_get(self._solve(*part)), parts, self._workers))
         joined: Rows = jax.tree.map(lambda *each: np.concatenate(each), *solved)
@@ -87,28 +90,34 @@ class Ensemble:
 
     def _size(self, num: int) -> int:
         """Return how many rows go into one compiled call: powers of two, so that few are compiled."""
-        most = _TASK if isinstance(self.simulator, ODESimulator) else self.settings.batch_size or _BLOCK
+        most = _TASK if isinstance(self.simulator, _IN_LANES) else self.settings.batch_size or _BLOCK
         share = -(-num // (self._workers * len(self._devices)))
         return len(self._devices) * min(most, max(8, 1 << (share - 1).bit_length()))
 
-    def _block(self, z: Float[Array, "rows size"], rows: Int[Array, " rows"]) -> Rows:
-        def solve(z: Float[Array, " size"], row: Int[Array, ""]) -> tuple[Any, ...]:
-            key = self._key(row) if self.simulator.stochastic else None
+    def _seeds(self, rows: Int[np.ndarray, " rows"], stream: str) -> Any:
+        """Return each row's random key, as data."""
+        if not self.simulator.stochastic:
+            return np.zeros((len(rows), 0), np.uint32)
+        base = jax.random.fold_in(jax.random.key(self.settings.seed), zlib.crc32(stream.encode()))
+        return np.asarray(jax.random.key_data(jax.vmap(lambda row: jax.random.fold_in(base, row))(rows)))
+
+    def _block(self, z: Float[Array, "rows size"], real: Bool[Array, " rows"], seeds: Array) -> Rows:
+        def solve(z: Float[Array, " size"], seed: Array) -> tuple[Any, ...]:
+            key = jax.random.wrap_key_data(seed) if self.simulator.stochastic else None
             return tuple(self.simulator.solve(self.space.values(z), self.settings.solver, key))
 
-        outputs, status, num_steps = jax.vmap(solve)(z, rows)
+        outputs, status, num_steps = jax.vmap(solve)(z, seeds)
         return Rows(self.space.theta(z), outputs, status, num_steps, jnp.zeros(1, int))  # type: ignore[arg-type]
 
-    def _key(self, row: Int[Array, ""]) -> Array:
-        return jax.random.fold_in(jax.random.key(self.settings.seed), row)
-
-    def _lanes(self, z: Float[Array, "rows size"], rows: Int[Array, " rows"]) -> Rows:
-        assert isinstance(self.simulator, ODESimulator)
-        values, count = self.space.values(z), (rows >= 0).sum(dtype=jnp.int32)
-        solved, done = solve_in_lanes(self.simulator, self.settings.solver, values, count, self.settings.batch_size)
+    def _lanes(self, z: Float[Array, "rows size"], real: Bool[Array, " rows"], seeds: Array) -> Rows:
+        assert isinstance(self.simulator, _IN_LANES)
+        keys = jax.random.wrap_key_data(seeds) if self.simulator.stochastic else None
+        count, settings = real.sum(dtype=jnp.int32), self.settings
+        solved, done = solve_in_lanes(
+            self.simulator, settings.solver, self.space.values(z), keys, count, settings.batch_size
+        )
         return Rows(self.space.theta(z), *solved, done[None])  # type: ignore[arg-type]
 
 
-def _padded(array: np.ndarray, size: int, value: float) -> np.ndarray:
-    widths = [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1)
-    return np.pad(array, widths, constant_values=value)
+def _padded(array: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1))

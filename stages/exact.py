@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from stages.artifacts import Layout
 from stages.emulator import Emulator, load_emulator, natural_outputs
@@ -47,6 +48,10 @@ class Exact(eqx.Module):
             for name in self.layout.outputs
         ]
         return jnp.where(solution.status == 0, jnp.concatenate(flat), jnp.nan)[None]
+
+    def at(self, index: Int[np.ndarray, " n"]) -> Callable[[Float[Array, " size"]], Float[Array, "1 n"]]:
+        """Return `members` at some places of the flat vector."""
+        return lambda z: self.members(z)[:, jnp.asarray(index)]
 
     def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
         """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""

@@ -56,6 +56,8 @@ class Engine:
     terms: Callable[[PyTree], Any]  # args of one row -> its Diffrax terms
     stepper: Stepper
     observe: Callable[..., Float[Array, " outputs"]]  # (t, y, args) of one row -> its flat outputs
+    event: Callable[..., Array] | None  # (t, y, args) of one row -> true, or of another sign, where its solve ends
+    event_direction: bool | None
     times: Float[np.ndarray, " times"]
     start: float
     stop: float
@@ -158,10 +160,12 @@ class Engine:
         step = self.stepper.step(lanes.t0, lanes.t1, lanes.y, lanes.args, lanes.solver_state)
         keep, t0, t1, controller_state, status = self._adapt(lanes, step)
         running = self.running(lanes)
-        next_save, record = self._save(lanes, step, keep & running, record)
+        ends = self._event_time(lanes, step, keep & running)
+        over = ends < jnp.inf
+        next_save, record = self._save(lanes, step, keep & running, ends, record)
         # Where more save points were passed than one step records, the step is taken once more for the next ones.
-        go = running & ~(keep & (self._time(next_save) <= lanes.t1))
-        there = go & keep
+        go = running & ~(keep & self._is_due(lanes, next_save, over))
+        there, t0 = go & keep, jnp.where(over, self.stop, t0)
         moved = lanes._replace(
             status=jnp.where(go, status, lanes.status),
             t0=jnp.where(go, t0, lanes.t0),
@@ -194,18 +198,46 @@ class Engine:
         keep, t0, t1, state, status = jax.vmap(one, in_axes=-1, out_axes=-1)(*given)
         return keep, t0, t1, state, jnp.where(keep & (step.status != Status.OK), step.status, status)
 
-    def _save(self, lanes: Lanes, step: Step, kept: Bool[Array, " lanes"], record: Record) -> tuple[Array, Record]:
-        """Record up to `saves_per_step` of the save points that a step has passed."""
+    def _save(
+        self, lanes: Lanes, step: Step, kept: Bool[Array, " lanes"], ends: Float[Array, " lanes"], record: Record
+    ) -> tuple[Array, Record]:
+        """Record up to `saves_per_step` of the save points that a step has passed; after an event, its state."""
         next_save, outputs = lanes.next_save, record.outputs
         for _ in range(self.saves_per_step):
-            t = self._time(next_save)
-            due = kept & (t <= lanes.t1)
+            t = jnp.minimum(self._time(next_save), ends)
+            due = kept & self._is_due(lanes, next_save, ends < jnp.inf)
             y = self.stepper.interpolate(lanes.t0, lanes.t1, step.dense, t)
             seen = jax.vmap(self.observe, in_axes=-1, out_axes=-1)(t, y, lanes.args)
             place = jnp.where(due, lanes.row * len(self.times) + next_save, outputs.shape[1])
             outputs = outputs.at[:, place].set(seen, mode="drop")
             next_save = next_save + due.astype(jnp.int32)
         return next_save, record._replace(outputs=outputs)
+
+    def _is_due(self, lanes: Lanes, save: Int[Array, " lanes"], over: Bool[Array, " lanes"]) -> Bool[Array, " lanes"]:
+        return (self._time(save) <= lanes.t1) | (over & (save < len(self.times)))
+
+    def _event_time(self, lanes: Lanes, step: Step, kept: Bool[Array, " lanes"]) -> Float[Array, " lanes"]:
+        """Return when a step's event ends the solve, infinity where none does."""
+        never = jnp.full_like(lanes.t0, jnp.inf)
+        if self.event is None:
+            return never
+        value = jax.vmap(self.event, in_axes=-1, out_axes=-1)
+        before, after = value(lanes.t0, lanes.y, lanes.args), value(lanes.t1, step.y, lanes.args)
+        if before.dtype == bool:  # known at the ends of steps alone
+            return jnp.where(kept & (before | after), jnp.where(before, lanes.t0, lanes.t1), never)
+        happened = kept & has_crossed(before, after, self.event_direction)
+
+        def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = bracket
+            middle = 0.5 * (low + high)
+            there = value(middle, self.stepper.interpolate(lanes.t0, lanes.t1, step.dense, middle), lanes.args)
+            passed = has_crossed(before, there, self.event_direction)
+            return jnp.where(passed, low, middle), jnp.where(passed, middle, high)
+
+        def locate() -> Array:
+            return jax.lax.fori_loop(0, 50, halve, (lanes.t0, lanes.t1))[1]
+
+        return jnp.where(happened, jax.lax.cond(happened.any(), locate, lambda: never), never)
 
     @property
     def saves_per_step(self) -> int:
@@ -214,6 +246,13 @@ class Engine:
 
     def _time(self, index: Int[Array, " lanes"]) -> Float[Array, " lanes"]:
         return jnp.append(jnp.asarray(self.times), jnp.inf)[index]
+
+
+def has_crossed(before: Array, after: Array, direction: bool | None) -> Bool[Array, "..."]:
+    """Say whether a value has changed its sign, upwards or downwards where a direction is given, as in Diffrax."""
+    if direction is None:
+        return jnp.sign(before) != jnp.sign(after)
+    return (before <= 0) & (after > 0) if direction else (before > 0) & (after <= 0)
 
 
 class _Waiting(NamedTuple):

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import log_ndtr, ndtr, ndtri
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 from numpyro.distributions.transforms import biject_to
 
 from stages.settings import AnyPrior, Prior
@@ -40,6 +40,10 @@ def from_normal(prior: dist.Distribution, z: Float[Array, "..."]) -> Float[Array
         return jnp.exp(prior.loc + prior.scale * z)
     if isinstance(prior, dist.Weibull):  # F^-1(u) = scale (-log(1 - u))^(1 / k), with 1 - u = Phi(-z)
         return prior.scale * (-log_ndtr(-z)) ** (1.0 / prior.concentration)
+    if isinstance(prior, dist.HalfCauchy):
+        return prior.scale * _half_cauchy(z)
+    if isinstance(prior, dist.Cauchy):
+        return prior.loc + prior.scale * _cauchy(z)
     probability = jnp.clip(ndtr(z), _SMALLEST, _LARGEST)
     if isinstance(prior, _BISECTED):
         return _bisect(prior, probability)
@@ -52,7 +56,37 @@ def to_normal(prior: dist.Distribution, theta: Float[Array, "..."]) -> Float[Arr
         return (theta - prior.loc) / prior.scale
     if isinstance(prior, dist.LogNormal):
         return (jnp.log(theta) - prior.loc) / prior.scale
+    if isinstance(prior, dist.HalfCauchy):
+        t = theta / prior.scale
+        return _from_tails(t > 1.0, 2.0 / jnp.pi * jnp.arctan2(t, 1.0), 2.0 / jnp.pi * jnp.arctan2(1.0, t))
+    if isinstance(prior, dist.Cauchy):
+        t = (theta - prior.loc) / prior.scale
+        return _from_tails(t > 0.0, jnp.arctan2(1.0, -t) / jnp.pi, jnp.arctan2(1.0, t) / jnp.pi)
     return ndtri(jnp.clip(prior.cdf(theta), _SMALLEST, _LARGEST))
+
+
+# A heavy tail's digits are in the probability beyond it: Phi(-7) is 1e-12, and of 1 - Phi(7) four digits are left.
+# So either half is told by its own tail.
+def _half_cauchy(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return tan(pi Phi(z) / 2), the quantile of a half-Cauchy of scale one."""
+    return jnp.where(z < 0.0, jnp.tan(0.5 * jnp.pi * _tail(z)), 1.0 / jnp.tan(0.5 * jnp.pi * _tail(-z)))
+
+
+def _cauchy(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return -cot(pi Phi(z)), the quantile of a Cauchy of scale one."""
+    return jnp.where(z < 0.0, -1.0 / jnp.tan(jnp.pi * _tail(z)), 1.0 / jnp.tan(jnp.pi * _tail(-z)))
+
+
+def _tail(z: Float[Array, "..."]) -> Float[Array, "..."]:
+    return jnp.maximum(ndtr(z), _SMALLEST)
+
+
+def _from_tails(
+    upper: Bool[Array, "..."], below: Float[Array, "..."], above: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    """Return the normal quantile with the probability `above` it where `upper`, and with that `below` it elsewhere."""
+    inside = [ndtri(jnp.clip(probability, _SMALLEST, _LARGEST)) for probability in (below, above)]
+    return jnp.where(upper, -inside[1], inside[0])
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

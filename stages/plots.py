@@ -53,6 +53,7 @@ class Panel:
     replicated: Float[np.ndarray, "draws n"]
     curve_x: Float[np.ndarray, " m"]
     curve: Float[np.ndarray, "draws m"]
+    simulated: Float[np.ndarray, "draws m"] | None = None  # a random simulator's outputs, their scatter in them
 
 
 def design(
@@ -79,6 +80,36 @@ def design(
             keys.append(Patch(color=STATUSES[s], label=f"{s.name.lower().replace('_', ' ')}: {len(at):,}"))
         if len(names) > 1:
             keys.append(Line2D([], [], ls="", label="diagonal: each to its own peak"))
+
+
+def failures(
+    file: Path,
+    status: Int[np.ndarray, " rows"],
+    plane: Mapping[str, Values],
+    along: tuple[str, Values],
+    cuts: Sequence[float] = (),
+    boundary: tuple[Values, Values] | None = None,
+) -> None:
+    """Draw how rows ended in the plane of one or two parameters, and the share that failed along what tells best."""
+    rows = {s: np.flatnonzero(status == s) for s in STATUSES if (status == s).any()}
+    title = (
+        f"{(status != Status.OK).sum():,} of {len(status):,} simulations failed ({(status != Status.OK).mean():.1%})"
+    )
+    with _figure(file, 7.4, 3.9, title) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
+        names, values, _ = _first(plane, 2, "parameters")
+        _scale(left, "x", _is_log(values[0]), 5)
+        left.set(xlim=_limits(values[0], _is_log(values[0])), xlabel=_text(names[0]))
+        (_statuses if len(names) > 1 else _stacked)(left, names, values, rows)
+        for cut in cuts if boundary is None else ():
+            left.axvline(cut, color="k", lw=1, ls="--")
+        if boundary is not None:
+            left.plot(*boundary, color="k", lw=1, ls="--")
+        _failure_rate(right, *along, status != Status.OK, cuts)
+        keys: list[Any] = [Patch(color=STATUSES[s], label=f"{_named(s)}: {len(at):,}") for s, at in rows.items()]
+        if cuts:
+            keys.append(Line2D([], [], color="k", lw=1, ls="--", label="best cut"))
+        figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
 
 
 def losses(
@@ -225,9 +256,11 @@ def verdict(file: Path, figures: Sequence[Mapping[str, Any]]) -> None:
             limit = f"{f['value']:.4g} {'≥' if f['larger_is_better'] else '≤'} {f['threshold']:.4g}"
             if not f["passed"]:
                 limit = f"{f['value']:.4g}, not {limit.split(' ', 1)[1]}"
-            at: Any = {"color": colour, "va": "center", "fontsize": 7, "transform": ax.get_yaxis_transform()}
-            ax.text(1.03, row, "pass" if f["passed"] else "FAIL", weight="bold", **at)
-            ax.text(1.18, row, limit, **at)
+            # In points from the axis' end, so that long names, which leave little of the axis, push nothing out.
+            at: Any = {"color": colour, "va": "center", "fontsize": 7, "textcoords": "offset points"}
+            end: Any = {"xy": (1, row), "xycoords": ax.get_yaxis_transform()}
+            ax.annotate("pass" if f["passed"] else "FAIL", xytext=(5, 0), weight="bold", **end, **at)
+            ax.annotate(limit, xytext=(30, 0), **end, **at)
 
 
 def calibration(
@@ -452,6 +485,47 @@ def _histograms(ax: Axes, values: Values, rows: Mapping[Status, np.ndarray], cou
     ax.spines["left"].set_visible(counts)
 
 
+def _named(status: Status) -> str:
+    return status.name.lower().replace("_", " ")
+
+
+def _statuses(ax: Axes, names: list[str], values: list[Values], rows: Mapping[Status, np.ndarray]) -> None:
+    """Draw rows as points, failed ones on top of at most some thousand others."""
+    log = _is_log(values[1])
+    _scale(ax, "y", log, 5)
+    ax.set(ylim=_limits(values[1], log), ylabel=_text(names[1]))
+    for s, at in rows.items():
+        few, ok = _thin(at, MOST_POINTS // len(rows)), s == Status.OK
+        size = float(np.clip(6000 / max(len(few), 1), 4, 24))
+        ax.scatter(values[0][few], values[1][few], s=size, alpha=0.4 if ok else 0.9, color=STATUSES[s], linewidths=0)
+
+
+def _stacked(ax: Axes, names: list[str], values: list[Values], rows: Mapping[Status, np.ndarray]) -> None:
+    _histograms(ax, values[0], rows, counts=True)
+
+
+def _failure_rate(
+    ax: Axes, name: str, values: Values, failed: Bool[np.ndarray, " rows"], cuts: Sequence[float]
+) -> None:
+    """Draw the share of failed rows in bins of equally many, with 90 % intervals (Wilson 1927)."""
+    log = _is_log(values)
+    _scale(ax, "x", log, 5)
+    parts = np.array_split(np.argsort(values), int(np.clip(len(values) // 10, 1, 16)))
+    count = np.array([len(part) for part in parts])
+    middle = np.array([np.median(values[part]) for part in parts])
+    ends = np.array([(values[part].min(), values[part].max()) for part in parts]).T
+    rate = np.array([failed[part].mean() for part in parts])
+    z2 = 1.645**2
+    centre = (rate + z2 / (2 * count)) / (1 + z2 / count)
+    half = np.sqrt(z2 * (rate * (1 - rate) / count + z2 / (4 * count**2))) / (1 + z2 / count)
+    low, high = np.minimum(centre - half, rate), np.maximum(centre + half, rate)
+    ax.hlines(100 * rate, *ends, color=BLUE, lw=1)
+    ax.errorbar(middle, 100 * rate, 100 * np.stack([rate - low, high - rate]), fmt="o", ms=3, color=BLUE, lw=0.8)
+    for cut in cuts:
+        ax.axvline(cut, color="k", lw=1, ls="--")
+    ax.set(xlim=_limits(values, log), ylim=(-3, 103), xlabel=_text(name), ylabel="failed [%], with 90 % intervals")
+
+
 def _one_to_one(ax: Axes, truth: Values, emulated: Values) -> None:
     truth, emulated = _finite(truth, emulated)
     both = np.concatenate([truth, emulated])
@@ -543,9 +617,14 @@ def _series(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> None:
     x, at = np.unique(panel.x, return_inverse=True)  # data that share a coordinate share a band
     pooled = [_quantiles(panel.replicated[:, at == k].reshape(-1, 1), LEVELS)[:, 0] for k in range(len(x))]
     bands = np.stack(pooled, axis=1) if len(x) < len(panel.x) else bands
+    if _is_log(x, inner=1.0):
+        _scale(ax, "x", True, 5)
     ax.fill_between(x, bands[0], bands[3], color=SKY, alpha=0.45, lw=0, label="90 % of predicted data")
     ax.fill_between(x, bands[1], bands[2], color=SKY, lw=0, label="50 % of predicted data")
     ax.plot(panel.curve_x, _quantiles(panel.curve, [0.5])[0], color=BLUE, label="median output")
+    if panel.simulated is not None:
+        ends = _quantiles(panel.simulated, (LEVELS[0], LEVELS[-1]))
+        ax.plot(panel.curve_x, ends.T, color=BLUE, ls="--", lw=0.8, label=["90 % of simulated outputs", None])
     ax.plot(panel.x, panel.observed, "o", ms=3.2, mfc="k", mec="white", mew=0.4, label="data")
     ax.set_xlabel(_with_unit(panel.dim, panel.dim_unit))
 

@@ -18,12 +18,28 @@ from stages import observation
 from stages.architectures import ARCHITECTURES
 from stages.artifacts import Layout
 from stages.errors import ConfigError, Problem
+from stages.parameters import Space
 from stages.plugins import resolve
+from stages.scatter import MOST_OUTPUTS
 from stages.settings import ProblemConfig, Solver
 from stages.simulators import SIMULATORS
-from stages.simulators.base import ODESimulator, Simulator
+from stages.simulators.base import FunctionSimulator, ODESimulator, RandomODESimulator, Simulator, StochasticSimulator
+from stages.simulators.sde import SDE_SOLVERS, SDESimulator, sde_solver
+from stages.solvers import solvers
 
-_NAMES_TAKEN = {"simulation", "row", "chain", "draw", "z", "status", "num_steps", "fold", "parameter", "whitened"}
+_NAMES_TAKEN = {
+    "simulation",
+    "row",
+    "chain",
+    "draw",
+    "z",
+    "status",
+    "num_steps",
+    "attempt",
+    "fold",
+    "parameter",
+    "whitened",
+}
 
 
 def problems(config: ProblemConfig) -> list[Problem]:
@@ -36,12 +52,31 @@ def problems(config: ProblemConfig) -> list[Problem]:
     simulator = _simulator(config, found)
     if simulator is None:
         return found
-    if isinstance(simulator, ODESimulator):
-        found += _solver(config.simulate.solver)
+    retry = config.simulate.retry
+    if isinstance(simulator, (ODESimulator, RandomODESimulator)):
+        found += _solver(config.simulate.solver, "simulate.solver")
+        found += _solver(retry, "simulate.retry") if retry else []
+    if isinstance(simulator, SDESimulator):
+        found += _sde_solver(config.simulate.solver, simulator, "simulate.solver")
+        found += _sde_solver(retry, simulator, "simulate.retry") if retry else []
+    if retry and isinstance(simulator, (FunctionSimulator, StochasticSimulator)):
+        what = f"{config.simulate.simulator} is no differential equation: solved again, a row fails again; remove it"
+        found.append(Problem("simulate.retry", what))
+    if any(problem.where.startswith(("simulate.solver", "simulate.retry")) for problem in found):
+        return found  # no simulation can be tried
     found += _names("parameters", config.parameters, simulator.parameters, needed=True)
+    if isinstance(simulator, SDESimulator) and not found:
+        found += _additive(config, simulator)
     layout = Layout(simulator.outputs())
+    found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)
     found += _names("dataset.transform", config.dataset.transform, layout.outputs)
+    found += _names("dataset.pca", config.dataset.pca, layout.outputs)
+    found += [
+        Problem(f"dataset.pca.{name}", f"got {wanted} components, expected fewer than the output has values: {size}")
+        for name, wanted in config.dataset.pca.items()
+        if name in layout.outputs and wanted >= (size := layout.outputs[name].size)
+    ]
     found += _names("noise", config.noise, layout.outputs)
     return found + _data(config, layout)
 
@@ -103,21 +138,74 @@ def _resolve(
     return make
 
 
-def _solver(solver: Solver) -> list[Problem]:
-    kinds = [
-        name
-        for name, value in vars(diffrax).items()
-        if inspect.isclass(value) and issubclass(value, diffrax.AbstractSolver) and not name.startswith("Abstract")
-    ]
+def _solver(solver: Solver, where: str) -> list[Problem]:
+    known = solvers()
+    if solver.solver not in known:
+        what = f'got "{solver.solver}", expected one of {", ".join(sorted(known))}.{_nearest(solver.solver, known)}'
+        return [Problem(f"{where}.solver", what)]
+    if not solver.fixed_step and not issubclass(known[solver.solver], diffrax.AbstractAdaptiveSolver):
+        what = f"{solver.solver} cannot choose its steps: give fixed_step = true and dt0"
+        return [Problem(f"{where}.solver", what)]
+    return []
+
+
+def _sde_solver(solver: Solver, simulator: SDESimulator, where: str) -> list[Problem]:
+    name = sde_solver(solver)
+    if name not in SDE_SOLVERS:
+        kinds = "; ".join(
+            f"{kind}: {', '.join(k for k, v in SDE_SOLVERS.items() if v == kind)}"
+            for kind in dict.fromkeys(SDE_SOLVERS.values())
+        )
+        return [
+            Problem(
+                f"{where}.solver", f'got "{name}", which cannot solve a stochastic equation; expected one of {kinds}'
+            )
+        ]
+    if not solver.fixed_step and solver.solver == name and not _is_adaptive(name):
+        return [Problem(f"{where}.solver", f"{name} cannot choose its steps: give fixed_step = true and dt0")]
+    if not _is_adaptive(name) and (steps := simulator.num_steps(solver)) > solver.max_steps:
+        what = f"got {solver.max_steps}; steps of dt0 = {solver.dt0} through the whole time are {steps}"
+        return [Problem(f"{where}.max_steps", what)]
+    return []
+
+
+def _additive(config: ProblemConfig, simulator: SDESimulator) -> list[Problem]:
+    name = sde_solver(config.simulate.solver)
+    space = Space(config.parameters)
+    if SDE_SOLVERS[name] != "additive noise" or simulator.is_additive(space.values(jnp.zeros(space.size))):
+        return []
+    what = f"{name} is for noise that does not depend on the state, and this diffusion does; take Euler or ItoMilstein"
+    return [Problem("simulate.solver.solver", what)]
+
+
+def _is_adaptive(name: str) -> bool:
+    return isinstance(getattr(diffrax, name)(), diffrax.AbstractAdaptiveSolver)
+
+
+def _random(config: ProblemConfig, layout: Layout) -> list[Problem]:
+    """List what cannot be done with a random simulator."""
     found = []
-    if solver.solver not in kinds:
-        what = f'got "{solver.solver}", expected a Diffrax solver.{_nearest(solver.solver, kinds)}'
-        found.append(Problem("simulate.solver.solver", what))
-    if not found and not solver.fixed_step:
-        made = getattr(diffrax, solver.solver)()
-        if not isinstance(made, diffrax.AbstractAdaptiveSolver):
-            what = f"{solver.solver} cannot choose its steps: give fixed_step = true and dt0"
-            found.append(Problem("simulate.solver.solver", what))
+    if layout.size > MOST_OUTPUTS:
+        what = (
+            f"the simulator is random and gives {layout.size} values, of which the emulator learns a covariance; "
+            f"expected at most {MOST_OUTPUTS}: observe at fewer times, or fewer outputs"
+        )
+        found.append(Problem("simulate.options", what))
+    if config.infer.likelihood == "simulator":
+        what = "the simulator is random, so that nobody knows its likelihood: it cannot stand in the emulator's place"
+        found.append(Problem("infer.likelihood", what))
+    if config.check.reweight:
+        what = "the simulator is random: nobody knows its likelihood, which the weights would be made of; leave it out"
+        found.append(Problem("check.reweight", what))
+    if config.dataset.pca:
+        what = "the simulator is random: its scatter is learned as a covariance of the values themselves; leave pca out"
+        found.append(Problem("dataset.pca", what))
+    if config.refine.keep is not None:
+        what = (
+            "the simulator is random: rows chosen by an output that chance had a part in would teach the emulator too "
+            "small a scatter; leave keep out"
+        )
+        found.append(Problem("refine.keep", what))
     return found
 
 
@@ -143,7 +231,8 @@ def _outputs(config: ProblemConfig, simulator: Simulator, layout: Layout) -> lis
         for name in sorted({name for name in names if names.count(name) > 1 or name in taken})
     ]
     given = {name: jnp.asarray(1.0) for name in simulator.parameters}
-    seen = eqx.filter_eval_shape(lambda p: simulator.solve(p, config.simulate.solver).outputs, given)
+    key = jax.random.key(0) if simulator.stochastic else None
+    seen = eqx.filter_eval_shape(lambda p: simulator.solve(p, config.simulate.solver, key).outputs, given)
     for name, output in layout.outputs.items():
         if name not in seen or seen[name].shape != output.shape:
             got = seen[name].shape if name in seen else "nothing"

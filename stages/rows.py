@@ -2,23 +2,43 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
 from jaxtyping import Float
 
-from stages.artifacts import SIMULATIONS, Layout, Simulations, array, consolidate, create_array, put_coordinates
-from stages.ensemble import Rows, build_ensemble, build_simulator
+from stages.artifacts import (
+    ATTEMPT,
+    SIMULATIONS,
+    Layout,
+    Simulations,
+    array,
+    consolidate,
+    create_array,
+    put_coordinates,
+)
+from stages.attempts import Attempts, build_attempts
+from stages.ensemble import build_simulator
 from stages.parameters import Space
 from stages.progress import Progress
-from stages.settings import Simulate
+from stages.settings import Simulate, Solver
 from stages.simulators.base import Simulator, Status
 from stages.threads import map_in_threads
 
 _SHARD_BYTES = 2**20  # a shard is one chunk of each output, about this large
+
+
+class Filled(NamedTuple):
+    """A store that is full: its rows, and what it took to solve those that it lacked."""
+
+    simulations: Simulations
+    num_solved: int
+    seconds: float
+    occupancy: float | None  # of the steps done in lanes, the share that took a row on; None where there are no lanes
 
 
 def fill(
@@ -28,31 +48,36 @@ def fill(
     num: int,
     design: Callable[[int, int], Float[np.ndarray, "rows size"]],
     progress: Progress,
-) -> tuple[Simulations, int]:
-    """Solve the rows that the store in `folder` lacks and close it; return it, and how many rows were solved now.
+    stream: str = "simulate-0",
+) -> Filled:
+    """Solve the rows that the store in `folder` lacks, those that fail once more if asked to, and close it.
 
-    `design(start, stop)` gives the whitened points of those rows.
+    `design(start, stop)` gives the whitened points of those rows; `stream` names what they are for, and keeps the
+    random numbers of a stochastic simulator apart from those of other streams.
     """
+    begun = time.perf_counter()
     simulator = build_simulator(settings)
-    store, solve = _open(folder / SIMULATIONS, space, simulator, num), build_ensemble(settings, space)
+    store, solve = _open(folder / SIMULATIONS, space, simulator, num, settings.retry), build_attempts(settings, space)
     shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
     missing = [shard for shard in shards if not store.has(shard)]
-    solved, failed = sum(map(len, missing)), 0
+    solved, failed, effort = sum(map(len, missing)), 0, np.zeros(2, int)
 
-    def work(shard: range) -> Rows:
+    def work(shard: range) -> Attempts:
         z = np.asarray(design(shard.start, shard.stop))
-        rows = solve(z, np.arange(shard.start, shard.stop))
-        store.write(shard, z, rows)
-        return rows
+        attempts = solve(z, np.arange(shard.start, shard.stop), stream)
+        store.write(shard, z, attempts)
+        return attempts
 
     # Two at once: while one is written, or waits for its last rows, the other keeps the cores busy.
     with progress.task("simulate", total=num, unit="rows") as task:
         task.advance(num - solved)
-        for shard, rows in zip(missing, map_in_threads(work, missing, 2), strict=True):
-            failed += int((rows.status != Status.OK).sum())
+        for shard, attempts in zip(missing, map_in_threads(work, missing, 2), strict=True):
+            failed += int((attempts.rows.status != Status.OK).sum())
+            effort += attempts.effort
             task.advance(len(shard), failed=failed)
     consolidate(store.path)
-    return Simulations(store.path), solved
+    occupancy = float(effort[0] / effort[1]) if effort[1] else None
+    return Filled(Simulations(store.path), solved, time.perf_counter() - begun, occupancy)
 
 
 class _Store:
@@ -63,11 +88,12 @@ class _Store:
         self.group = zarr.open_group(path, mode="r+")
         self.shard = int(array(self.group, "status").chunks[0])
         self._outputs, self._parameters = list(outputs), list(parameters)
+        self._counts = [ATTEMPT] if ATTEMPT in self.group else []
 
     def has(self, shard: range) -> bool:
         """Say whether a shard is complete: every chunk there, and a status for every row."""
         index = shard.start // self.shard
-        names = [*self._outputs, *self._parameters, "z", "num_steps", "status"]
+        names = [*self._outputs, *self._parameters, *self._counts, "z", "num_steps", "status"]
         if not all(self._chunk(name, index).is_file() for name in names):
             return False
         return bool((np.asarray(array(self.group, "status")[shard.start : shard.stop]) != Status.PENDING).all())
@@ -76,24 +102,27 @@ class _Store:
         inner = ["0"] * (len(array(self.group, name).shape) - 1)
         return Path(self.path, name, "c", str(index), *inner)
 
-    def write(self, shard: range, z: np.ndarray, rows: Rows) -> None:
+    def write(self, shard: range, z: np.ndarray, attempts: Attempts) -> None:
         """Write one shard; its statuses last, after all that they speak for."""
-        at = slice(shard.start, shard.stop)
+        at, rows = slice(shard.start, shard.stop), attempts.rows
         for name in self._outputs:
             array(self.group, name)[at] = rows.outputs[name]
         for i, name in enumerate(self._parameters):
             array(self.group, name)[at] = rows.theta[:, i]
         array(self.group, "z")[at] = z
+        for name in self._counts:
+            array(self.group, name)[at] = attempts.attempt
         array(self.group, "num_steps")[at] = rows.num_steps
         array(self.group, "status")[at] = rows.status
 
 
-def _open(path: Path, space: Space, simulator: Simulator, num: int) -> _Store:
+def _open(path: Path, space: Space, simulator: Simulator, num: int, retry: Solver | None) -> _Store:
     outputs = simulator.outputs()
     header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
+    header |= {"stochastic": True} if simulator.stochastic else {}
     # The group's attributes are written after its arrays: a store without them was never begun properly.
     if not path.exists() or not _is_begun(path, header):
-        _create(path, space, simulator, num, header)
+        _create(path, space, simulator, num, header, retry)
     # Written at every opening: a coordinate that was lost with its checksum is there again.
     put_coordinates(zarr.open_group(path, mode="r+"), outputs, getattr(simulator, "units", {}))
     return _Store(path, list(outputs), space.names)
@@ -106,7 +135,9 @@ def _is_begun(path: Path, header: dict[str, Any]) -> bool:
         return False
 
 
-def _create(path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any]) -> None:
+def _create(
+    path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any], retry: Solver | None
+) -> None:
     outputs = simulator.outputs()
     group = zarr.open_group(path, mode="w", zarr_format=3)
     row_bytes = 8 * max(Layout(outputs).size, 1)
@@ -119,6 +150,9 @@ def _create(path: Path, space: Space, simulator: Simulator, num: int, header: di
         create_array(group, name, (num,), shard, "float64", dimension_names=("simulation",), attributes=_units(unit))
     create_array(group, "z", (num, space.size), shard, "float64", dimension_names=("simulation", "parameter"))
     create_array(group, "num_steps", (num,), shard, "int32", dimension_names=("simulation",))
+    if retry is not None:
+        notes = {"comment": "the attempt that gave the row, its steps among it: 2 where simulate.retry solved it again"}
+        create_array(group, ATTEMPT, (num,), shard, "int8", dimension_names=("simulation",), attributes=notes)
     meanings = {"flag_meanings": " ".join(s.name.lower() for s in Status), "flag_values": [int(s) for s in Status]}
     create_array(group, "status", (num,), shard, "int8", dimension_names=("simulation",), attributes=meanings)
     group.attrs.update(header)

@@ -19,6 +19,7 @@ from pydantic import (
     Tag,
     ValidationInfo,
     create_model,
+    field_validator,
     model_validator,
 )
 
@@ -36,6 +37,10 @@ class Marker:
 
 class NotInKey(Marker):
     """The field changes how the work is done and never what comes out (batch size, workers, verbosity)."""
+
+
+class AddedLater(Marker):
+    """The field enters the fingerprint only where it is not at its default, which does what was done before it."""
 
 
 class InputFile(Marker):
@@ -187,11 +192,38 @@ class Simulate(Settings):
     max_failed: Fraction = 0.1
     options: dict[str, Any] = {}
     solver: Solver = Solver()
+    retry: Annotated[Solver | None, AddedLater()] = None  # how rows that fail are solved once more
     depends_on: list[ExistingFile] = []
     batch_size: Annotated[Count | None, NotInKey()] = None  # lanes, or rows of a block; chosen if left out
 
+    @field_validator("retry", mode="before")
+    @classmethod
+    def _what_is_left_out_stays(cls, given: Any, info: ValidationInfo) -> Any:
+        """Let the keys that [simulate.retry] leaves out be those of [simulate.solver]."""
+        solver = info.data.get("solver")
+        return solver.model_dump() | given if solver and isinstance(given, dict) else given
+
+    @field_validator("retry")
+    @classmethod
+    def _a_retry_is_another_way(cls, retry: Solver | None, info: ValidationInfo) -> Solver | None:
+        if retry is not None and retry == info.data.get("solver"):
+            raise ValueError(
+                "got the settings of simulate.solver, with which a row fails again; give more max_steps, or another "
+                'solver (a stiff one: "Rodas5P")'
+            )
+        return retry
+
 
 Transform = Literal["none", "log", "sqrt", "asinh"]
+
+
+def _number_or_share(wanted: float) -> float:
+    if wanted > 0 and (isinstance(wanted, int) or wanted < 1):
+        return wanted
+    raise ValueError(f"got {wanted}, expected a number of components (40) or a share of the variance to keep (0.9999)")
+
+
+Components = Annotated[int | float, AfterValidator(_number_or_share)]
 
 
 class Dataset(Settings):
@@ -201,6 +233,8 @@ class Dataset(Settings):
     folds: Annotated[int, Field(ge=2, le=100)] = 5  # network m is stopped by fold m, and trains on the others
     transform: dict[str, Transform] = {}  # per output; "none" where not named
     floor: Positive = 1e-10  # "log" and "sqrt" see no value below it
+    # Per output, after its transform: networks learn this many principal components, or as many as keep this share.
+    pca: Annotated[dict[str, Components], AddedLater()] = {}
     seed: Seed = 0
 
 
@@ -378,6 +412,8 @@ class Check(Settings):
     min_ess: Positive = 400.0
     max_divergent: Fraction = 0.005
     min_predictive_p: Fraction = 0.005
+    max_scatter_error: Annotated[Positive, AddedLater()] = 0.1  # of a standardised residual's sd, beyond chance
+    min_scatter_p: Annotated[Fraction, AddedLater()] = 0.005
     seed: Seed = 0
 
 
@@ -463,6 +499,7 @@ class CheckConfig(LikelihoodConfig):
     parameters: Parameters
     simulate: Simulate
     check: Check
+    round: Annotated[int, NotInKey()] = 0  # told apart by the inputs
 
 
 class CompareConfig(Slice):

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from stages import design, plots
-from stages.artifacts import Posterior, Simulations, array
+from stages.artifacts import Posterior, array
 from stages.errors import StageError
-from stages.failures import where_it_fails
+from stages.failures import counts, drawn, tables, where_it_fails
 from stages.parameters import Space
 from stages.progress import Progress
-from stages.rows import fill
-from stages.settings import RefineConfig, SimulateConfig
+from stages.rows import Filled, fill
+from stages.settings import RefineConfig, Simulate, SimulateConfig
 from stages.simulators.base import Status
 
 
@@ -26,51 +26,78 @@ def run(
 ) -> dict[str, Any]:
     """Solve every row that `folder` lacks, and describe how the rows ended."""
     space, settings = Space(config.parameters), config.simulate
-    begun = time.perf_counter()
     if isinstance(config, RefineConfig):
         draws = Posterior.load(inputs["posterior"][0]).z()[:, : space.size]
         num, seed, stretch = config.refine.simulations_per_round, settings.seed + config.round, config.refine.stretch
-        filled = fill(folder, settings, space, num, lambda a, b: design.stretched(draws, a, b, stretch, seed), progress)
+        points = lambda a, b: design.stretched(draws, a, b, stretch, seed)  # noqa: E731
+        filled = fill(folder, settings, space, num, points, progress, f"simulate-{config.round}")
     else:
         kind, num, seed = settings.design, settings.num_simulations, settings.seed
         filled = fill(
             folder, settings, space, num, lambda a, b: design.rows(kind, a, b, num, space.size, seed), progress
         )
-    simulations, solved = filled
-    return _summary(folder, config, space, simulations, time.perf_counter() - begun, solved)
+    return _summary(folder, config, space, filled, progress)
 
 
 def _summary(
-    folder: Path,
-    config: SimulateConfig | RefineConfig,
-    space: Space,
-    simulations: Simulations,
-    seconds: float,
-    solved: int,
+    folder: Path, config: SimulateConfig | RefineConfig, space: Space, filled: Filled, progress: Progress
 ) -> dict[str, Any]:
-    group = simulations.group
-    status, steps = np.asarray(array(group, "status")[:]), np.asarray(array(group, "num_steps")[:])
+    group = filled.simulations.group
+    z, status, attempt = filled.simulations.endings()
     theta = {name: np.asarray(array(group, name)[:]) for name in space.names}
-    failed = status != Status.OK
-    lies = where_it_fails(theta, failed) if failed.any() else ""
-    limit = config.simulate.max_failed
-    if failed.mean() > limit:
-        counts = ", ".join(f"{int((status == s).sum())} {s.name.lower()}" for s in Status if (status == s).any())
-        raise StageError(
-            f"{failed.mean():.1%} of the simulations failed ({counts}), more than simulate.max_failed = {limit:.1%}. "
-            f"{lies} Narrow the priors there, raise simulate.solver.max_steps, take a stiffer solver (Kvaerno5), or "
-            "raise simulate.max_failed: the rows that are done stay in the store and are not solved again."
-        )
+    failed, pictures = status != Status.OK, ["design.png"]
+    lies = where_it_fails(z, failed, space)
     plots.design(folder / "design.png", theta, status)
+    if failed.any():
+        plots.failures(folder / "failures.png", status, *drawn(z, failed, space))
+        pictures.append("failures.png")
+    _refuse_too_many(config.simulate, status, lies, folder)
+    steps = np.asarray(array(group, "num_steps")[:])
     facts = {
         "rows": len(status),
         "failed": int(failed.sum()),
         "steps_mean": float(steps.mean()),
         "steps_max": int(steps.max()),
-        "rows_per_second": solved / seconds if seconds > 0 and solved else None,
-        "memory_peak_mb": _peak_memory(),
+        **_effort(filled),
     }
-    return {"facts": facts, "warnings": [lies] if lies else [], "pictures": ["design.png"]}
+    if config.simulate.retry is not None:
+        facts |= {"retried": int((attempt == 2).sum()), "solved_by_retry": int(((attempt == 2) & ~failed).sum())}
+    progress.note(_in_words(filled, len(status)))
+    told = tables(z, status, attempt, space)
+    return {"facts": facts, "tables": told, "warnings": [lies] if lies else [], "pictures": pictures}
+
+
+def _refuse_too_many(settings: Simulate, status: Int[np.ndarray, " rows"], lies: str, folder: Path) -> None:
+    share = float(np.mean(status != Status.OK))
+    if share > settings.max_failed:
+        stiffer = (
+            "let failed rows be solved once more with more steps or a stiffer solver (Rodas5P), in [simulate.retry]"
+            if settings.retry is None
+            else "give [simulate.retry] more max_steps or a stiffer solver (Rodas5P)"
+        )
+        raise StageError(
+            f"{share:.1%} of the simulations failed ({counts(status)}), more than simulate.max_failed = "
+            f"{settings.max_failed:.1%}. {lies} Narrow the priors there, {stiffer}, or raise simulate.max_failed. "
+            f"A picture of it: {folder / 'failures.png'}"
+        )
+
+
+def _effort(filled: Filled) -> dict[str, float | None]:
+    rate = filled.num_solved / filled.seconds if filled.num_solved else None
+    return {"rows_per_second": rate, "occupancy": filled.occupancy, "memory_peak_mb": _peak_memory()}
+
+
+def _in_words(filled: Filled, num: int) -> str:
+    """Say what solving the rows took: in a line, at the end of the stage."""
+    effort = _effort(filled)
+    words = [f"{filled.num_solved:,} of {num:,} rows solved now"]
+    if (rate := effort["rows_per_second"]) is not None:
+        words.append(f"{rate:,.3g} rows/s" if rate < 1000 else f"{rate:,.0f} rows/s")
+    if (occupancy := effort["occupancy"]) is not None:
+        words.append(f"lanes {occupancy:.0%} occupied")
+    if (peak := effort["memory_peak_mb"]) is not None:
+        words.append(f"memory at most {peak:,.0f} MB" if peak < 1000 else f"memory at most {peak / 1000:.2f} GB")
+    return "  simulate: " + ", ".join(words)
 
 
 def _peak_memory() -> float | None:
@@ -80,4 +107,4 @@ def _peak_memory() -> float | None:
     import sys
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)  # bytes there, kilobytes elsewhere
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # bytes there, kibibytes elsewhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import inspect
 from typing import Any
 
 import diffrax
@@ -12,6 +13,7 @@ import numpy as np
 import optimistix
 from jaxtyping import Array, Float, Int, PyTree
 
+from stages.rosenbrock import Rodas5P
 from stages.settings import Solver
 
 
@@ -35,9 +37,22 @@ _STATUS = {
 }
 
 
+def solvers() -> dict[str, type[diffrax.AbstractSolver[Any]]]:
+    """Return what can solve an ordinary differential equation by name: Diffrax's solvers, and ours for stiff ones."""
+    found = {name: kind for name, kind in vars(diffrax).items() if _solves_odes(kind)}
+    return found | {"Rodas5P": Rodas5P}
+
+
+def _solves_odes(kind: Any) -> bool:
+    if not inspect.isclass(kind) or not issubclass(kind, diffrax.AbstractSolver) or inspect.isabstract(kind):
+        return False
+    # Others take several terms, as of a stochastic equation or of one split in two.
+    return inspect.isclass(getattr(kind, "term_structure", None)) and not kind.__name__.startswith("Abstract")
+
+
 def build_solver(settings: Solver) -> diffrax.AbstractSolver[Any]:
-    """Build the Diffrax solver of that name; an implicit one solves its equations to the same tolerances."""
-    solver = getattr(diffrax, settings.solver)()
+    """Build the solver of that name; an implicit one solves its own equations to the same tolerances."""
+    solver = solvers()[settings.solver]()
     if isinstance(solver, diffrax.AbstractImplicitSolver):
         tolerances = (settings.rtol, settings.atol, optimistix.rms_norm)
         # By default these are placeholders, which only a solve with an adaptive step fills in.

@@ -14,16 +14,28 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from stages import plots
+from stages import basis, plots
 from stages.artifacts import TEST, Dataset, Layout
-from stages.emulator import Emulator, assemble, build_networks, make_header, predict, save_emulator, unexplained
+from stages.emulator import (
+    Emulator,
+    assemble,
+    build_networks,
+    make_header,
+    member_variance,
+    predict,
+    save_emulator,
+    unexplained_share,
+)
 from stages.errors import StageError
 from stages.parameters import Space
 from stages.progress import Progress
+from stages.scatter import MOST_OUTPUTS, Scatter, cross_validated, make_scatter, negative_log_likelihood, num_entries
 from stages.settings import Train, TrainConfig
 from stages.transforms import TRANSFORMS
 
+Loss = Callable[[PyTree, "Rows"], Float[Array, ""]]
 _CHUNK = 100  # optimizer steps in one compiled call, between two looks at the validation rows
+_PREDICTED_BYTES = 2**27  # of all members' predictions that are held at a time
 
 
 class Rows(NamedTuple):
@@ -38,7 +50,7 @@ class Rows(NamedTuple):
 
 
 class Scaling(NamedTuple):
-    """Centre and whitening of the inputs, location and scale of the outputs.
+    """Centre and whitening of the inputs, location of the outputs, scale of what a network predicts.
 
     After a round of refinement the rows fill a sliver of the whitened prior: the network must see it at unit size.
     """
@@ -46,34 +58,49 @@ class Scaling(NamedTuple):
     center: Float[np.ndarray, " size"]
     whitening: Float[np.ndarray, "size size"]
     location: Float[np.ndarray, " outputs"]
-    scale: Float[np.ndarray, " outputs"]
+    scale: Float[np.ndarray, " predicted"]
 
 
 def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
     """Train an ensemble, judge it on rows that it has not seen, and save it."""
     dataset, settings = Dataset.load(inputs["dataset"][0]), config.train
-    z, y, fold = dataset.arrays()
-    seen = fold != TEST
-    scaling = _scaling(dataset.header, z[seen])
+    z, fold = dataset.points()
+    seen, targets = fold != TEST, dataset.targets()
+    scaling = _scaling(dataset, z[seen], targets[seen])
     x = (z - scaling.center) @ scaling.whitening.T
-    scaled = (y - scaling.location) / np.where(scaling.scale > 0, scaling.scale, 1.0)
+    scaled = targets / np.where(scaling.scale > 0, scaling.scale, 1.0)
     rows = Rows(jnp.asarray(x[seen], settings.dtype), jnp.asarray(scaled[seen], settings.dtype))
     held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
     begun = time.perf_counter()
     networks, history = fit(settings, rows, fold[seen], held_out, progress)
-    seconds = time.perf_counter() - begun
-    emulator = _assemble(
-        config, dataset.header | {"seconds": seconds}, networks, scaling, z[seen], y[seen], fold[seen], held_out
-    )
+    random, second = None, None
+    if dataset.header.get("stochastic"):
+        networks, random, second = fit_scatter(settings, networks, rows, fold[seen], held_out, scaling.scale, progress)
+    emulator = _assemble(config, dataset, networks, random, scaling, held_out, time.perf_counter() - begun)
     save_emulator(emulator, folder)
     _write_history(folder / "history.csv", history)
-    return _summary(folder, emulator, history, z[~seen], y[~seen])
+    return _summary(folder, emulator, history, second, dataset)
 
 
-def _scaling(header: dict[str, Any], z: Float[np.ndarray, "n size"]) -> Scaling:
-    location, scale = (np.asarray(header["scaling"][key]) for key in ("location", "scale"))
+def _scaling(dataset: Dataset, z: Float[np.ndarray, "n size"], targets: Float[np.ndarray, "n predicted"]) -> Scaling:
+    layout, counts = Layout.from_json(dataset.header["layout"]), basis.counts(dataset.bases())
+    location, spread = (np.asarray(dataset.header["scaling"][key]) for key in ("location", "scale"))
+    own = basis.short_slices(layout.slices, counts)
+    scale = np.concatenate(
+        [_loudness(targets[:, own[name]]) if name in counts else spread[at] for name, at in layout.slices.items()]
+    )
     covariance = np.atleast_2d(np.cov(z.T)) + 1e-12 * np.eye(z.shape[1])
     return Scaling(z.mean(axis=0), np.linalg.inv(np.linalg.cholesky(covariance)), location, scale)
+
+
+def _loudness(coefficients: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
+    """Return scales for coefficients: geometric means of their own spread and of the leading one's.
+
+    By its own spread every component counts alike and the weak ones, which are hard, overfit; by the leading one's
+    they count as they do in the output, and are learned last. In between the error was 0.6 of either (gray_scott).
+    """
+    spread = coefficients.std(axis=0)
+    return np.sqrt(spread * spread.max())
 
 
 class History(NamedTuple):
@@ -97,11 +124,72 @@ def fit(
     keys = jax.random.split(jax.random.key(settings.seed), (settings.ensemble_size, 2))
     sizes = (rows.x.shape[1], rows.y.shape[1])
     networks = build_networks(settings.architecture, settings.options, sizes, keys[:, 0], settings.dtype)
-    weights, static = eqx.partition(networks, eqx.is_inexact_array)
     picks = _Picks(_stack(fold != m for m in held_out), _stack(fold == m for m in held_out), keys[:, 1])
+    return _descend(settings, networks, loss, rows, picks, progress, "train")
+
+
+def fit_scatter(
+    settings: Train,
+    networks: PyTree,
+    rows: Rows,
+    fold: Int[np.ndarray, " n"],
+    held_out: Int[np.ndarray, " members"],
+    scale: Float[np.ndarray, " outputs"],
+    progress: Progress,
+) -> tuple[PyTree, Scatter, History]:
+    """Train a second ensemble for the scatter, and the first on with it, by the likelihood of the rows.
+
+    The first was trained by squared error, which counts the outputs' scatter as independent and the same everywhere;
+    the likelihood weighs each row by the scatter there.
+    """
+    active = np.flatnonzero(scale > 0)
+    residuals = _residuals(networks, rows, fold, held_out)[:, active]
+    if len(active) > MOST_OUTPUTS or len(residuals) < 10 * len(active):
+        raise StageError(
+            f"the simulator is random: got {len(residuals)} rows for the covariance of {len(active)} values; it takes "
+            f"10 rows for each, and at most {MOST_OUTPUTS} values. Raise simulate.num_simulations, or observe less"
+        )
+    covariance = np.atleast_2d(np.cov(residuals.T))
+    base = np.linalg.cholesky(covariance + 1e-9 * np.diag(np.diag(covariance)))
+    whiten = jnp.asarray(np.linalg.inv(base), settings.dtype)
+
+    def likelihood_loss(pair: tuple[PyTree, PyTree], rows: Rows) -> Float[Array, ""]:
+        q = (rows.y - jax.vmap(pair[0])(rows.x))[:, active] @ whiten.T
+        return jnp.mean(jax.vmap(negative_log_likelihood)(jax.vmap(pair[1])(rows.x), q))
+
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), (settings.ensemble_size, 2))
+    sizes = (rows.x.shape[1], num_entries(len(active)))
+    others = build_networks(settings.architecture, settings.options, sizes, keys[:, 0], settings.dtype)
+    picks = _Picks(_stack(fold != m for m in held_out), _stack(fold == m for m in held_out), keys[:, 1])
+    (networks, others), history = _descend(
+        settings, (networks, others), likelihood_loss, rows, picks, progress, "scatter"
+    )
+    embedded = np.zeros((len(scale), len(active)))
+    embedded[active] = scale[active, None] * base
+    return networks, make_scatter(others, embedded, 0), history
+
+
+def _residuals(
+    networks: PyTree, rows: Rows, fold: Int[np.ndarray, " n"], held_out: Int[np.ndarray, " members"]
+) -> Float[np.ndarray, "used outputs"]:
+    """Return the scaled residuals of each fold's rows, by the first member that did not see them."""
+    evaluate = eqx.filter_jit(lambda network, x: jax.vmap(network)(x))
+    parts = []
+    for m, number in enumerate(held_out[: len(set(held_out.tolist()))]):
+        network = jax.tree.map(lambda leaf, m=m: leaf[m] if eqx.is_array(leaf) else leaf, networks)
+        own = rows.pick(np.flatnonzero(fold == number))
+        parts.append(np.asarray(own.y - evaluate(network, own.x), float))
+    return np.concatenate(parts)
+
+
+def _descend(
+    settings: Train, networks: PyTree, loss: Loss, rows: Rows, picks: _Picks, progress: Progress, name: str
+) -> tuple[PyTree, History]:
+    """Bring a loss down for every member side by side, and keep each one's best."""
+    weights, static = eqx.partition(networks, eqx.is_inexact_array)
     trace = _Trace(weights, settings.patience)
-    with progress.task("train", total=settings.steps + settings.finish_steps, unit="steps") as task:
-        for phase in _phases(settings, static, rows, picks):
+    with progress.task(name, total=settings.steps + settings.finish_steps, unit="steps") as task:
+        for phase in _phases(settings, static, loss, rows, picks):
             weights = trace.best if trace.looks else weights  # a later phase goes on from the best so far
             state, at = phase.start(weights), 0
             trace.begin_phase()
@@ -136,7 +224,7 @@ class _Phase(NamedTuple):
     advance: Callable[[PyTree, PyTree, int, int], tuple[PyTree, PyTree, Array, Array]]
 
 
-def _phases(settings: Train, static: PyTree, rows: Rows, picks: _Picks) -> list[_Phase]:
+def _phases(settings: Train, static: PyTree, loss: Loss, rows: Rows, picks: _Picks) -> list[_Phase]:
     def loss_at(weights: PyTree, at: Int[Array, " n"]) -> Float[Array, ""]:
         return loss(eqx.combine(weights, static), rows.pick(at))
 
@@ -228,44 +316,68 @@ def _where(better: Array, new: PyTree, old: PyTree) -> PyTree:
 
 def _assemble(
     config: TrainConfig,
-    header: dict[str, Any],
+    dataset: Dataset,
     networks: PyTree,
+    random: Scatter | None,
     scaling: Scaling,
-    z: Float[np.ndarray, "n size"],
-    y: Float[np.ndarray, "n outputs"],
-    fold: Int[np.ndarray, " n"],
     held_out: Int[np.ndarray, " members"],
+    seconds: float,
 ) -> Emulator:
-    settings = config.train
+    """Put the emulator together, its error read from the rows that the members did not see, block by block."""
+    settings, header, bases = config.train, dataset.header, dataset.bases()
+    z, fold = dataset.points()
+    num_used = int((np.isin(fold, held_out) & (fold != TEST)).sum())
     stored = make_header(
         space=Space.from_json(header["space"]),
-        layout=Layout.from_json(header["layout"]),
+        layout=(layout := Layout.from_json(header["layout"])),
         transform=header["transform"],
         floor=header["floor"],
         architecture=settings.architecture,
         options=settings.options,
         dtype=settings.dtype,
         num_members=settings.ensemble_size,
-        seconds=header["seconds"],
-        num_rows=int(np.isin(fold, held_out).sum()),
+        seconds=seconds,
+        num_rows=num_used,
+        components=basis.counts(bases),
     )
-    rows, outputs = stored["num_rows"], y.shape[1]
-    blank = {"training_z": np.zeros((rows, z.shape[1])), "training_y": np.zeros((rows, outputs))}
+    if random is not None:
+        stored["num_scattered"] = random.base.shape[1]
+    rows, outputs = stored["num_rows"], layout.size
+    blank: dict[str, Any] = {"training_z": np.zeros((rows, z.shape[1])), "training_y": np.zeros((rows, outputs))}
     blank |= {"residuals": np.zeros((rows, outputs)), "base_variance": np.zeros(outputs)}
-    members = predict(assemble(stored, networks, **scaling._asdict(), **blank), z)
-    out = np.stack([fold == m for m in held_out], axis=1)[:, :, None]  # who did not see which row
-    used = out.any(axis=(1, 2))
-    residuals = ((y[:, None] - members) * out).sum(axis=1)[used] / out.sum(axis=1)[used]
-    even = np.full(len(residuals), 1.0 / len(residuals))
-    return assemble(
-        stored,
-        networks,
-        **scaling._asdict(),
-        base_variance=even @ residuals**2 * unexplained(residuals, members[used], even),
-        training_z=z[used],
-        training_y=y[used],
-        residuals=residuals,
-    )
+    first, scales = {name: each[0] for name, each in bases.items()}, dict[str, Any](scaling._asdict())
+    emulator = assemble(stored, networks, first, **scales, **blank)
+    kept = [blank[name][:0] for name in ("training_z", "training_y", "residuals")]
+    squared, spread = np.zeros(outputs), np.zeros(outputs)
+    unseen: list[tuple[np.ndarray, ...]] = []  # for a random simulator's scatter
+    for at in _blocks(np.flatnonzero(fold != TEST), emulator):
+        y = dataset.outputs(at[0], at[-1] + 1)[at - at[0]]
+        members = predict(emulator, z[at])
+        out = np.stack([fold[at] == m for m in held_out], axis=1)[:, :, None]  # who did not see which row
+        used = out.any(axis=(1, 2))
+        honest = basis.without_own_fold(y, fold[at], scaling.location, layout.slices, bases)
+        residuals = ((honest[:, None] - members) * out).sum(axis=1)[used] / out.sum(axis=1)[used]
+        even = np.full(len(residuals), 1.0 / num_used)
+        squared, spread = squared + even @ residuals**2, spread + even @ member_variance(members[used])
+        block = (z[at][used], y[used], residuals)
+        kept = [np.concatenate(parts)[-rows:] for parts in zip(kept, block, strict=True)]
+        if random is not None:
+            unseen.append((z[at][used], out[used].argmax(axis=1)[:, 0], residuals, members[used]))
+    arrays = dict(zip(("training_z", "training_y", "residuals"), kept, strict=True))
+    arrays["base_variance"] = squared * unexplained_share(squared, spread)
+    if random is not None:
+        arrays["base_variance"] = np.zeros(outputs)  # it is in the scatter's directions instead
+        points, unseen_by, residuals, members = (np.concatenate(parts) for parts in zip(*unseen, strict=True))
+        x = ((points - scaling.center) @ scaling.whitening.T).astype(settings.dtype)
+        random = cross_validated(random, x, unseen_by, residuals, members, rows)
+    return assemble(stored, networks, first, random=random, **scales, **arrays)
+
+
+def _blocks(rows: Int[np.ndarray, " n"], emulator: Emulator) -> list[Int[np.ndarray, " rows"]]:
+    """Cut rows into blocks whose predictions are held at a time."""
+    size = _PREDICTED_BYTES // (8 * emulator.header["num_members"] * emulator.layout.size)
+    size = max(size // 256, 1) * 256  # `predict` takes as many at a time
+    return np.split(rows, range(size, len(rows), size))
 
 
 def _write_history(file: Path, history: History) -> None:
@@ -275,23 +387,38 @@ def _write_history(file: Path, history: History) -> None:
     np.savetxt(file, table, delimiter=",", header=",".join(names), comments="", fmt="%.8g")
 
 
-def _summary(folder: Path, emulator: Emulator, history: History, z: np.ndarray, y: np.ndarray) -> dict[str, Any]:
-    z, y = z[:2000], y[:2000]
-    members = predict(emulator, z)
+def _summary(
+    folder: Path, emulator: Emulator, history: History, second: History | None, dataset: Dataset
+) -> dict[str, Any]:
+    z, fold = dataset.points()
+    rows = _blocks(np.flatnonzero(fold == TEST)[:2000], emulator)[0]
+    y, z = dataset.outputs(rows[0], rows[-1] + 1)[rows - rows[0]], z[rows]
+    members, spread = predict(emulator, z), np.asarray(dataset.header["scaling"]["scale"])
     mean = members.mean(axis=1)
-    sd = np.sqrt(np.asarray(jax.vmap(emulator.variance)(jnp.asarray(members))))
+    variance = np.asarray(jax.vmap(emulator.variance)(jnp.asarray(members)))
+    scatter = np.zeros_like(variance)
+    if emulator.random is not None:
+        factors = eqx.filter_jit(lambda z: jax.lax.map(emulator.scatter_factor, z, batch_size=256))(jnp.asarray(z))
+        scatter = np.asarray(((1.0 + emulator.random.excess)[:, None] * factors**2).sum(axis=1))
+    sd = np.sqrt(variance + scatter)
     truth, emulated = (_flat(emulator, each) for each in (y, mean))
     plots.losses(folder / "losses.png", history.steps, history.train, history.validation, history.best)
+    pictures = ["losses.png", "held_out.png"]
+    if second is not None:
+        plots.losses(folder / "losses_scatter.png", second.steps, second.train, second.validation, second.best)
+        pictures.insert(1, "losses_scatter.png")
     plots.held_out(folder / "held_out.png", emulator.layout, truth, emulated, _flat_sd(emulator, mean, sd))
+    scattered = _flat_sd(emulator, mean, np.sqrt(scatter))
     table = []
     for name, at in emulator.layout.slices.items():
-        error, scale = emulated[:, at] - truth[:, at], np.asarray(emulator.scale[at])
+        error, scale = emulated[:, at] - truth[:, at], spread[at]
         table.append(
             {
                 "output": name,
                 "unit": emulator.layout.outputs[name].unit,
                 "error_rms": float(np.sqrt(np.mean(error**2))),
                 "error_median": float(np.median(np.abs(error))),
+                **({"scatter_predicted": float(np.sqrt(np.mean(scattered[:, at] ** 2)))} if second else {}),
                 "spread": float(truth[:, at].std(axis=0).mean()),
                 # In the transformed scale, where the network learns and the error is about the same everywhere.
                 "unexplained_variance": float(np.mean((mean - y)[:, at] ** 2) / max(np.mean(scale**2), 1e-300)),
@@ -305,7 +432,8 @@ def _summary(folder: Path, emulator: Emulator, history: History, z: np.ndarray, 
         "steps": int(history.steps[-1]),
         "validation_loss": float(np.median(history.validation.min(axis=0))),
     }
-    return {"facts": facts, "tables": {"held-out error": table}, "pictures": ["losses.png", "held_out.png"]}
+    title = "held-out error" + (", of which the simulator's own scatter is a part" if second else "")
+    return {"facts": facts, "tables": {title: table}, "pictures": pictures}
 
 
 def _flat(emulator: Emulator, y: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n outputs"]:

@@ -17,9 +17,10 @@ _ADVICE = {
     "model": "the data are improbable under the model: look at predictive.png, then at the simulator and the noise",
     "prior": "the posterior lies at the edge of a prior: widen that prior, or say why it must end there",
     "domain": "draws lie where nothing was simulated: more rounds (refine.max_rounds) or wider priors",
-    "failures": "the simulator fails at posterior draws: more solver steps, a stiffer solver, or narrower priors",
+    "failures": "the simulator fails at posterior draws: more solver steps or a stiffer solver (simulate.solver, or "
+    "simulate.retry for failed rows alone), or narrower priors",
     "emulator": "the emulator differs from the simulator there: more rounds (refine.max_rounds), more simulations, "
-    "longer training (train.steps) or a wider network",
+    "longer training (train.steps) or a wider network; where pca_drops is most of the error, more of dataset.pca",
 }
 
 
@@ -55,12 +56,16 @@ class Figure:
         return {"figure": self.name, "value": self.value, "limit": limit, "passed": self.passed}
 
 
-def advice(figures: Sequence[Figure]) -> str:
-    """Say in words what failed and what to do next, the cause that hides the others first."""
+def advice(figures: Sequence[Figure], where: str = "") -> str:
+    """Say in words what failed and what to do next, the cause that hides the others first.
+
+    `where` says which draws the simulator fails at.
+    """
     failed = {figure.kind for figure in figures if not figure.passed}
     if "emulator" in failed:
         failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
-    return "; ".join(text for kind, text in _ADVICE.items() if kind in failed)
+    more = {"failures": f" ({where.rstrip('.')})" if where else ""}
+    return "; ".join(text + more.get(kind, "") for kind, text in _ADVICE.items() if kind in failed)
 
 
 def outside(z: Float[np.ndarray, "draws p"], training: Float[np.ndarray, "rows p"]) -> float:

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from stages.ensemble import Ensemble, Rows
+from stages.ensemble import Ensemble, Rows, build_simulator
 from stages.parameters import Space
 from stages.settings import Simulate
 from stages.simulators.base import Status
@@ -67,10 +67,41 @@ class Blowup(ODESimulator):
 '''
 
 
+EVENTS = """
+
+class Thrown(ODESimulator):
+    \"\"\"A stone thrown up from the ground, until it is back; how long it flew is an output too.\"\"\"
+
+    parameters = {"a": "", "b": ""}
+    event_direction = False
+
+    def initial_state(self, p):
+        return jnp.stack([jnp.zeros(()), 3.0 + 0.3 * p["a"]])
+
+    def vector_field(self, t, y, p):
+        return jnp.stack([y[1], -9.81 - 0.1 * y[1]])
+
+    def observe(self, t, y, p):
+        return {"height": y[0], "time_of_flight": t}
+
+    def event(self, t, y, p):
+        return y[0]
+
+
+class Fallen(Thrown):
+    \"\"\"The same, seen after each step.\"\"\"
+
+    event_direction = None
+
+    def event(self, t, y, p):
+        return (y[0] < 0.0) & (t > 0.0)
+"""
+
+
 @pytest.fixture(scope="module")
 def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("lanes") / "mine.py"
-    file.write_text(SIMULATORS)
+    file.write_text(SIMULATORS + EVENTS)
     return str(file)
 
 
@@ -78,7 +109,7 @@ def ensemble(name: str, num: int, times: Any, devices: Any = (), **simulate: Any
     parameters = {"a": {"dist": "Normal"}, "b": {"dist": "Normal"}}
     space = Space(helpers.problem(helpers.line() | {"parameters": parameters}).parameters)
     settings = Simulate(simulator=name, num_simulations=num, options={"times": list(times)}, **simulate)
-    return Ensemble(settings, space, devices)
+    return Ensemble(build_simulator(settings), settings, space, devices)
 
 
 def points(num: int, seed: int = 0) -> np.ndarray:
@@ -105,22 +136,24 @@ def assert_equal(rows: Rows, alone: Any, rtol: float) -> None:
         assert np.array_equal(np.isfinite(rows.outputs[name][fine]), np.isfinite(values[fine]))
 
 
-EXPLICIT = ["Tsit5", "Dopri5", "Dopri8", "Bosh3", "Heun", "Ralston", "Midpoint"]
+EVERY = ["Tsit5", "Dopri5", "Dopri8", "Bosh3", "Heun", "Ralston", "Midpoint", "Kvaerno3", "Kvaerno5", "Rodas5P"]
+SOME = {("Tsit5", 1e-4), ("Tsit5", 1e-8), ("Heun", 1e-4), ("Dopri8", 1e-6), ("Kvaerno5", 1e-6), ("Rodas5P", 1e-6)}
 
 
-@pytest.mark.parametrize("solver", [*EXPLICIT, "Kvaerno5"])
-@pytest.mark.parametrize("tolerance", [1e-4, 1e-8])
+@pytest.mark.parametrize(
+    ("solver", "tolerance"),
+    [pytest.param(solver, tolerance, marks=[] if (solver, tolerance) in SOME else [pytest.mark.slow])
+     for solver in EVERY for tolerance in (1e-4, 1e-6, 1e-8)],
+)  # fmt: skip
 def test_every_adaptive_solver_takes_the_same_steps(plugin: str, solver: str, tolerance: float) -> None:
-    if tolerance < 1e-6 and solver in {"Heun", "Ralston", "Midpoint"}:
-        tolerance = 1e-6  # of low order: millions of steps below
-    given = {"solver": solver, "rtol": tolerance, "atol": tolerance}
+    given = {"solver": solver, "rtol": tolerance, "atol": tolerance, "max_steps": 10**6}
     made = ensemble(f"{plugin}:Oscillator", 20, [0.0, 0.3, 1.0, 1.05, 4.0], solver=given, batch_size=8)
     z = points(20)
     # Dopri8 tells its error by differences so small that rounding moves the next step a little.
     assert_equal(solve(made, z), one_by_one(made, z), 1e-8)
 
 
-@pytest.mark.parametrize("solver", ["Kvaerno3", "ImplicitEuler"])
+@pytest.mark.parametrize("solver", [pytest.param("Kvaerno3", marks=pytest.mark.slow), "Rodas5P"])
 def test_a_stiff_equation_by_an_implicit_solver(plugin: str, solver: str) -> None:
     given = {"solver": solver, "rtol": 1e-4, "atol": 1e-5, "max_steps": 3000}
     made = ensemble(f"{plugin}:Stiff", 12, [0.0, 1.0, 3.0], solver=given, batch_size=4)
@@ -128,7 +161,7 @@ def test_a_stiff_equation_by_an_implicit_solver(plugin: str, solver: str) -> Non
     assert_equal(solve(made, z), one_by_one(made, z), 1e-7)
 
 
-@pytest.mark.parametrize("solver", ["Tsit5", "Euler", "LeapfrogMidpoint"])
+@pytest.mark.parametrize("solver", [pytest.param("Tsit5", marks=pytest.mark.slow), "Euler", "LeapfrogMidpoint"])
 def test_a_fixed_step(plugin: str, solver: str) -> None:
     given = {"solver": solver, "fixed_step": True, "dt0": 0.03}
     made = ensemble(f"{plugin}:Oscillator", 9, [0.0, 0.3, 1.0], solver=given, batch_size=4)
@@ -159,16 +192,15 @@ def test_rows_that_fail_in_every_way(plugin: str) -> None:
     assert_equal(solve(few, z), one_by_one(few, z), 1e-10)
 
 
-@pytest.mark.parametrize(("num", "lanes"), [(1, 8), (3, 16), (5, 1), (70, 64), (33, None)])
-def test_any_number_of_rows_in_any_number_of_lanes(plugin: str, num: int, lanes: int | None) -> None:
+def test_any_number_of_rows_in_any_number_of_lanes(plugin: str) -> None:
     z = points(70)
-    made = ensemble(f"{plugin}:Oscillator", num, [0.0, 1.0, 4.0], batch_size=lanes)
-    wide = ensemble(f"{plugin}:Oscillator", num, [0.0, 1.0, 4.0], batch_size=16)
-    rows, others = solve(made, z[:num]), solve(wide, z)
-    assert np.array_equal(rows.num_steps, others.num_steps[:num])
-    assert np.allclose(rows.outputs["x"], others.outputs["x"][:num], rtol=1e-11, atol=1e-13)
-    again = solve(made, z[:num])
-    assert all(np.array_equal(rows.outputs[name], again.outputs[name]) for name in rows.outputs)
+    all_rows = solve(ensemble(f"{plugin}:Oscillator", 70, [0.0, 1.0, 4.0], batch_size=16), z)
+    for num, lanes in [(1, 8), (5, 1), (33, None)]:
+        made = ensemble(f"{plugin}:Oscillator", num, [0.0, 1.0, 4.0], batch_size=lanes)
+        rows, again = solve(made, z[:num]), solve(made, z[:num])
+        assert np.array_equal(rows.num_steps, all_rows.num_steps[:num])
+        assert np.allclose(rows.outputs["x"], all_rows.outputs["x"][:num], rtol=1e-11, atol=1e-13)
+        assert all(np.array_equal(rows.outputs[name], again.outputs[name]) for name in rows.outputs)
 
 
 def test_several_devices_give_what_one_does(plugin: str) -> None:
@@ -190,3 +222,21 @@ def test_lanes_are_mostly_busy_whatever_the_rows_cost(plugin: str) -> None:
     assert (rows.status == Status.OK).all()
     assert rows.num_steps.max() > 5 * rows.num_steps.mean()  # one row is much harder than the others
     assert rows.num_steps.sum() > 0.9 * rows.steps_done.sum()
+
+
+@pytest.mark.parametrize("name", ["Thrown", pytest.param("Fallen", marks=pytest.mark.slow)])
+def test_an_event_ends_a_solve_and_its_state_is_held(plugin: str, name: str) -> None:
+    times = np.linspace(0.0, 1.5, 31)
+    made = ensemble(f"{plugin}:{name}", 20, times, batch_size=8)
+    z = points(20)
+    rows = solve(made, z)
+    assert (rows.status == Status.OK).all()
+    assert_equal(rows, one_by_one(made, z), 1e-6)
+    flight = rows.outputs["time_of_flight"]
+    landed = flight[:, -1]
+    assert (landed < 1.0).all() and np.allclose(flight, np.minimum(times, landed[:, None]))
+    if name == "Thrown":
+        # v' = -g - k v from v_0, and so h = (v_0 + g / k) (1 - exp(-k t)) / k - g t / k.
+        v_0, g, k = 3.0 + 0.3 * z[:, 0], 9.81, 0.1
+        assert np.allclose((v_0 + g / k) * (1 - np.exp(-k * landed)) / k - g * landed / k, 0.0, atol=1e-6)
+        assert np.allclose(rows.outputs["height"][:, -1], 0.0, atol=1e-6)

@@ -168,15 +168,25 @@ def test_replicated_data_scatter_by_noise_and_error() -> None:
 
 
 def test_a_covariance_is_split_into_factors_with_its_variances_kept() -> None:
-    root = RNG.normal(size=(2, 30))
-    covariance = root.T @ root + 1e-4 * np.eye(30)
-    factor, rest = _split_covariance(covariance)
+    residuals = RNG.normal(size=(40, 2)) @ RNG.normal(size=(2, 30)) + 0.01 * RNG.normal(size=(40, 30))
+    weights = RNG.uniform(size=40)
+    covariance = (residuals * weights[:, None]).T @ residuals
+    factor, rest = _split_covariance(residuals, weights)
     assert len(factor) <= 8 and (rest >= 0).all()
     rebuilt = factor.T @ factor + np.diag(rest)
     assert np.allclose(np.diag(rebuilt), np.diag(covariance))
     assert np.abs(rebuilt - covariance).max() < 0.05 * np.abs(covariance).max()
-    none, zero = _split_covariance(np.zeros((5, 5)))
+    none, zero = _split_covariance(np.zeros((7, 5)), np.full(7, 1 / 7))
     assert np.all(none == 0.0) and np.all(zero == 0.0)
+
+
+def test_a_covariance_of_more_data_than_rows_is_split_the_same_way() -> None:
+    residuals, weights = RNG.normal(size=(12, 40)) * 3.0 ** -np.arange(12.0)[:, None], RNG.uniform(size=12)
+    wide, rest = _split_covariance(residuals, weights)
+    # Rows without weight change no covariance, but there are then more rows than data.
+    tall, other = _split_covariance(np.pad(residuals, ((0, 40), (0, 0))), np.pad(weights, (0, 40)))
+    assert len(wide) == len(tall)
+    assert np.allclose(wide.T @ wide, tall.T @ tall) and np.allclose(rest, other)
 
 
 def test_rows_near_the_data_weigh_most() -> None:

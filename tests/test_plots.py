@@ -65,6 +65,7 @@ CASES = {
     "predictive, repeated": (plots.predictive, [panel(x=np.repeat(TIMES[:5], 5)), panel(x=np.zeros(25))]),
     "predictive, not finite": (plots.predictive, [panel(replicated=NAN[:, :25]), panel("", replicated=NAN[:, :25])]),
     "predictive, decades": (plots.predictive, [panel(replicated=np.exp(5 * NORMAL[:, :25]))] * 5),
+    "predictive, decades of time": (plots.predictive, [panel(x=np.geomspace(1e-4, 1e5, 25))]),
     "verdict": (plots.verdict, [figure(0.3), figure(0.9, passed=False), figure(0.9, larger=True)]),
     "verdict, odd": (plots.verdict, [figure(v, passed=False, larger=up) for v in ODD for up in (0, 1)]),
     "verdict, nothing": (plots.verdict, []),

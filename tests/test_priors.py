@@ -12,6 +12,7 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from pydantic import TypeAdapter, ValidationError
+from scipy import stats
 from scipy.special import ndtr
 
 from stages.parameters import distribution, from_normal, to_normal
@@ -127,6 +128,20 @@ def test_whitening_has_the_right_derivative(name: str) -> None:
 def test_far_out_points_are_finite_and_so_are_their_derivatives(name: str) -> None:
     theta, slope = whitened(name)
     assert np.isfinite(theta).all() and np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize("name", ["Cauchy", "HalfCauchy"])
+def test_a_cauchy_tail_keeps_its_digits_as_far_out_as_sampling_goes(name: str) -> None:
+    # SciPy's survival functions know the upper tail by its own probability; the half-Cauchy's lower one is nearly flat.
+    prior, z = made(name), np.array([-20.0, -9.0, -7.0, -5.0, -1.0, 0.0, 1.0, 5.0, 7.0, 9.0, 20.0])
+    theta, slope = jax.vmap(jax.value_and_grad(lambda z: from_normal(prior, z)))(jnp.asarray(z))
+    exact = stats.cauchy(**example(name)) if name == "Cauchy" else stats.halfcauchy(scale=prior.scale)
+    assert np.allclose(theta[z > 0], exact.isf(ndtr(-z[z > 0])), rtol=1e-12, atol=0)
+    assert np.allclose(theta[z <= 0], exact.ppf(ndtr(z[z <= 0])), rtol=1e-12, atol=1e-12)
+    assert np.allclose(slope, stats.norm.pdf(z) / exact.pdf(theta), rtol=1e-9, atol=0)  # d theta / dz
+    back, slope_back = jax.vmap(jax.value_and_grad(lambda theta: to_normal(prior, theta)))(theta)
+    assert np.allclose(back, z, rtol=1e-9, atol=1e-12)
+    assert np.allclose(slope_back * slope, 1.0, rtol=1e-9)
 
 
 def test_no_prior_that_numpyro_can_invert_is_missing() -> None:

@@ -17,10 +17,15 @@ from stages.simulators import SIMULATORS
 from stages.simulators.base import Simulator, Status, as_times
 
 TIGHT = Solver(rtol=1e-9, atol=1e-9)
+KEY = jax.random.key(0)  # of the stochastic ones
 TIMES = np.linspace(0.0, 20.0, 21)
 OPTIONS: dict[str, dict[str, Any]] = {
     "linear": {"x": [0.0, 1.0, 3.0]},
+    "lorenz": {"times": np.linspace(0.0, 2.0, 21).tolist()},
     "lotka_volterra": {"times": TIMES.tolist()},
+    "michaelis_menten": {"times": np.linspace(0.5, 10.0, 20).tolist()},
+    "ornstein_uhlenbeck": {"times": [0.5, 1.0, 3.0], "start": 0.0},
+    "robertson": {"times": [1e-3, 1e-2, 1e-1]},
     "sir": {"times": np.linspace(0.0, 153.0, 10).tolist(), "population": 1e6, "infected_0": 1.0},
     "solow": {"times": {"start": 0, "stop": 20, "num": 21}},
     "solow_continuous": {"times": TIMES.tolist()},
@@ -28,7 +33,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 POINTS: dict[str, dict[str, float]] = {
     "linear": {"intercept": 1.0, "slope": -2.0},
+    "lorenz": {"sigma": 10.0, "rho": 28.0, "beta": 8 / 3, "X_0": -8.0, "Y_0": 8.0, "Z_0": 27.0},
     "lotka_volterra": {"alpha": 0.7, "beta": 0.03, "gamma": 0.8, "delta": 0.02, "prey_0": 30.0, "predator_0": 5.0},
+    "michaelis_menten": {"k_a": 0.7, "K_m": 2.0, "V_m": 1.5},
+    "ornstein_uhlenbeck": {"theta": 1.0, "mu": 0.5, "sigma": 0.7, "x_0": 3.0},
+    "robertson": {"k_1": 0.04, "k_2": 3e7, "k_3": 1e4},
     "sir": {"beta": 0.4, "gamma": 0.125},
     "solow": {"saving": 0.25, "alpha": 0.33, "delta": 0.08, "capital_0": 1.5},
     "solow_continuous": {"saving": 0.25, "alpha": 0.33, "delta": 0.08, "capital_0": 1.5},
@@ -42,7 +51,7 @@ def build(name: str, **options: Any) -> Simulator:
 
 def solve(name: str, solver: Solver = TIGHT, point: dict[str, float] | None = None, **options: Any) -> Any:
     simulator, at = build(name, **options), POINTS[name] | (point or {})
-    return jax.jit(lambda p: simulator.solve(p, solver))({k: jnp.asarray(v) for k, v in at.items()})
+    return jax.jit(lambda p: simulator.solve(p, solver, KEY))({k: jnp.asarray(v) for k, v in at.items()})
 
 
 @pytest.mark.parametrize("name", SIMULATORS)
@@ -61,7 +70,7 @@ def test_outputs_are_as_described(name: str) -> None:
 def test_outputs_have_gradients(name: str) -> None:
     simulator = build(name)
     point = {k: jnp.asarray(v) for k, v in POINTS[name].items()}
-    last = lambda p: next(iter(simulator.solve(p, TIGHT).outputs.values()))[-1]  # noqa: E731
+    last = lambda p: next(iter(simulator.solve(p, TIGHT, KEY).outputs.values()))[-1]  # noqa: E731
     key = next(iter(point))
     slope = jax.jit(jax.jacfwd(last))(point)[key]  # gradients go forward: the parameters are few
     step, at = 1e-4 * float(point[key]), jax.jit(last)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 SIMULATORS: dict[str, str] = {
+    "gray_scott": "stages.simulators.gray_scott:GrayScott",
     "linear": "stages.simulators.linear:Linear",
+    "lorenz": "stages.simulators.lorenz:Lorenz",
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",
+    "michaelis_menten": "stages.simulators.michaelis_menten:MichaelisMenten",
+    "ornstein_uhlenbeck": "stages.simulators.ornstein_uhlenbeck:OrnsteinUhlenbeck",
+    "robertson": "stages.simulators.robertson:Robertson",
     "sir": "stages.simulators.sir:SIR",
     "solow": "stages.simulators.solow:Solow",
     "solow_continuous": "stages.simulators.solow:SolowContinuous",
@@ -14,7 +19,11 @@ SIMULATORS: dict[str, str] = {
 
 def __getattr__(name: str) -> object:
     # The base classes need JAX; whoever only reads the table must not wait for it.
-    if name in {"FunctionSimulator", "ODESimulator", "Output", "Simulator"}:
+    if name == "SDESimulator":
+        from stages.simulators.sde import SDESimulator
+
+        return SDESimulator
+    if name == "Output" or name.endswith("Simulator"):
         from stages.simulators import base
 
         return getattr(base, name)

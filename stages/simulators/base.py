@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
@@ -12,6 +12,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optimistix
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
 
 from stages.settings import Solver
@@ -109,8 +110,8 @@ def as_times(times: Any) -> np.ndarray:
     return times
 
 
-class ODESimulator(Simulator):
-    """A simulator that is an ordinary differential equation, solved by Diffrax.
+class DifferentialSimulator(Simulator):
+    """What every simulator that is a differential equation has. Subclass one of the kinds below, not this.
 
     `times` are the save times (of the outputs' `coordinate`); `start` is the time of the initial state, the first save
     time if left out.
@@ -127,58 +128,148 @@ class ODESimulator(Simulator):
         """Return dy/dt, in the same structure as y."""
 
     @abc.abstractmethod
-    def initial_state(self, p: dict[str, Scalar]) -> PyTree:
-        """Return the state at `start`."""
-
-    @abc.abstractmethod
     def observe(self, t: Scalar, y: PyTree, p: dict[str, Scalar]) -> dict[str, Scalar]:
         """Return the outputs at one time."""
+
+    @abc.abstractmethod
+    def begin(self, p: dict[str, Scalar], key: PRNGKeyArray | None) -> PyTree:
+        """Return the state at `start`; each kind knows how its `initial_state` is called."""
 
     units: ClassVar[dict[str, str]] = {}
     """Unit of each output, and of the coordinate."""
 
+    event: ClassVar[Callable[..., Any] | None] = None
+    """A method (t, y, p) that ends the solve: where it is true after a step, or where a real value changes its sign.
+
+    Outputs after that hold the state of that moment.
+    """
+
+    event_direction: ClassVar[bool | None] = None
+    """Whether an event's value must go up (True) or down (False) through zero; either way if None."""
+
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {}
+    """Names of the axes of each output that is no single number; by default NAME_0, NAME_1, ..."""
+
     def outputs(self) -> dict[str, Output]:
         """Describe each output: a series over `times`."""
         p = {name: jax.ShapeDtypeStruct((), float) for name in self.parameters}
-        seen = eqx.filter_eval_shape(lambda p: self.observe(jnp.asarray(0.0), self.initial_state(p), p), p)
+        seen = eqx.filter_eval_shape(lambda p: self.observe(jnp.asarray(0.0), self.begin(p, jax.random.key(0)), p), p)
         described = {}
         for name, value in seen.items():
-            axes = {f"{name}_{i}": np.arange(n) for i, n in enumerate(value.shape)}
+            dims = self.dims.get(name, tuple(f"{name}_{i}" for i in range(value.ndim)))
+            axes = {dim: np.arange(n) for dim, n in zip(dims, value.shape, strict=True)}
             described[name] = Output(
                 (self.coordinate, *axes), {self.coordinate: self.times, **axes}, self.units.get(name, "")
             )
         return described
 
-    def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
-        """Solve the equation once; a solve that fails leaves its rows not finite and says why in the status."""
-        start, stop = self.span
-        y0 = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), self.initial_state(parameters))
-        term = diffrax.ODETerm(self.vector_field)  # type: ignore[arg-type]
-        dt0 = first_step(solver, term, start, stop, y0, parameters)
-        solution = diffrax.diffeqsolve(
-            term,
-            build_solver(solver),
-            t0=start,
-            t1=stop,
-            dt0=dt0,
-            y0=y0,
-            args=parameters,
-            saveat=diffrax.SaveAt(ts=jnp.asarray(self.times), fn=self.observe),
-            stepsize_controller=build_controller(solver, start, stop),
-            adjoint=diffrax.ForwardMode(),  # the parameters are few
-            max_steps=solver.max_steps,
-            throw=False,
-        )
-        outputs = {name: jnp.asarray(value, float) for name, value in solution.ys.items()}
-        # Where not even the start is a number, Diffrax tries steps until it has no more.
-        status = jnp.where(jnp.isfinite(dt0), to_status(solution.result), jnp.int8(Status.NOT_FINITE))
-        return Solution(outputs, final_status(outputs, status), solution.stats["num_steps"])
-
     @property
     def span(self) -> tuple[float, float]:
         """The times from which and to which the equation is solved."""
-        start = float(self.times[0]) if self.start is None else self.start
+        start = float(self.times[0]) if self.start is None else float(self.start)
         return start, max(float(self.times[-1]), start + 1e-12)
+
+    def _solve_ode(self, p: dict[str, Scalar], state: PyTree, solver: Solver) -> Solution:
+        term = diffrax.ODETerm(self.vector_field)  # type: ignore[arg-type]
+        y = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), state)
+        dt0 = first_step(solver, term, *self.span, y, p)
+        controller = build_controller(solver, *self.span)
+        solution = self._integrate(p, y, self.observe, term, build_solver(solver), dt0, controller, solver.max_steps)
+        # Where not even the start is a number, Diffrax tries steps until it has no more.
+        status = jnp.where(jnp.isfinite(dt0), solution.status, jnp.int8(Status.NOT_FINITE))
+        return solution._replace(status=status)
+
+    def _integrate(
+        self,
+        p: dict[str, Scalar],
+        state: PyTree,
+        observe: Callable[..., Any],
+        terms: Any,
+        method: Any,
+        dt0: Array | None,
+        controller: Any,
+        max_steps: int,
+    ) -> Solution:
+        start, stop = self.span
+        series = diffrax.SubSaveAt(ts=jnp.asarray(self.times), fn=observe)
+        solution = diffrax.diffeqsolve(
+            terms,
+            method,
+            t0=start,
+            t1=stop,
+            dt0=dt0,
+            y0=state,
+            args=p,
+            saveat=diffrax.SaveAt(subs=(series, diffrax.SubSaveAt(t1=True, fn=observe))),
+            stepsize_controller=controller,
+            event=self._event(),
+            adjoint=diffrax.ForwardMode(),  # the parameters are few
+            max_steps=max_steps,
+            throw=False,
+        )
+        outputs = self._held(solution) if self.event is not None else solution.ys[0]
+        outputs = {name: jnp.asarray(value, float) for name, value in outputs.items()}
+        return Solution(outputs, final_status(outputs, to_status(solution.result)), solution.stats["num_steps"])
+
+    def _event(self) -> diffrax.Event | None:
+        if self.event is None:
+            return None
+        happens = self.event
+        finder: Any = optimistix.Newton(rtol=1e-10, atol=1e-10)
+        return diffrax.Event(lambda t, y, args, **_: happens(t, y, args), finder, self.event_direction)
+
+    @staticmethod
+    def _held(solution: diffrax.Solution) -> dict[str, Array]:
+        """Return the outputs, those after an event replaced by those at the event."""
+        ended = solution.result == diffrax.RESULTS.event_occurred
+        (_, (stop,)), (series, last) = solution.ts, solution.ys  # type: ignore[misc]
+        after = ended & ~(jnp.asarray(solution.ts[0]) <= stop)  # type: ignore[index]
+        return {
+            name: jnp.where(after.reshape(-1, *[1] * (values.ndim - 1)), last[name], values)
+            for name, values in series.items()
+        }
+
+
+class ODESimulator(DifferentialSimulator):
+    """A simulator that is an ordinary differential equation, solved by Diffrax.
+
+    `times` are the save times (of the outputs' "time" coordinate); `start` is the time of the initial state, the
+    first save time if left out.
+    """
+
+    @abc.abstractmethod
+    def initial_state(self, p: dict[str, Scalar]) -> PyTree:
+        """Return the state at `start`."""
+
+    def begin(self, p: dict[str, Scalar], key: PRNGKeyArray | None) -> PyTree:
+        """Return the state at `start`."""
+        return self.initial_state(p)
+
+    def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
+        """Solve the equation once; a solve that fails leaves its rows not finite and says why in the status."""
+        return self._solve_ode(parameters, self.begin(parameters, None), solver)
+
+
+class RandomODESimulator(DifferentialSimulator):
+    """A simulator that is an ordinary differential equation with a random initial state, solved by Diffrax.
+
+    As `ODESimulator`, but `initial_state` takes a key, to draw from.
+    """
+
+    stochastic: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def initial_state(self, p: dict[str, Scalar], key: PRNGKeyArray) -> PyTree:
+        """Return a random state at `start`."""
+
+    def begin(self, p: dict[str, Scalar], key: PRNGKeyArray | None) -> PyTree:
+        """Return the state at `start`."""
+        assert key is not None
+        return self.initial_state(p, key)
+
+    def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
+        """Solve the equation once, from a random state."""
+        return self._solve_ode(parameters, self.begin(parameters, key), solver)
 
 
 def final_status(outputs: dict[str, Array], status: Int[Array, ""]) -> Int[Array, ""]:

@@ -2,7 +2,8 @@
 
     python benchmarks/posteriors.py REFERENCE_FOLDER [TASK ...]
 
-REFERENCE_FOLDER holds TASK.npz (reference_samples; for the sbibm tasks also observations, one row each) and score.py.
+REFERENCE_FOLDER holds TASK.npz (for supernova, union3.npz), with reference_samples and, for the sbibm tasks,
+observations, one row each; and score.py.
 Each line: C2ST (0.5 is indistinguishable; an equal number of draws is compared), MMTV, GsKL, simulator runs with the
 check's counted, seconds with compilation, and the verdict. The published C2ST beside it is the best of Lueckmann et
 al. (2021) at 1,000 and 100,000 runs; those methods learn the noise as well, where an emulator is told of it.
@@ -31,7 +32,9 @@ TASKS: dict[str, list[str]] = {
     "sir": ["beta", "gamma"],
     "lynx_hare": ["alpha", "beta", "gamma", "delta", "prey_0", "predator_0", "prey_scale", "predator_scale"],
     "flu": ["beta", "gamma", "infected_inverse_concentration"],
+    "supernova": ["omega_m", "w"],
 }
+FILES = {"supernova": "union3"}  # where a reference is not named after its task
 SERIES = {
     "lotka_volterra": (np.linspace(0.0, 18.9, 10), ["prey", "predator"]),
     "sir": (np.linspace(0.0, 153.0, 10), ["infected"]),
@@ -68,7 +71,7 @@ def best_draws(count: int) -> list[str]:
 
 def cases(folder: Path, task: str) -> Iterator[tuple[str, np.ndarray, list[str]]]:
     """Yield a label, reference draws, and settings for each observation of a task."""
-    stored = np.load(folder / f"{task}.npz")
+    stored = np.load(folder / f"{FILES.get(task, task)}.npz")
     if task not in SERIES:
         yield task, stored["reference_samples"].astype(float), []
         return

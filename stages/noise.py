@@ -159,5 +159,7 @@ def problems(output: str, noise: Noise, data: Float[np.ndarray, " n"]) -> list[P
 
 
 def arguments(noise: Noise) -> dict[str, Any]:
-    """Return the arguments that are numbers or priors, those left out not among them."""
+    """Return the arguments that are numbers or priors, those left out not among them; a covariance is not of these."""
+    if isinstance(noise, MultivariateNormalNoise):
+        return {}
     return {k: v for k, v in noise.arguments.items() if v is not None and not isinstance(v, str)}

@@ -256,9 +256,11 @@ def verdict(file: Path, figures: Sequence[Mapping[str, Any]]) -> None:
             limit = f"{f['value']:.4g} {'≥' if f['larger_is_better'] else '≤'} {f['threshold']:.4g}"
             if not f["passed"]:
                 limit = f"{f['value']:.4g}, not {limit.split(' ', 1)[1]}"
-            at: Any = {"color": colour, "va": "center", "fontsize": 7, "transform": ax.get_yaxis_transform()}
-            ax.text(1.03, row, "pass" if f["passed"] else "FAIL", weight="bold", **at)
-            ax.text(1.18, row, limit, **at)
+            # In points from the axis' end, so that long names, which leave little of the axis, push nothing out.
+            at: Any = {"color": colour, "va": "center", "fontsize": 7, "textcoords": "offset points"}
+            end: Any = {"xy": (1, row), "xycoords": ax.get_yaxis_transform()}
+            ax.annotate("pass" if f["passed"] else "FAIL", xytext=(5, 0), weight="bold", **end, **at)
+            ax.annotate(limit, xytext=(30, 0), **end, **at)
 
 
 def calibration(

@@ -126,6 +126,37 @@ def test_the_noises_variance_is_to_first_order_in_the_transformed_scale() -> Non
     assert np.allclose(counts.noise_variance(jnp.asarray(MEAN), values)[3:], np.exp(-MEAN[3:]))
 
 
+def test_the_variance_of_correlated_noise_is_a_datums_given_the_others(tmp_path: Path) -> None:
+    covariance = np.array([[0.09, 0.03, 0.0], [0.03, 0.08, 0.02], [0.0, 0.02, 0.1]])
+    np.savetxt(tmp_path / "c.csv", covariance, delimiter=",")
+    joint = {"dist": "MultivariateNormal", "covariance": str(tmp_path / "c.csv")}
+    given = [
+        covariance[i, i] - covariance[i, o] @ np.linalg.solve(covariance[np.ix_(o, o)], covariance[o, i])
+        for i, o in ((0, [1, 2]), (1, [0, 2]), (2, [0, 1]))
+    ]
+    got = likelihood(joint, NORMAL).noise_variance(jnp.asarray(MEAN), {"b_scale": 0.3})
+    assert np.allclose(got, [*given, 0.09, 0.09])
+    wide = likelihood(joint | {"offset_scale": 1e3}, NORMAL).noise_variance(jnp.asarray(MEAN), {"b_scale": 0.3})
+    assert (np.asarray(wide[:3]) < 4 * np.array(given)).all()  # not the offset's own million
+
+
+def test_replicated_data_have_the_observed_offset_where_that_is_asked_for(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "c.csv", 0.01 * np.eye(3), delimiter=",")
+    joint = {"dist": "MultivariateNormal", "covariance": str(tmp_path / "c.csv"), "offset_scale": 5.0}
+    both, values = likelihood(joint, NORMAL), {"b_scale": 0.3}
+    mean, keys = jnp.asarray(MEAN - 2.0), jax.random.split(jax.random.key(0), 4000)
+    offset = both.offsets(mean, values)
+    assert float(offset["a"]) == pytest.approx((A - MEAN[:3] + 2.0).mean(), rel=1e-3) and float(offset["b"]) == 0.0
+
+    def drawn(observed: bool) -> np.ndarray:
+        draw = lambda key: both.replicate(key, None, mean, values, observed_offset=observed)["a"]  # noqa: E731
+        return np.asarray(jax.jit(lambda keys: jax.lax.map(draw, keys))(keys))
+
+    assert np.allclose(drawn(True).mean(axis=0), MEAN[:3] - 2.0 + float(offset["a"]), atol=0.01)
+    assert np.allclose(drawn(True).var(axis=0), 0.01 + 0.01 / 3, rtol=0.1)
+    assert np.allclose(drawn(False).var(axis=0), 25.01, rtol=0.1)
+
+
 def test_replicated_data_scatter_by_noise_and_error() -> None:
     both, values = likelihood(NORMAL, NORMAL), {"a_scale": 0.3, "b_scale": 0.3}
     keys = jax.random.split(jax.random.key(0), 20000)

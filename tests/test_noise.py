@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from pydantic import TypeAdapter
-from scipy import stats
+from scipy import integrate, stats
 
 from stages import noise as noises
 from stages.errors import ConfigError
@@ -73,6 +73,57 @@ def test_a_joint_gaussian_with_a_covariance_from_a_file(tmp_path: Path) -> None:
     data = np.array([0.5, 3.3, 12.0])
     assert log_prob(noise, data) == pytest.approx(stats.multivariate_normal.logpdf(data, Y, covariance))
     assert noises.problems("y", noise, data) == []
+
+
+COVARIANCE = np.array([[0.5, 0.2, 0.0], [0.2, 0.4, -0.1], [0.0, -0.1, 0.3]])
+NEAR = np.array([0.9, 2.7, 12.0])
+
+
+def offset_noise(folder: Path, scale: float | None) -> Noise:
+    np.savetxt(folder / "c.csv", COVARIANCE, delimiter=",")
+    return made(dist="MultivariateNormal", covariance=str(folder / "c.csv"), offset_scale=scale)
+
+
+def test_an_offset_that_data_share_is_integrated_over(tmp_path: Path) -> None:
+    def joint(offset: float) -> float:
+        density = stats.multivariate_normal.pdf(NEAR, Y + offset, COVARIANCE)
+        return float(density * stats.norm.pdf(offset, 0.0, 0.7))
+
+    exact = np.log(integrate.quad(joint, -8.0, 8.0, epsabs=0.0, epsrel=1e-12)[0])
+    assert log_prob(offset_noise(tmp_path, 0.7), NEAR) == pytest.approx(exact, rel=1e-10)
+
+
+def test_a_wide_offset_leaves_what_it_cannot_move(tmp_path: Path) -> None:
+    # Flat in the limit: the precision loses the direction of ones, whatever the data's common level.
+    noise, precision = offset_noise(tmp_path, 1e4), np.linalg.inv(COVARIANCE)
+    common = precision.sum(axis=0)
+    projected = precision - np.outer(common, common) / common.sum()
+    outputs = Y + np.array([[0.0, 0.0, 0.0], [0.3, -0.2, 0.5], [40.0, 41.0, 39.5]])
+    got = np.array([float(log_prob(noise, NEAR, y)) for y in outputs])
+    exact = np.array([-0.5 * (NEAR - y) @ projected @ (NEAR - y) for y in outputs])
+    assert np.allclose(np.diff(got), np.diff(exact), atol=1e-4)
+
+
+def test_an_offset_as_the_data_say_it_is(tmp_path: Path) -> None:
+    # Given the outputs it is Gaussian: moments by quadrature of prior times likelihood.
+    noise = offset_noise(tmp_path, 0.7)
+    grid = np.linspace(-8.0, 8.0, 40001)
+    weights = stats.norm.pdf(grid, 0.0, 0.7) * stats.multivariate_normal.pdf(NEAR - Y - grid[:, None], cov=COVARIANCE)
+    weights /= weights.sum()
+    mean, variance = weights @ grid, weights @ grid**2 - (weights @ grid) ** 2
+    distribution = noises.family(noise, NEAR)(jnp.asarray(Y))
+    new = noises.at_observed_offset(noise, distribution, NEAR)
+    assert np.allclose(new.mean, Y + mean) and np.allclose(new.covariance_matrix, COVARIANCE + variance)
+    without = offset_noise(tmp_path, None)
+    plain = noises.family(without, NEAR)(jnp.asarray(Y))
+    assert noises.at_observed_offset(without, plain, NEAR) is plain
+    assert [float(x) for x in noises.observed_offset(without, plain, NEAR)] == [0.0, 0.0]
+
+
+def test_an_offset_so_wide_that_rounding_would_spoil_the_rest_is_refused(tmp_path: Path) -> None:
+    (problem,) = noises.problems("y", offset_noise(tmp_path, 1e9), NEAR)
+    assert problem.where == "noise: offset_scale" and "got 1e+09, expected at most" in problem.what
+    assert noises.problems("y", offset_noise(tmp_path, 1e4), NEAR) == []
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """Posteriors against independent reference draws; skipped, and saying so, where those are not beside the checkout.
 
-All of it is slow; the smaller twin is the linear-Gaussian problem of test_infer.py, whose posterior is exact.
+What samples is slow; smaller twins, with posteriors that are exact, are in test_infer.py and test_grids.py.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 from benchmarks.posteriors import TASKS, best_draws, cases, named_draws, num_runs
 from pipeline import run
 from pipeline.results import Result
+from tests.test_grids import supernova_grid
 
 ROOT = Path(__file__).parent.parent
 FOLDER = Path(os.environ.get("SIMFER_REFERENCE", ROOT.parent / "shared" / "reference"))
@@ -84,3 +85,22 @@ def test_the_school_epidemic_matches_its_reference(tmp_path: Path) -> None:
     assert (np.abs(draws.mean(axis=0) - reference.mean(axis=0)) / reference.std(axis=0)).max() < 0.1
     ratio = draws.std(axis=0) / reference.std(axis=0)
     assert ratio.min() > 0.93 and ratio.max() < 1.07
+
+
+@needs_reference
+@pytest.mark.slow
+def test_supernovae_match_their_reference(tmp_path: Path, score: ModuleType) -> None:
+    result, reference, draws = draws_of("supernova", tmp_path)
+    assert result.verdict.passed
+    assert score.c2st(reference, draws) <= 0.53
+    for i, name in enumerate(("omega_m", "w")):
+        assert np.median(draws[:, i]) == pytest.approx(supernova_grid().median(name), abs=0.1 * draws[:, i].std())
+
+
+@needs_reference
+def test_the_reference_of_supernovae_is_the_grids() -> None:
+    (_, reference, _), *_ = cases(FOLDER, "supernova")
+    for i, name in enumerate(TASKS["supernova"]):
+        mean, sd = supernova_grid().moments(name)
+        assert reference[:, i].mean() == pytest.approx(mean, abs=4 * sd / np.sqrt(len(reference)))
+        assert reference[:, i].std() == pytest.approx(sd, rel=0.04)

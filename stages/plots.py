@@ -92,9 +92,8 @@ def failures(
 ) -> None:
     """Draw how rows ended in the plane of one or two parameters, and the share that failed along what tells best."""
     rows = {s: np.flatnonzero(status == s) for s in STATUSES if (status == s).any()}
-    title = (
-        f"{(status != Status.OK).sum():,} of {len(status):,} simulations failed ({(status != Status.OK).mean():.1%})"
-    )
+    failed = status != Status.OK
+    title = f"{failed.sum():,} of {len(status):,} simulations failed ({100 * failed.mean():.1f} %)"
     with _figure(file, 7.4, 3.9, title) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
         names, values, _ = _first(plane, 2, "parameters")
@@ -105,7 +104,7 @@ def failures(
             left.axvline(cut, color="k", lw=1, ls="--")
         if boundary is not None:
             left.plot(*boundary, color="k", lw=1, ls="--")
-        _failure_rate(right, *along, status != Status.OK, cuts)
+        _failure_rate(right, *along, failed, cuts)
         keys: list[Any] = [Patch(color=STATUSES[s], label=f"{_named(s)}: {len(at):,}") for s, at in rows.items()]
         if cuts:
             keys.append(Line2D([], [], color="k", lw=1, ls="--", label="best cut"))
@@ -497,7 +496,7 @@ def _statuses(ax: Axes, names: list[str], values: list[Values], rows: Mapping[St
     for s, at in rows.items():
         few, ok = _thin(at, MOST_POINTS // len(rows)), s == Status.OK
         size = float(np.clip(6000 / max(len(few), 1), 4, 24))
-        ax.scatter(values[0][few], values[1][few], s=size, alpha=0.4 if ok else 0.9, color=STATUSES[s], linewidths=0)
+        ax.scatter(values[0][few], values[1][few], s=size, alpha=0.55 if ok else 0.9, color=STATUSES[s], linewidths=0)
 
 
 def _stacked(ax: Axes, names: list[str], values: list[Values], rows: Mapping[Status, np.ndarray]) -> None:
@@ -510,7 +509,7 @@ def _failure_rate(
     """Draw the share of failed rows in bins of equally many, with 90 % intervals (Wilson 1927)."""
     log = _is_log(values)
     _scale(ax, "x", log, 5)
-    parts = np.array_split(np.argsort(values), int(np.clip(len(values) // 10, 1, 16)))
+    parts = np.array_split(np.argsort(values), int(np.clip(np.sqrt(len(values)) / 1.5, 1, 16)))
     count = np.array([len(part) for part in parts])
     middle = np.array([np.median(values[part]) for part in parts])
     ends = np.array([(values[part].min(), values[part].max()) for part in parts]).T

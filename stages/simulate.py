@@ -77,8 +77,8 @@ def _refuse_too_many(settings: Simulate, status: Int[np.ndarray, " rows"], lies:
         )
         raise StageError(
             f"{share:.1%} of the simulations failed ({counts(status)}), more than simulate.max_failed = "
-            f"{settings.max_failed:.1%}. {lies} Narrow the priors there, {stiffer}, or raise simulate.max_failed. "
-            f"A picture of it: {folder / 'failures.png'}"
+            f"{settings.max_failed:.1%}. {lies} Narrow the priors there, raise simulate.solver.max_steps, {stiffer}, "
+            f"or raise simulate.max_failed. A picture of it: {folder / 'failures.png'}"
         )
 
 

@@ -85,6 +85,76 @@ def test_data_that_the_model_cannot_make_fail_for_that_reason() -> None:
     assert "improbable under the model" in verdict(result)
 
 
+HALF = '''
+import jax.numpy as jnp
+from stages.simulators import FunctionSimulator, Output
+
+class Half(FunctionSimulator):
+    """A number, as long as it is below one."""
+
+    parameters = {"a": "", "b": ""}
+
+    def outputs(self):
+        return {"y": Output()}
+
+    def __call__(self, p):
+        return {"y": jnp.where(p["a"] < 1.0, p["a"], jnp.nan)}
+'''
+
+
+def half(y: float, scale: float, **check: object) -> pipeline.Result:
+    """Infer a number from a datum, by a simulator that fails above one."""
+    folder = helpers.scratch()
+    (folder / "half.py").write_text(HALF)
+    (folder / f"half_{y}.csv").write_text(f"y\n{y}\n")
+    changes = {
+        "parameters": {"intercept": None, "slope": None, "a": {"dist": "Normal"}, "b": {"dist": "Normal"}},
+        "simulate": {"simulator": str(folder / "half.py:Half"), "options": None, "max_failed": 0.5},
+        "observation": {"file": str(folder / f"half_{y}.csv")},
+        "noise": {"y": {"dist": "Normal", "scale": scale}},
+        "check": check,
+    }
+    return pipeline.run(helpers.line(**changes), store=folder / "half")
+
+
+def test_draws_that_cannot_be_solved_are_named() -> None:
+    result = half(1.0, 0.2, num_draws=200)
+    summary = result.summaries["check"]
+    name = "draws that the simulator cannot solve"
+    a = xr.open_zarr(result.folders["check"] / "simulations.zarr", chunks=None)["a"].values
+    assert figures(result)[name]["value"] == pytest.approx((a > 1).mean()) and 0.2 < (a > 1).mean() < 0.8
+    unsolved, uncertain = summary["warnings"]
+    assert f"cannot solve {(a > 1).sum()} of 200 posterior draws ({(a > 1).sum()} not finite)" in unsolved
+    assert "mostly where a > 1" in unsolved or "mostly where a > 0.99" in unsolved
+    assert unsolved.rstrip(".") in verdict(result)
+    share = float(uncertain.split("%")[0]) / 100
+    assert share == pytest.approx((a > 1).mean(), abs=0.15)
+    assert "lie where most of the nearest simulations failed" in uncertain
+    listed = summary["tables"]["draws that the simulator cannot solve (the first few)"]
+    assert len(listed) == 5 and all(row["a"] > 1 and row["status"] == "not finite" for row in listed)
+    assert [row["a"] for row in listed] == pytest.approx(a[[row["draw"] for row in listed]])
+
+
+def test_a_verdict_without_a_usable_draw_is_json_all_the_same() -> None:
+    result = half(3.0, 0.1)
+
+    def refuse(constant: str) -> None:
+        pytest.fail(f"{constant} is not JSON")
+
+    stored = json.loads((result.folders["check"] / VERDICT).read_text(), parse_constant=refuse)
+    values = {row["figure"]: row["value"] for row in stored["figures"]}
+    assert values["Pareto k-hat"] is None and values["log likelihood, simulator - emulator (sd)"] is None
+    assert values["draws that the simulator cannot solve"] > 0.9
+    assert result.verdict.figures == stored and not result.verdict.passed
+    assert "the simulator fails at posterior draws" in verdict(result)
+    assert figures(result)["Pareto k-hat"]["value"] is None and not figures(result)["Pareto k-hat"]["passed"]
+
+
+def test_a_linear_problem_has_no_failures_to_tell_of() -> None:
+    summary = helpers.line_run().summaries["check"]
+    assert summary["warnings"] == [] and summary["facts"]["draws_where_simulations_failed"] == 0.0
+
+
 def test_reweighting_moves_a_poor_emulators_posterior_towards_the_exact_one() -> None:
     brief = ("train.steps=60", "train.finish_steps=0", "check.reweight=true", "check.num_draws=256")
     result = helpers.line_run(*brief)

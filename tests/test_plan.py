@@ -40,6 +40,7 @@ AFTER_TRAIN = {"train", "infer", "check"}
         ("parameters.beta=2.5", ALL),
         ("simulate.seed=1", ALL),
         ("simulate.solver.rtol=1e-7", ALL),
+        ("simulate.retry.max_steps=99999", ALL),
         ("simulate.options.x=inf", ALL),
         ("simulate.options.day=2020-01-01", ALL),
         ("simulate.batch_size=7", set()),
@@ -71,6 +72,14 @@ def test_an_edit_redoes_what_depends_on_it(project: Path, file: str, stages: set
     with (project.parent / file).open("a") as edited:
         edited.write("\n")
     assert redone(project, before) == stages
+
+
+def test_a_setting_that_is_new_and_not_given_leaves_older_artifacts_valid(project: Path) -> None:
+    for step in steps(project):
+        assert "retry" not in step.key["config"].get("simulate", {})
+    with_retry = steps(project, "simulate.retry.max_steps=99999")[0]
+    assert with_retry.key["config"]["simulate"]["retry"]["max_steps"] == 99999
+    assert with_retry.key["config"]["simulate"]["retry"]["rtol"] == 1e-6  # as for the first attempt
 
 
 def test_files_named_beside_the_code_count_by_their_content(project: Path) -> None:

@@ -15,8 +15,10 @@ import xarray as xr
 import zarr
 
 import pipeline
+from pipeline import chain
 from pipeline.chain import SimferError, StageError, UserCodeError
 from stages.artifacts import SIMULATIONS, Simulations
+from stages.progress import Silent
 from stages.simulators.base import Status
 from tests import helpers
 
@@ -59,6 +61,23 @@ def test_more_rows_keep_the_first_ones_whatever_the_batch(tmp_path: Path, design
     many = simulate(tmp_path / "many", num_simulations=333, design=design, batch_size=7).to_xarray()
     for name in ("y", "slope", "z"):
         assert np.array_equal(few[name].values, many[name].values[:100]), name
+
+
+def test_the_end_of_a_simulate_says_its_rate_and_memory(tmp_path: Path) -> None:
+    class Listening(Silent):
+        def note(self, text: str) -> None:
+            said.append(text)
+
+    said: list[str] = []
+    step = helpers.link(helpers.problem(helpers.line()), "simulate-0")
+    facts = chain.run(step, {}, tmp_path, Listening())["facts"]
+    (line,) = said
+    assert line.startswith("  simulate: 200 of 200 rows solved now, ")
+    assert " rows/s, memory at most " in line and line.endswith(("MB", "GB"))
+    assert "occupied" not in line and facts["occupancy"] is None  # a function has no steps to count
+    assert facts["rows_per_second"] > 0 and 50 < facts["memory_peak_mb"] < 1e5
+    again = chain.run(step, {}, tmp_path, Listening())["facts"]  # all is there already
+    assert again["rows_per_second"] is None and said[-1].startswith("  simulate: 0 of 200 rows solved now, memory")
 
 
 def test_only_missing_shards_are_solved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

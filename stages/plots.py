@@ -148,19 +148,17 @@ def held_out(
 def fields(file: Path, shown: Sequence[Field], of: int) -> None:
     """Draw outputs over two dimensions (at most 4): simulated, emulated, and the difference on a scale of its own."""
     shown = shown[:4]
-    title = f"Of {of:,} held-out simulations the one with the median error"
+    title = f"Of {of:,} held-out simulations, for each output the one with the median error"
     with _figure(file, 7.2, 2.2 * len(shown) + 0.5, title) as figure:
         axes = figure.subplots(len(shown), 3, squeeze=False, sharex="row", sharey="row")
         for row, field in zip(axes, shown, strict=True):
             both, error = np.stack([field.simulated, field.emulated]), field.emulated - field.simulated
-            most = float(np.nanmax(np.abs(error), initial=1e-300))
-            looks: Any = (
-                {"vmin": np.nanmin(both), "vmax": np.nanmax(both)},
-                {"cmap": "RdBu_r", "vmin": -most, "vmax": most},
-            )
-            edge = [_edges(field.x)[0], _edges(field.x)[1], _edges(field.y)[0], _edges(field.y)[1]]
+            low, high = _span(_finite(both.ravel())[0])
+            most = float(np.abs(_finite(error.ravel())[0]).max(initial=0.0)) or 1.0
+            looks: Any = {"vmin": low, "vmax": high}, {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+            edges = (*_edges(field.x), *_edges(field.y))
             for ax, values, look in zip(row, (*both, error), (looks[0], *looks), strict=True):
-                image = ax.imshow(values, origin="lower", extent=edge, aspect="auto", **look)
+                image = ax.imshow(values, origin="lower", extent=edges, aspect="auto", **look)
                 ax.set_xlabel(_text(field.dims[1]))
                 if ax is not row[0]:
                     figure.colorbar(image, ax=row[:2] if ax is row[1] else ax)

@@ -350,7 +350,7 @@ def _summary(folder: Path, emulator: Emulator, history: History, dataset: Datase
 
 
 def _fields(layout: Layout, truth: np.ndarray, emulated: np.ndarray) -> list[plots.Field]:
-    """Return every output over two dimensions, those with a single entry not counted, at the row of median error."""
+    """Return every output over two dimensions, those with a single entry not counted, at its row of median error."""
     found = []
     for name, output in layout.outputs.items():
         long = [dim for dim in output.dims if len(output.coords[dim]) > 1]

@@ -35,7 +35,7 @@ def test_components_are_those_of_scikit_learn(rows: np.ndarray) -> None:
     assert np.allclose(found.bases[0] @ found.bases[0].T, np.eye(4), atol=1e-12)
 
 
-@pytest.mark.parametrize(("share", "count"), [(0.5, 1), (0.99, 3), (0.99999, 6)])
+@pytest.mark.parametrize(("share", "count"), [(0.5, 1), (0.99, 3), (0.99999, 5)])
 def test_a_share_is_what_is_kept(share: float, count: int) -> None:
     kept = basis.fit(ROWS, FOLD, 5, share).bases[0]
     variance = PCA(svd_solver="full").fit(ROWS).explained_variance_ratio_.cumsum()
@@ -118,7 +118,7 @@ def test_a_straight_line_in_two_components_has_the_exact_posterior() -> None:
     result, (mean, covariance) = exact(), helpers.exact_line()
     drawn = np.stack([result.posterior["posterior"][name].values.ravel() for name in helpers.PRIOR], axis=1)
     sd = np.sqrt(np.diag(covariance))
-    assert np.abs(drawn.mean(axis=0) - mean).max() < 0.1 * sd.min()
+    assert (np.abs(drawn.mean(axis=0) - mean) < 0.15 * sd).all()
     assert np.allclose(drawn.std(axis=0), sd, rtol=0.1)
     assert result.verdict.passed
     row = result.summaries["check"]["tables"]["emulator error at the posterior, in data sigma"][0]
@@ -149,16 +149,16 @@ def test_what_components_drop_is_in_the_emulators_error_and_the_check_says_so() 
     left = unseen - predict(emulator, z[fold == TEST]).mean(axis=1)
     claimed = np.sqrt(np.asarray(emulator.base_variance))
     assert np.sqrt((left**2).mean()) == pytest.approx(np.sqrt((claimed**2).mean()), rel=0.3)
-    assert (claimed > 0.05 * unseen.std(axis=0)).all()
+    assert claimed.max() > 0.2 * unseen.std()
     assert not result.verdict.passed
     row = result.summaries["check"]["tables"]["emulator error at the posterior, in data sigma"][0]
     assert row["pca_drops_99"] == pytest.approx(row["percentile_99"], rel=0.3)
     assert result.summaries["infer"]["tables"]["emulator error in the likelihood"][0]["share_of_variance"] > 0.05
 
 
-@pytest.mark.parametrize("wanted", [0, -3, 1.0, 0.0, 1.5, "many"])
+@pytest.mark.parametrize("wanted", [0, -3, 1.0, 0.0, 1.5, True, "many"])
 def test_a_number_that_is_neither_a_count_nor_a_share_is_refused(wanted: Any) -> None:
-    with pytest.raises(ConfigError, match=r"dataset.pca.y"):
+    with pytest.raises(ConfigError, match=r"dataset.pca.y: got .*, expected a number of components"):
         helpers.problem(helpers.line(dataset={"pca": {"y": wanted}}))
 
 

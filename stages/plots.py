@@ -56,6 +56,19 @@ class Panel:
     simulated: Float[np.ndarray, "draws m"] | None = None  # a random simulator's outputs, their scatter in them
 
 
+@dataclass(frozen=True)
+class Field:
+    """One output over two dimensions, as simulated and as emulated; `y` runs upwards."""
+
+    output: str
+    unit: str
+    dims: tuple[str, str]
+    y: Float[np.ndarray, " ny"]
+    x: Float[np.ndarray, " nx"]
+    simulated: Float[np.ndarray, "ny nx"]
+    emulated: Float[np.ndarray, "ny nx"]
+
+
 def design(
     file: Path,
     theta: Mapping[str, Float[np.ndarray, " rows"]],
@@ -160,6 +173,29 @@ def held_out(
         figure.legend(
             handles=[Patch(color=SKY, label="held-out simulations"), *keys], loc="outside lower center", ncols=2
         )
+
+
+def fields(file: Path, shown: Sequence[Field], of: int) -> None:
+    """Draw outputs over two dimensions (at most 4): simulated, emulated, and the difference on a scale of its own."""
+    shown = shown[:4]
+    title = f"Of {of:,} held-out simulations, for each output the one with the median error"
+    with _figure(file, 7.2, 2.2 * len(shown) + 0.5, title) as figure:
+        axes = figure.subplots(len(shown), 3, squeeze=False, sharex="row", sharey="row")
+        for row, field in zip(axes, shown, strict=True):
+            both, error = np.stack([field.simulated, field.emulated]), field.emulated - field.simulated
+            low, high = _span(_finite(both.ravel())[0])
+            most = float(np.abs(_finite(error.ravel())[0]).max(initial=0.0)) or 1.0
+            looks: Any = {"vmin": low, "vmax": high}, {"cmap": "RdBu_r", "vmin": -most, "vmax": most}
+            edges = (*_edges(field.x), *_edges(field.y))
+            for ax, values, look in zip(row, (*both, error), (looks[0], *looks), strict=True):
+                image = ax.imshow(values, origin="lower", extent=edges, aspect="auto", **look)
+                ax.set_xlabel(_text(field.dims[1]))
+                if ax is not row[0]:
+                    figure.colorbar(image, ax=row[:2] if ax is row[1] else ax)
+            row[0].set_ylabel(_text(field.dims[0]))
+            name = _with_unit(field.output, field.unit)
+            for ax, words in zip(row, ("simulated", "emulated", "emulated − simulated"), strict=True):
+                ax.set_title(f"{name}, {words}" if ax is row[0] else words)
 
 
 def trace(
@@ -330,6 +366,11 @@ def _corner_figure(
         figure.align_labels()
         where: Any = {"loc": "upper right", "bbox_to_anchor": (0.995, 0.94)}  # the free half of a corner plot
         figure.legend(handles=keys, **(where if num > 1 else {"loc": "outside lower center", "ncols": 2}))
+
+
+def _edges(middles: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    half = 0.5 * (middles[-1] - middles[0]) / max(len(middles) - 1, 1)
+    return float(middles[0] - half), float(middles[-1] + half)
 
 
 def _text(words: str) -> str:

@@ -217,13 +217,15 @@ class Simulate(Settings):
 Transform = Literal["none", "log", "sqrt", "asinh"]
 
 
-def _number_or_share(wanted: float) -> float:
-    if wanted > 0 and (isinstance(wanted, int) or wanted < 1):
+def _number_or_share(wanted: Any) -> float:
+    if type(wanted) is int and wanted > 0:
         return wanted
-    raise ValueError(f"got {wanted}, expected a number of components (40) or a share of the variance to keep (0.9999)")
+    if type(wanted) is float and 0 < wanted < 1:
+        return wanted
+    raise ValueError(f"got {wanted}, expected a number of components (40) or the share of variance to keep (0.9999)")
 
 
-Components = Annotated[int | float, AfterValidator(_number_or_share)]
+Components = Annotated[Any, AfterValidator(_number_or_share)]
 
 
 class Dataset(Settings):

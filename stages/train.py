@@ -432,8 +432,25 @@ def _summary(
         "steps": int(history.steps[-1]),
         "validation_loss": float(np.median(history.validation.min(axis=0))),
     }
+    if shown := _fields(emulator.layout, truth, emulated):
+        plots.fields(folder / "fields.png", shown, len(truth))
+        pictures.append("fields.png")
     title = "held-out error" + (", of which the simulator's own scatter is a part" if second else "")
     return {"facts": facts, "tables": {title: table}, "pictures": pictures}
+
+
+def _fields(layout: Layout, truth: np.ndarray, emulated: np.ndarray) -> list[plots.Field]:
+    """Return every output over two dimensions, those with a single entry not counted, at its row of median error."""
+    found = []
+    for name, output in layout.outputs.items():
+        long = [dim for dim in output.dims if len(output.coords[dim]) > 1]
+        if len(long) == 2:
+            one, other = truth[:, layout.slices[name]], emulated[:, layout.slices[name]]
+            row = np.argsort(((other - one) ** 2).sum(axis=1))[len(one) // 2]
+            y, x = (np.asarray(output.coords[dim], float) for dim in long)
+            both = (values[row].reshape(len(y), len(x)) for values in (one, other))
+            found.append(plots.Field(name, output.unit, (long[0], long[1]), y, x, *both))
+    return found
 
 
 def _flat(emulator: Emulator, y: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n outputs"]:

@@ -30,6 +30,12 @@ def panel(dim="time", x=TIMES, replicated=NORMAL[:, :25]):
     return plots.Panel("y", "kg", dim, "s", x, replicated[0], replicated, TIMES, NORMAL[:, :25])
 
 
+def field(scale=1.0):
+    """Return an output over two dimensions."""
+    simulated = scale * np.outer(np.sin(np.arange(5)), np.cos(np.arange(7)))
+    return plots.Field("v", "m", ("y", "x"), np.arange(5.0), np.arange(7.0), simulated, 1.01 * simulated)
+
+
 def figure(value, threshold=0.5, passed=True, larger=False):
     """Return one figure of a verdict."""
     return {"figure": "k_hat", "value": value, "threshold": threshold, "passed": passed, "larger_is_better": larger}
@@ -60,6 +66,8 @@ CASES = {
     "losses, one step": (plots.losses, STEPS[:1], LOSS[:1], LOSS[:1], np.zeros(4, int)),
     "held out": (plots.held_out, LAYOUT, TRUTH, EMULATED, np.broadcast_to(SD, TRUTH.shape)),
     "held out, NaN": (plots.held_out, LAYOUT, np.full_like(TRUTH, np.nan), EMULATED, np.ones_like(TRUTH)),
+    "fields": (plots.fields, [field(), field(2.0)], 30),
+    "fields, constant or not finite": (plots.fields, [field(0.0), field(np.nan)], 30),
     "trace": (plots.trace, {"a": NORMAL, "b": np.exp(3 * NORMAL)}, DIVERGENT),
     "trace of one": (plots.trace, {"a": NORMAL[:1]}, np.zeros((1, 300), bool)),
     "trace of a constant": (plots.trace, {"a": np.ones((2, 300)), "b": NORMAL[:2]}, DIVERGENT[:2]),

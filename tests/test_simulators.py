@@ -9,17 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.integrate import quad, solve_ivp
+from scipy.ndimage import convolve
 from scipy.optimize import brentq
 
 from stages.plugins import resolve
 from stages.settings import Solver
 from stages.simulators import SIMULATORS
 from stages.simulators.base import Simulator, Status, as_times
+from stages.simulators.gray_scott import GrayScott
 
 TIGHT = Solver(rtol=1e-9, atol=1e-9)
 KEY = jax.random.key(0)  # of the stochastic ones
 TIMES = np.linspace(0.0, 20.0, 21)
 OPTIONS: dict[str, dict[str, Any]] = {
+    "gray_scott": {"times": [40.0], "start": 0.0, "size": 8, "patches": [[4, 4, 4]]},
     "linear": {"x": [0.0, 1.0, 3.0]},
     "lorenz": {"times": np.linspace(0.0, 2.0, 21).tolist()},
     "lotka_volterra": {"times": TIMES.tolist()},
@@ -32,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "supernova": {"times": [0.05, 0.5, 1.0, 2.26226]},
 }
 POINTS: dict[str, dict[str, float]] = {
+    "gray_scott": {"F": 0.04, "k": 0.06, "D_u": 0.16, "D_v": 0.08},
     "linear": {"intercept": 1.0, "slope": -2.0},
     "lorenz": {"sigma": 10.0, "rho": 28.0, "beta": 8 / 3, "X_0": -8.0, "Y_0": 8.0, "Z_0": 27.0},
     "lotka_volterra": {"alpha": 0.7, "beta": 0.03, "gamma": 0.8, "delta": 0.02, "prey_0": 30.0, "predator_0": 5.0},
@@ -71,6 +75,7 @@ def test_outputs_have_gradients(name: str) -> None:
     simulator = build(name)
     point = {k: jnp.asarray(v) for k, v in POINTS[name].items()}
     last = lambda p: next(iter(simulator.solve(p, TIGHT, KEY).outputs.values()))[-1]  # noqa: E731
+    last = lambda p: next(iter(simulator.solve(p, TIGHT).outputs.values())).ravel()[-1]  # noqa: E731
     key = next(iter(point))
     slope = jax.jit(jax.jacfwd(last))(point)[key]  # gradients go forward: the parameters are few
     step, at = 1e-4 * float(point[key]), jax.jit(last)
@@ -206,6 +211,96 @@ def test_growth_by_periods_nears_growth_in_continuous_time_as_they_get_short() -
 def test_periods_are_whole() -> None:
     with pytest.raises(ValueError, match="expected each one period after the last"):
         build("solow", times=[0.0, 0.5, 1.0])
+
+
+def test_gray_scott_is_scipys() -> None:
+    p, weights = POINTS["gray_scott"], np.array([[1.0, 4.0, 1.0], [4.0, -20.0, 4.0], [1.0, 4.0, 1.0]]) / 6.0
+
+    def rate(t: float, y: np.ndarray) -> np.ndarray:
+        u, v = y.reshape(2, 8, 8)
+        spread = [p[d] * convolve(field, weights, mode="wrap") for d, field in (("D_u", u), ("D_v", v))]
+        eaten = u * v * v
+        return np.stack([spread[0] - eaten + p["F"] * (1 - u), spread[1] + eaten - (p["F"] + p["k"]) * v]).ravel()
+
+    start = build("gray_scott").initial_state({})
+    begun = np.stack([start["u"], start["v"]]).ravel()
+    exact = solve_ivp(rate, (0, 40), begun, "DOP853", [40.0], rtol=1e-12, atol=1e-12).y.reshape(2, 8, 8)
+    outputs = solve("gray_scott").outputs
+    assert np.ptp(exact[1]) > 0.01  # there is a pattern to agree about
+    assert np.allclose(outputs["u"][0], exact[0], atol=1e-8) and np.allclose(outputs["v"][0], exact[1], atol=1e-8)
+
+
+@pytest.mark.parametrize(("k", "survives"), [(0.03, True), (0.05, True), (0.061, False)])
+def test_gray_scott_without_space_rests_where_theory_says(k: float, survives: bool) -> None:
+    # Beside (1, 0) there are u = (1 -+ sqrt(1 - 4 (F + k)^2 / F)) / 2, v = (F + k) / u, if F >= 4 (F + k)^2: a
+    # saddle-node (Pearson 1993), here at k = 0.06.
+    feed, whole = 0.04, {"patches": [[0, 0, 2]], "size": 2, "perturbation": 0.0, "times": [4000.0]}
+    square = 1.0 - 4.0 * (feed + k) ** 2 / feed
+    assert (square > 0) == survives
+    u = 0.5 * (1.0 - np.sqrt(max(square, 0.0)))
+    expected = {"u": u, "v": (feed + k) / u} if survives else {"u": 1.0, "v": 0.0}
+    simulator, p = build("gray_scott", **whole), POINTS["gray_scott"] | {"F": feed, "k": k}
+    even = {name: jnp.full((2, 2), value) for name, value in expected.items()}
+    assert all(np.abs(rate).max() < 1e-12 for rate in simulator.vector_field(0.0, even, p).values())
+    outputs = solve("gray_scott", point={"F": feed, "k": k}, **whole).outputs
+    assert all(np.allclose(outputs[name], value, atol=1e-6) for name, value in expected.items())
+
+
+def test_gray_scott_is_as_stable_as_theory_says() -> None:
+    # The state of the smaller u has trace k - v^2 and determinant (F + k) (v^2 - F).
+    feed, k = 0.04, 0.03
+    u = 0.5 * (1.0 - np.sqrt(1.0 - 4.0 * (feed + k) ** 2 / feed))
+    v, p = (feed + k) / u, POINTS["gray_scott"] | {"F": feed, "k": k}
+    simulator = build("gray_scott", size=1)
+
+    def rates(y: Any) -> Any:
+        out = simulator.vector_field(0.0, {"u": y[0].reshape(1, 1), "v": y[1].reshape(1, 1)}, p)
+        return jnp.stack([out["u"].ravel()[0], out["v"].ravel()[0]])
+
+    slopes = np.asarray(jax.jacfwd(rates)(jnp.asarray([u, v])))
+    assert np.trace(slopes) == pytest.approx(k - v**2) and k < v**2
+    assert np.linalg.det(slopes) == pytest.approx((feed + k) * (v**2 - feed)) and v**2 > feed
+
+
+class Wave(GrayScott):
+    """A wave in u and nothing in v: what is left is diffusion."""
+
+    def initial_state(self, p: dict[str, Any]) -> dict[str, Any]:
+        i, j = np.mgrid[: self.size, : self.size] * 2.0 * np.pi / self.size
+        return {"u": jnp.asarray(np.cos(2 * i + j)), "v": jnp.zeros((self.size, self.size))}
+
+
+def test_gray_scotts_waves_fade_with_the_grids_own_rate() -> None:
+    simulator = Wave(times=[30.0], start=0.0, size=16)
+    p = {"F": 0.0, "k": 0.0, "D_u": 0.16, "D_v": 0.08}
+    outputs = jax.jit(lambda p: simulator.solve(p, TIGHT).outputs)(p)
+    a, b = 2 * 2.0 * np.pi / 16, 2.0 * np.pi / 16
+    rate = ((4 + 2 * np.cos(a)) * (4 + 2 * np.cos(b)) - 36) / 6
+    assert np.allclose(outputs["u"][0], np.exp(0.16 * rate * 30.0) * simulator.initial_state(p)["u"], atol=1e-8)
+    assert np.all(outputs["v"] == 0.0)
+    # To leading order that rate is short of -|k|^2 by a share |k|^2 / 12, whatever the direction.
+    assert rate == pytest.approx(-(a**2 + b**2) * (1 - (a**2 + b**2) / 12), rel=0.01)
+
+
+def test_gray_scott_keeps_what_is_conserved_and_its_symmetry() -> None:
+    # Unfed and undrained, one u becomes one v, and diffusion moves them about.
+    fed = {"F": 0.0, "k": 0.0}
+    start, out = build("gray_scott").initial_state({}), solve("gray_scott", point=fed).outputs
+    assert float((out["u"] + out["v"]).sum()) == pytest.approx(float((start["u"] + start["v"]).sum()), rel=1e-10)
+    even = solve("gray_scott", perturbation=0.0, size=12, patches=[[6, 6, 4]]).outputs["v"][0]
+    assert np.allclose(even, even[::-1], atol=1e-9) and np.allclose(even, even.T, atol=1e-9)
+
+
+def test_gray_scotts_start_is_fixed_and_a_patch_may_cross_the_edge() -> None:
+    start = build("gray_scott", patches=[[0, 7, 3]]).initial_state({})
+    assert (np.asarray(start["v"]) > 0).sum() == 9 and start["v"][7, 0] > 0 and start["v"][1, 6] > 0
+    inside = np.asarray(start["v"])[np.asarray(start["v"]) > 0]
+    assert np.abs(inside / 0.25 - 1).max() <= 0.01 and np.ptp(inside) > 0
+    again, other = (build("gray_scott", patches=[[0, 7, 3]], seed=s).initial_state({}) for s in (0, 1))
+    assert np.array_equal(start["v"], again["v"]) and not np.array_equal(start["v"], other["v"])
+    for wrong in ([], [4, 4, 4], [[4, 4]], [[4, 4, 0]], [[0.5, 4, 4]]):
+        with pytest.raises(ValueError, match=r"got patches = .* expected a list of \[y, x, side\]"):
+            build("gray_scott", patches=wrong)
 
 
 def test_a_start_before_the_first_time() -> None:

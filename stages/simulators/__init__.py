@@ -5,6 +5,7 @@ from __future__ import annotations
 SIMULATORS: dict[str, str] = {
     "linear": "stages.simulators.linear:Linear",
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",
+    "nbody": "stages.simulators.nbody.cluster:StarCluster",
     "sir": "stages.simulators.sir:SIR",
 }
 

@@ -11,6 +11,7 @@ from typing import Any
 from stages.errors import ConfigError, Problem, SimferError, StageError, UserCodeError
 from stages.settings import (
     VERSIONS,
+    AddedLater,
     CalibrateConfig,
     CheckConfig,
     Code,
@@ -31,6 +32,7 @@ from stages.settings import (
 __all__ = [
     "STAGES",
     "VERSIONS",
+    "AddedLater",
     "Code",
     "ConfigError",
     "InputFile",
@@ -88,7 +90,12 @@ def _round(problem: ProblemConfig, number: int) -> list[Link]:
         Link("dataset", number, select, _rows(number)),
         Link("train", number, problem.slice(TrainConfig), {"dataset": (f"dataset-{number}",)}),
         Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
-        Link("check", number, problem.slice(CheckConfig, **given), {"posterior": (infer,), "emulator": (train,)}),
+        Link(
+            "check",
+            number,
+            problem.slice(CheckConfig, round=number, **given),
+            {"posterior": (infer,), "emulator": (train,)},
+        ),
     ]
 
 
@@ -109,6 +116,8 @@ def comparison(problem: ProblemConfig, number: int) -> list[Link]:
     """List the steps that hold round `number`'s posterior against the one that the simulator itself gives."""
     by_simulator = problem.infer.model_copy(update={"likelihood": "simulator"})
     exact = problem.model_copy(update={"infer": by_simulator})
+    if found := problems(exact):
+        raise ConfigError([Problem("compare-posteriors", each.what) for each in found])
     settings = exact.slice(InferConfig, **_given(exact))
     rounds, train = range(number + 1), f"train-{number}"
     inputs = {

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from pipeline import chain, manifest
-from pipeline.chain import Code, InputFile, Link, NotInKey, ProblemConfig
+from pipeline.chain import AddedLater, Code, InputFile, Link, NotInKey, ProblemConfig
 from pipeline.sources import closure
 
 Key = dict[str, Any]
@@ -80,7 +80,12 @@ class _Reader:
     def settings(self, model: BaseModel) -> Key:
         """Return what of a table of settings enters the key."""
         kinds = {name: _markers(type(model), name) for name, _ in model}
-        return {name: self.value(inner, kinds[name]) for name, inner in model if NotInKey not in kinds[name]}
+        enters = {
+            name: NotInKey not in kinds[name]
+            and not (AddedLater in kinds[name] and inner == type(model).model_fields[name].default)
+            for name, inner in model
+        }
+        return {name: self.value(inner, kinds[name]) for name, inner in model if enters[name]}
 
     def value(self, value: Any, kinds: frozenset[type] = frozenset()) -> Any:
         """Return what of one setting enters the key: files by their content, code by its sources."""
@@ -114,7 +119,7 @@ def _markers(model: type[BaseModel], name: str) -> frozenset[type]:
 
 def _kinds(annotation: Any, metadata: Any) -> Iterator[type]:
     """Yield the markers of a field, those inside its type (as of a list's items) among them."""
-    yield from (type(extra) for extra in metadata if isinstance(extra, (NotInKey, InputFile, Code)))
+    yield from (type(extra) for extra in metadata if isinstance(extra, (NotInKey, AddedLater, InputFile, Code)))
     for inner in get_args(annotation):
         yield from _kinds(inner, getattr(inner, "__metadata__", ()))
 

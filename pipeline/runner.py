@@ -70,6 +70,7 @@ def execute_more(
 ) -> Outcome:
     """Run the chain and then the steps that `more` adds to its last round; return how the last of them ended."""
     listener = reporter or Silent()
+    more(problem, 0)  # says what cannot be done before the chain is run for it
     result = execute(problem, store, reporter=listener, folder=folder)
     extra = more(problem, result.latest["train"].step.link.round)
     builder = Builder(problem, store, None, listener, folder, extra)

@@ -46,7 +46,8 @@ def run(
         known = _pick(Posterior.load(inputs["posterior"][0]).z()[:, :num_known], settings)
     else:
         known = design.rows("prior", 0, settings.replicates, settings.replicates, num_known, settings.seed + 10_007)
-    simulations, _ = fill(folder, config.simulate, space, len(known), lambda a, b: known[a:b, : space.size], progress)
+    points = lambda a, b: known[a:b, : space.size]  # noqa: E731
+    simulations, _ = fill(folder, config.simulate, space, len(known), points, progress, "calibrate")
     _, y, usable = simulations.rows(0, len(simulations))
     truth = target.likelihood.to_transformed(y[usable], float(emulator.header["floor"]))
     known = known[usable]
@@ -91,8 +92,10 @@ def _infer(
     @jax.jit
     def one(start: Array, data: dict[str, Array], key: Array) -> Float[Array, "draws size"]:
         def potential(z: Array) -> Array:
-            observed = target.log_likelihood(z) if with_observed else 0.0
-            return 0.5 * jnp.sum(z**2) - target.log_likelihood(z, data) - observed
+            # The observed data scattered in their own way: they have components for it that the others have not.
+            shared, own = z[: target.size - target.num_scatter], z[target.size :]
+            observed = target.log_likelihood(jnp.concatenate([shared, own])) if with_observed else 0.0
+            return 0.5 * jnp.sum(z**2) - target.log_likelihood(z[: target.size], data) - observed
 
         kernel = NUTS(potential_fn=potential, dense_mass=dense_mass)
         state = kernel.init(key, settings.num_warmup, start, (), {})
@@ -105,7 +108,8 @@ def _infer(
 
     keys = jax.random.split(jax.random.key(settings.seed + 1), len(known))
     # Each chain begins where its data came from; warm-up lets it forget.
-    starts = np.pad(known, ((0, 0), (0, target.size - known.shape[1])))
+    size = target.size + (target.num_scatter if with_observed else 0)
+    starts = np.pad(known, ((0, 0), (0, size - known.shape[1])))
 
     def infer(i: int) -> np.ndarray:
         return np.asarray(one(jnp.asarray(starts[i]), {n: jnp.asarray(v[i]) for n, v in data.items()}, keys[i]))

@@ -140,7 +140,7 @@ class _Writer:
         """Write the scaling and the header, and consolidate."""
         if not self.counts.all():
             raise StageError(f"got {self.counts.tolist()} rows in the test set and the folds; none may be 0: add rows")
-        attributes = {key: header[key] for key in ("space", "layout")}
+        attributes = {key: header[key] for key in ("space", "layout", "stochastic") if key in header}
         scaling = {"location": self._mean.tolist(), "scale": self.spread.tolist()}
         self.group.attrs.update(
             attributes | {"transform": self.transform, "floor": self.settings.floor, "scaling": scaling}

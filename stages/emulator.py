@@ -13,13 +13,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
 from stages.architectures import ARCHITECTURES
 from stages.artifacts import Layout
 from stages.errors import SimferError
 from stages.parameters import Space
 from stages.plugins import resolve
+from stages.scatter import Scatter, make_scatter, num_entries
 from stages.transforms import TRANSFORMS
 
 FORMAT = 1
@@ -45,6 +46,7 @@ class Emulator(eqx.Module):
     training_y: Float[Array, "rows outputs"]
     residuals: Float[Array, "rows outputs"]  # of the members that did not see the row
     header_json: str = eqx.field(static=True)  # text, since what is static under jit must be hashable
+    random: Scatter | None = None  # of a simulator that is
 
     @property
     def header(self) -> dict[str, Any]:
@@ -68,23 +70,52 @@ class Emulator(eqx.Module):
 
     def members(self, z: Float[Array, " size"]) -> Float[Array, "members outputs"]:
         """Return what each member predicts at a whitened point, in the transformed scale."""
-        x = (self.whitening @ (z - self.center)).astype(self.header["dtype"])
+        x = self._input(z)
         scaled = eqx.filter_vmap(lambda network: network(x))(self.networks)
         return self.location + self.scale * scaled.astype(self.location.dtype)
+
+    def _input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
+        return (self.whitening @ (z - self.center)).astype(self.header["dtype"])
+
+    def scatter_factor(self, z: Float[Array, " size"]) -> Float[Array, "factors outputs"]:
+        """Return F with F^T F the covariance of a random simulator's scatter, in the transformed scale."""
+        return jnp.zeros((0, len(self.scale))) if self.random is None else self.random.factor(self._input(z))
 
     def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
         """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
         return natural_outputs(y, self.layout, self.transform)
 
     def __call__(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
-        """Predict every output for one set of named parameters, in their own units. Differentiable; `vmap` for many."""
+        """Predict every output for one set of named parameters, in their own units. Differentiable; `vmap` for many.
+
+        A random simulator's outputs are predicted by their mean in the transformed scale (under a log, the median).
+        """
         return self.natural(self.members(self._point(parameters)).mean(axis=0))
 
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""
-        members = self.members(self._point(parameters))
-        mean, sd = members.mean(axis=0), jnp.sqrt(self.variance(members))
-        shapes = self.layout.outputs
+        z = self._point(parameters)
+        members = self.members(z)
+        variance = self.variance(members)
+        if self.random is not None:
+            variance += self.random.excess @ self.scatter_factor(z) ** 2
+        return self._natural_sd(members.mean(axis=0), variance)
+
+    def scatter(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
+        """Return the standard deviation of a random simulator's outputs, in their own units (first order)."""
+        z = self._point(parameters)
+        return self._natural_sd(self.members(z).mean(axis=0), (self.scatter_factor(z) ** 2).sum(axis=0))
+
+    def sample(self, parameters: Mapping[str, Any], key: PRNGKeyArray) -> dict[str, Float[Array, "..."]]:
+        """Draw what a random simulator may return; without its error, and of any other simulator its outputs."""
+        z = self._point(parameters)
+        factor = self.scatter_factor(z)
+        return self.natural(self.members(z).mean(axis=0) + jax.random.normal(key, (len(factor),)) @ factor)
+
+    def _natural_sd(
+        self, mean: Float[Array, " outputs"], variance: Float[Array, " outputs"]
+    ) -> dict[str, Float[Array, "..."]]:
+        sd, shapes = jnp.sqrt(variance), self.layout.outputs
         return {
             name: (sd[at] * jnp.abs(TRANSFORMS[self.transform[name]].slope(mean[at]))).reshape(shapes[name].shape)
             for name, at in self.layout.slices.items()
@@ -246,7 +277,9 @@ def make_header(
     }
 
 
-def assemble(header: dict[str, Any], networks: PyTree, **arrays: np.ndarray) -> Emulator:
+def assemble(
+    header: dict[str, Any], networks: PyTree, *, random: Scatter | None = None, **arrays: np.ndarray
+) -> Emulator:
     """Put an emulator together from its header, its networks and its arrays."""
     return Emulator(
         networks=networks,
@@ -259,6 +292,7 @@ def assemble(header: dict[str, Any], networks: PyTree, **arrays: np.ndarray) -> 
         training_y=jnp.asarray(arrays["training_y"][: header["num_rows"]]),
         residuals=jnp.asarray(arrays["residuals"][: header["num_rows"]]),
         header_json=json.dumps(header, indent=1),
+        random=random,
     )
 
 
@@ -269,6 +303,7 @@ def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
     return assemble(
         header,
         networks,
+        random=_blank_scatter(header, architecture, keys),
         center=np.zeros(space.size),
         whitening=np.zeros((space.size, space.size)),
         location=np.zeros(layout.size),
@@ -278,6 +313,15 @@ def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
         training_y=np.zeros((header["num_rows"], layout.size)),
         residuals=np.zeros((header["num_rows"], layout.size)),
     )
+
+
+def _blank_scatter(header: dict[str, Any], architecture: str, keys: Array) -> Scatter | None:
+    if "num_scattered" not in header:
+        return None
+    size, sizes = header["num_scattered"], (len(header["space"]["order"]), num_entries(header["num_scattered"]))
+    networks = build_networks(architecture, header["options"], sizes, keys, header["dtype"])
+    outputs = Layout.from_json(header["layout"]).size
+    return make_scatter(networks, np.zeros((outputs, size)), header["num_rows"])
 
 
 def _arrays(emulator: Emulator) -> PyTree:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -32,15 +33,18 @@ def build_simulator(settings: Simulate) -> Simulator:
     return simulator
 
 
-def build_ensemble(settings: Simulate, space: Space) -> Callable[[Float[np.ndarray, "rows size"], int], Rows]:
+def build_ensemble(
+    settings: Simulate, space: Space, stream: str = "simulate-0"
+) -> Callable[[Float[np.ndarray, "rows size"], int], Rows]:
     """Return a function of whitened rows and the first one's number that solves them.
 
-    Row i of a stochastic simulator has the key that is folded from the seed and i. A vmapped adaptive solve runs
+    Row i of a stochastic simulator has the key that is folded from the seed, the stream and i: rows of two streams
+    (of two rounds, or of a training set and a check) share no random number. A vmapped adaptive solve runs
     until its slowest lane ends, so blocks are small; they are drained by a thread for each core, since the compiled
     code lets go of Python's lock.
     """
     simulator, size = build_simulator(settings), settings.batch_size
-    seed = jax.random.key(settings.seed)
+    seed = jax.random.fold_in(jax.random.key(settings.seed), zlib.crc32(stream.encode()))
 
     def solve_row(z: Float[Array, " size"], row: Int[Array, ""]) -> tuple[dict[str, Array], Array, Array]:
         key = jax.random.fold_in(seed, row) if simulator.stochastic else None

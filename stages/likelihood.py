@@ -21,6 +21,7 @@ from stages.emulator import Emulator, predict, spread_factor, unexplained
 from stages.exact import Exact
 from stages.observation import Data, read
 from stages.parameters import Space
+from stages.scatter import excess
 from stages.settings import LikelihoodConfig, Noise, SelectConfig
 from stages.transforms import TRANSFORMS
 
@@ -28,14 +29,34 @@ _NEAR_ROWS = 50  # held-out rows near the data that the emulator's error is read
 
 
 class Prediction(NamedTuple):
-    """What an emulator says at the data: a mean in the transformed scale, and its error's covariance.
+    """What an emulator says at the data: a mean in the transformed scale, and how far from it an output may lie.
 
-    The covariance is factor^T factor + diag(rest).
+    The error's covariance is factor^T factor + diag(rest). That of a random simulator's own scatter is
+    scatter^T scatter; `excess` is the error's variance along each of its factors, in units of the scatter's.
     """
 
     mean: Float[Array, " n"]
     factor: Float[Array, "k n"]
     rest: Float[Array, " n"]
+    scatter: Float[Array, "s n"] | None = None
+    excess: Float[Array, " s"] | None = None
+
+    @property
+    def factors(self) -> Float[Array, "f n"]:
+        """The factors of error and scatter together, the excess being one of either."""
+        if self.scatter is None or self.excess is None:
+            return self.factor
+        return jnp.concatenate([self.factor, jnp.sqrt(1.0 + self.excess)[:, None] * self.scatter])
+
+    @property
+    def variance(self) -> Float[Array, " n"]:
+        """The variance about the mean, of error and scatter together."""
+        return self.rest + (self.factors**2).sum(axis=0)
+
+    @property
+    def scatter_variance(self) -> Float[Array, " n"]:
+        """The part of the variance that is the simulator's own."""
+        return jnp.zeros_like(self.mean) if self.scatter is None else (self.scatter**2).sum(axis=0)
 
 
 class Block(NamedTuple):
@@ -114,7 +135,7 @@ class Likelihood:
     def marginal(
         self, prediction: Prediction, values: Mapping[str, Any], data: Mapping[str, Array] | None = None
     ) -> Float[Array, ""]:
-        """Return the log likelihood with the emulator's error integrated out; every family Gaussian."""
+        """Return the log likelihood with error and scatter integrated out; every family Gaussian."""
         given = self._observed() if data is None else data
         gaps, noise, jacobian = [], [], jnp.asarray(0.0)
         for b in self.blocks:
@@ -122,8 +143,9 @@ class Likelihood:
             gaps.append(transformed - prediction.mean[b.at])
             jacobian += transformed.sum() if b.transform == "log" else 0.0
             noise.append(self._covariance(b, values))
-        gap, factor = jnp.concatenate(gaps), prediction.factor
-        if all(each.ndim == 1 for each in noise):
+        gap, factor = jnp.concatenate(gaps), prediction.factors
+        # A random simulator's factors are as many as the data, or more: no low rank to make use of.
+        if all(each.ndim == 1 for each in noise) and prediction.scatter is None:
             diagonal = jnp.concatenate(noise) + prediction.rest
             density = dist.LowRankMultivariateNormal(jnp.zeros_like(gap), factor.T, diagonal)
         else:
@@ -174,11 +196,11 @@ class Likelihood:
     def replicate(
         self, key: Array, prediction: Prediction | None, mean: Float[Array, " n"], values: Mapping[str, Any]
     ) -> dict[str, Float[Array, " n"]]:
-        """Draw data of the same shape as the observed ones, the emulator's error drawn with them."""
+        """Draw data of the same shape as the observed ones, the emulator's error and the scatter drawn with them."""
         error_key, *keys = jax.random.split(key, 1 + len(self.blocks))
         if prediction is not None:
             first, second = jax.random.split(error_key)
-            mean = mean + jax.random.normal(first, (len(prediction.factor),)) @ prediction.factor
+            mean = mean + jax.random.normal(first, (len(prediction.factors),)) @ prediction.factors
             mean = mean + jnp.sqrt(prediction.rest) * jax.random.normal(second, mean.shape)
         return {
             b.name: self.distribution(b, b.natural(mean), values).sample(k)
@@ -187,15 +209,30 @@ class Likelihood:
 
 
 class ErrorModel:
-    """The emulator's error at the data: that of held-out rows near the data, and the spread where NUTS stands."""
+    """The emulator's error at the data: that of held-out rows near the data, and the spread where NUTS stands.
 
-    def __init__(self, emulator: Emulator | Exact, likelihood: Likelihood, near: bool = True) -> None:
+    Of a random simulator it is what those rows vary beyond the scatter that was predicted for them (`scatter.excess`):
+    total variance = noise + scatter + spread + excess, and nothing is in two of them. `with_error = False` leaves
+    spread and excess out; the scatter is no error.
+    """
+
+    def __init__(
+        self, emulator: Emulator | Exact, likelihood: Likelihood, near: bool = True, with_error: bool = True
+    ) -> None:
         self.emulator, self.index = emulator, jnp.asarray(likelihood.index)
-        if not len(emulator.residuals):
-            size = len(likelihood.index)
-            self.factor, self.rest = np.zeros((0, size)), np.zeros(size)
+        self.random = emulator.random if isinstance(emulator, Emulator) else None
+        self.with_error = with_error and isinstance(emulator, Emulator)
+        size = len(likelihood.index)
+        self.factor, self.rest = np.zeros((0, size)), np.zeros(size)
+        self.excess = np.zeros(0 if self.random is None else len(self.random.excess))
+        if not self.with_error:
             return
         assert isinstance(emulator, Emulator)
+        if self.random is not None:
+            weights = self._weights_by_mean(likelihood) if near else np.full(len(self.random.whitened), 1.0)
+            whitened, spread = np.asarray(self.random.whitened), np.asarray(self.random.spread)
+            self.excess = excess(whitened, spread, weights / weights.sum())
+            return
         y = np.asarray(emulator.training_y)
         weights = near_data(likelihood, y) if near else np.full(len(y), 1.0 / len(y))
         residuals = np.asarray(emulator.residuals)[:, likelihood.index]
@@ -203,16 +240,50 @@ class ErrorModel:
         rest = residuals * np.sqrt(unexplained(residuals, members, weights))
         self.factor, self.rest = _split_covariance((rest * weights[:, None]).T @ rest)
 
+    def _weights_by_mean(self, likelihood: Likelihood) -> Float[np.ndarray, " rows"]:
+        """Weigh a random simulator's rows by what their parameters predict: never by an output that was drawn.
+
+        Rows picked for an output near the data would have residuals that lead to the data, and too small ones.
+        """
+        values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
+        z = jnp.asarray(self.emulator.training_z)
+
+        def score(z: Float[Array, " size"]) -> Float[Array, ""]:
+            prediction = self.predict(z)
+            if likelihood.is_gaussian:
+                return likelihood.marginal(prediction, values)
+            return likelihood.exact(prediction.mean, values)
+
+        distance = -np.asarray(jax.jit(lambda z: jax.lax.map(score, z, batch_size=256))(z))
+        return _temper(np.where(np.isfinite(distance), distance, np.finfo(float).max))
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether outputs are taken as they are predicted: without error, and without scatter."""
+        return not self.with_error and self.random is None
+
     @property
     def num_factors(self) -> int:
-        """The number of a prediction's factors."""
-        return len(self.factor) + int(self.emulator.header["num_members"])
+        """The number of a prediction's factors, those of the scatter the last of them."""
+        return len(self.factor) + self.with_error * int(self.emulator.header["num_members"]) + self.num_scatter
+
+    @property
+    def num_scatter(self) -> int:
+        """The number of the scatter's factors."""
+        return len(self.excess)
 
     def predict(self, z: Float[Array, " size"]) -> Prediction:
         """Evaluate the emulator at a whitened point, at the data."""
         members = self.emulator.members(z)[:, self.index]
-        factor = jnp.concatenate([jnp.asarray(self.factor), spread_factor(members)])
-        return Prediction(members.mean(axis=0), factor, jnp.asarray(self.rest))
+        factor = jnp.asarray(self.factor)
+        if self.with_error:
+            factor = jnp.concatenate([factor, spread_factor(members)])
+        prediction = Prediction(members.mean(axis=0), factor, jnp.asarray(self.rest))
+        if self.random is None:
+            return prediction
+        assert isinstance(self.emulator, Emulator)
+        scatter = self.emulator.scatter_factor(z)[:, self.index]
+        return prediction._replace(scatter=scatter, excess=jnp.asarray(self.excess))
 
     def mean(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
         """Evaluate the emulator alone, in the transformed scale."""
@@ -236,32 +307,32 @@ class Target(NamedTuple):
     size: int
     likelihood: Likelihood
     errors: ErrorModel
+    num_scatter: int = 0  # of a point's components, at its end, that stand for the scatter of these very data
 
 
 def build_target(config: LikelihoodConfig, emulator: Emulator | Exact, near: bool = True) -> Target:
     """Put emulator, error and data together as a log likelihood of whitened points.
 
-    A point holds the simulator's free parameters, the noise's, and, where the emulator's error cannot be integrated
-    out in closed form, standard normal weights of the error's factors: NUTS then integrates over them. The error is
-    that `near` the data, or that of the whole training set.
+    A point holds the simulator's free parameters, the noise's, and, where the emulator's error (and the scatter of a
+    random simulator) cannot be integrated out in closed form, standard normal weights of their factors: NUTS then
+    integrates over them. The error is that `near` the data, or that of the whole training set.
     """
     observed = read(config.observation.file, emulator.layout)
     likelihood = Likelihood(config.noise, observed, emulator.layout, emulator.transform)
-    errors = ErrorModel(emulator, likelihood, near)
+    errors = ErrorModel(emulator, likelihood, near, config.infer.emulator_error == "full")
     at, end = emulator.space.size, emulator.space.size + likelihood.noise_space.size
-    with_error = config.infer.emulator_error == "full" and isinstance(emulator, Emulator)
-    latent = errors.num_factors if with_error and not likelihood.is_gaussian else 0
+    latent, scatter = (0, 0) if likelihood.is_gaussian else (errors.num_factors, errors.num_scatter)
 
     def log_likelihood(z: Float[Array, " size"], data: Mapping[str, Array] | None = None) -> Float[Array, ""]:
         values = likelihood.noise_space.values(z[at:end])
-        if not with_error:
+        if errors.is_exact:
             return likelihood.exact(errors.mean(z[:at]), values, data)
         prediction = errors.predict(z[:at])
         if likelihood.is_gaussian:
             return likelihood.marginal(prediction, values, data)
-        return likelihood.exact(prediction.mean + z[end:] @ prediction.factor, values, data)
+        return likelihood.exact(prediction.mean + z[end:] @ prediction.factors, values, data)
 
-    return Target(log_likelihood, end + latent, likelihood, errors)
+    return Target(log_likelihood, end + latent, likelihood, errors, scatter)
 
 
 def select_near_data(
@@ -295,7 +366,10 @@ def near_data(likelihood: Likelihood, y: Float[np.ndarray, "rows d"]) -> Float[n
     count as many rows (1 / sum of squares) as a covariance needs. An emulator of the whole prior is judged by its
     error where the data are, not by that of outputs which nobody observed.
     """
-    distance = _distance(likelihood, y[:, likelihood.index])
+    return _temper(_distance(likelihood, y[:, likelihood.index]))
+
+
+def _temper(distance: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
     gap = distance - distance.min()
     wanted = min(max(_NEAR_ROWS, 0.1 * len(gap)), 0.8 * len(gap))
     low, high = 0.0, 60.0 * np.log(10.0)  # of log T

@@ -53,6 +53,7 @@ class Panel:
     replicated: Float[np.ndarray, "draws n"]
     curve_x: Float[np.ndarray, " m"]
     curve: Float[np.ndarray, "draws m"]
+    simulated: Float[np.ndarray, "draws m"] | None = None  # a random simulator's outputs, their scatter in them
 
 
 def design(
@@ -546,6 +547,9 @@ def _series(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> None:
     ax.fill_between(x, bands[0], bands[3], color=SKY, alpha=0.45, lw=0, label="90 % of predicted data")
     ax.fill_between(x, bands[1], bands[2], color=SKY, lw=0, label="50 % of predicted data")
     ax.plot(panel.curve_x, _quantiles(panel.curve, [0.5])[0], color=BLUE, label="median output")
+    if panel.simulated is not None:
+        ends = _quantiles(panel.simulated, (LEVELS[0], LEVELS[-1]))
+        ax.plot(panel.curve_x, ends.T, color=BLUE, ls="--", lw=0.8, label=["90 % of simulated outputs", None])
     ax.plot(panel.x, panel.observed, "o", ms=3.2, mfc="k", mec="white", mew=0.4, label="data")
     ax.set_xlabel(_with_unit(panel.dim, panel.dim_unit))
 

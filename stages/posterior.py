@@ -16,7 +16,7 @@ from stages import plots
 from stages.artifacts import POSTERIOR
 from stages.emulator import Emulator
 from stages.exact import Exact
-from stages.likelihood import ErrorModel, Likelihood
+from stages.likelihood import ErrorModel, Likelihood, Prediction
 from stages.settings import InferConfig
 
 _NUM_CURVES = 400  # draws whose whole output is drawn
@@ -46,8 +46,8 @@ def write_posterior(
 ) -> dict[str, Any]:
     """Write the draws as NetCDF in ArviZ's InferenceData schema, and their pictures; return the summary."""
     named = named_draws(emulator, likelihood, draws.z)
-    with_error = config.infer.emulator_error == "full" and isinstance(emulator, Emulator)
-    derived = _derive(likelihood, errors, emulator, draws.z, config.infer.seed, with_error)
+    with_error = errors.with_error
+    derived = _derive(likelihood, errors, emulator, draws.z, config.infer.seed)
     tree = _tree(named, emulator, likelihood, draws, derived)
     tree.to_netcdf(folder / POSTERIOR, engine="h5netcdf")
     table = summarize(tree["posterior"].to_dataset())
@@ -65,7 +65,9 @@ def write_posterior(
         "emulator_error": "full" if with_error else "none",
     }
     shares = [
-        {"output": b.name, "share_of_variance": float(np.mean(derived["share"][:, b.at]))} for b in likelihood.blocks
+        {"output": b.name, "share_of_variance": float(np.mean(derived["share"][:, b.at]))}
+        | ({"share_of_the_simulators_scatter": float(np.mean(derived["scatter"][:, b.at]))} if errors.random else {})
+        for b in likelihood.blocks
     ]
     tables = {"posterior": table} | ({"emulator error in the likelihood": shares} if with_error else {})
     return {
@@ -96,7 +98,6 @@ def _derive(
     emulator: Emulator | Exact,
     z: Float[np.ndarray, "chains draws size"],
     seed: int,
-    with_error: bool,
 ) -> dict[str, Any]:
     """Evaluate at every draw: replicated data, each datum's log likelihood, and the error's share of the variance."""
     at = emulator.space.size
@@ -108,30 +109,47 @@ def _derive(
         z, key = point
         values = likelihood.noise_space.values(z[at:end])
         prediction = errors.predict(z[:at])
-        variance = prediction.rest + (prediction.factor**2).sum(axis=0)
-        mean = prediction.mean
-        if not likelihood.is_gaussian and with_error:  # the draw says which error it is
-            mean = mean + z[end:] @ prediction.factor
+        mean, variance = prediction.mean, prediction.variance
+        shares = _shares(prediction, likelihood.noise_variance(mean, values))
+        if not likelihood.is_gaussian and not errors.is_exact:  # the draw says which error, and which scatter, it is
+            mean = mean + z[end:] @ prediction.factors
             return {
                 "replicated": likelihood.replicate(key, None, mean, values),
                 "pointwise": likelihood.pointwise(mean, None, values),
-                "share": _share(variance, likelihood.noise_variance(prediction.mean, values)),
+                **shares,
             }
         return {
-            "replicated": likelihood.replicate(key, prediction if with_error else None, mean, values),
-            "pointwise": likelihood.pointwise(mean, variance if with_error else None, values),
-            "share": _share(variance, likelihood.noise_variance(mean, values)),
+            "replicated": likelihood.replicate(key, None if errors.is_exact else prediction, mean, values),
+            "pointwise": likelihood.pointwise(mean, None if errors.is_exact else variance, values),
+            **shares,
         }
 
     # One by one: a batch would be compiled twice (its remainder too), and random numbers in it take seconds each time.
     derived = jax.jit(lambda points: jax.lax.map(one, points))((flat, keys))
     thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)][:, :at]
     curves = eqx.filter_jit(jax.vmap(lambda z: emulator.natural(emulator.members(z).mean(axis=0))))(thinned)
-    return jax.tree.map(np.asarray, dict(derived)) | {"curves": jax.tree.map(np.asarray, curves)}
+    found = jax.tree.map(np.asarray, dict(derived)) | {"curves": jax.tree.map(np.asarray, curves), "simulated": {}}
+    if errors.random is not None:
+        assert isinstance(emulator, Emulator)
+        found["simulated"] = jax.tree.map(np.asarray, _simulated(emulator, thinned, seed))
+    return found
 
 
-def _share(error: Array, noise: Array) -> Array:
-    return error / (error + noise)
+def _simulated(emulator: Emulator, z: Float[Array, "draws size"], seed: int) -> dict[str, Float[Array, "draws ..."]]:
+    """Draw a random simulator's whole outputs, without noise."""
+
+    def some(z: Array, key: Array) -> dict[str, Array]:
+        factor = emulator.scatter_factor(z)
+        return emulator.natural(emulator.members(z).mean(axis=0) + jax.random.normal(key, (10, len(factor))) @ factor)
+
+    found = eqx.filter_jit(jax.vmap(some))(z, jax.random.split(jax.random.key(seed + 2), len(z)))
+    return jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:]), found)
+
+
+def _shares(prediction: Prediction, noise: Array) -> dict[str, Array]:
+    """Return which part of each datum's variance is the emulator's error, and which a random simulator's scatter."""
+    total, scatter = prediction.variance + noise, prediction.scatter_variance
+    return {"share": (prediction.variance - scatter) / total, "scatter": scatter / total}
 
 
 def _tree(
@@ -271,6 +289,7 @@ def _plot(
                 observed=b.values[order],
                 replicated=derived["replicated"][b.name][:, order],
                 curve_x=np.asarray(output.coords[output.dims[0]]) if line else x,
+                simulated=derived["simulated"].get(b.name) if line else None,
                 curve=curve if line else curve.reshape(len(curve), -1)[:, series.index],
             )
         )

@@ -18,10 +18,19 @@ from stages import observation
 from stages.architectures import ARCHITECTURES
 from stages.artifacts import Layout
 from stages.errors import ConfigError, Problem
+from stages.parameters import Space
 from stages.plugins import resolve
+from stages.scatter import MOST_OUTPUTS
 from stages.settings import ProblemConfig, Solver
 from stages.simulators import SIMULATORS
-from stages.simulators.base import ODESimulator, Simulator
+from stages.simulators.base import (
+    SDE_SOLVERS,
+    ODESimulator,
+    RandomODESimulator,
+    SDESimulator,
+    Simulator,
+    sde_solver,
+)
 
 _NAMES_TAKEN = {"simulation", "row", "chain", "draw", "z", "status", "num_steps", "fold", "parameter", "whitened"}
 
@@ -36,10 +45,17 @@ def problems(config: ProblemConfig) -> list[Problem]:
     simulator = _simulator(config, found)
     if simulator is None:
         return found
-    if isinstance(simulator, ODESimulator):
+    if isinstance(simulator, (ODESimulator, RandomODESimulator)):
         found += _solver(config.simulate.solver)
+    if isinstance(simulator, SDESimulator):
+        found += _sde_solver(config.simulate.solver, simulator)
+    if any(problem.where.startswith("simulate.solver") for problem in found):
+        return found  # no simulation can be tried
     found += _names("parameters", config.parameters, simulator.parameters, needed=True)
+    if isinstance(simulator, SDESimulator) and not found:
+        found += _additive(config, simulator)
     layout = Layout(simulator.outputs())
+    found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)
     found += _names("dataset.transform", config.dataset.transform, layout.outputs)
     found += _names("noise", config.noise, layout.outputs)
@@ -121,6 +137,59 @@ def _solver(solver: Solver) -> list[Problem]:
     return found
 
 
+def _sde_solver(solver: Solver, simulator: SDESimulator) -> list[Problem]:
+    name, where = sde_solver(solver), "simulate.solver.solver"
+    if name not in SDE_SOLVERS:
+        kinds = "; ".join(
+            f"{kind}: {', '.join(k for k, v in SDE_SOLVERS.items() if v == kind)}"
+            for kind in dict.fromkeys(SDE_SOLVERS.values())
+        )
+        return [Problem(where, f'got "{name}", which cannot solve a stochastic equation; expected one of {kinds}')]
+    if not solver.fixed_step and solver.solver == name and not _is_adaptive(name):
+        return [Problem(where, f"{name} cannot choose its steps: give fixed_step = true and dt0")]
+    if not _is_adaptive(name) and (steps := simulator.num_steps(solver)) > solver.max_steps:
+        what = f"got {solver.max_steps}; steps of dt0 = {solver.dt0} through the whole time are {steps}"
+        return [Problem("simulate.solver.max_steps", what)]
+    return []
+
+
+def _additive(config: ProblemConfig, simulator: SDESimulator) -> list[Problem]:
+    name = sde_solver(config.simulate.solver)
+    space = Space(config.parameters)
+    if SDE_SOLVERS[name] != "additive noise" or simulator.is_additive(space.values(jnp.zeros(space.size))):
+        return []
+    what = f"{name} is for noise that does not depend on the state, and this diffusion does; take Euler or ItoMilstein"
+    return [Problem("simulate.solver.solver", what)]
+
+
+def _is_adaptive(name: str) -> bool:
+    return isinstance(getattr(diffrax, name)(), diffrax.AbstractAdaptiveSolver)
+
+
+def _random(config: ProblemConfig, layout: Layout) -> list[Problem]:
+    """List what cannot be done with a random simulator."""
+    found = []
+    if layout.size > MOST_OUTPUTS:
+        what = (
+            f"the simulator is random and gives {layout.size} values, of which the emulator learns a covariance; "
+            f"expected at most {MOST_OUTPUTS}: observe at fewer times, or fewer outputs"
+        )
+        found.append(Problem("simulate.options", what))
+    if config.infer.likelihood == "simulator":
+        what = "the simulator is random, so that nobody knows its likelihood: it cannot stand in the emulator's place"
+        found.append(Problem("infer.likelihood", what))
+    if config.check.reweight:
+        what = "the simulator is random: nobody knows its likelihood, which the weights would be made of; leave it out"
+        found.append(Problem("check.reweight", what))
+    if config.refine.keep is not None:
+        what = (
+            "the simulator is random: rows chosen by an output that chance had a part in would teach the emulator too "
+            "small a scatter; leave keep out"
+        )
+        found.append(Problem("refine.keep", what))
+    return found
+
+
 def _names(where: str, given: Iterable[str], known: Iterable[str], needed: bool = False) -> list[Problem]:
     given, known = list(given), list(known)
     found = [
@@ -143,7 +212,8 @@ def _outputs(config: ProblemConfig, simulator: Simulator, layout: Layout) -> lis
         for name in sorted({name for name in names if names.count(name) > 1 or name in taken})
     ]
     given = {name: jnp.asarray(1.0) for name in simulator.parameters}
-    seen = eqx.filter_eval_shape(lambda p: simulator.solve(p, config.simulate.solver).outputs, given)
+    key = jax.random.key(0) if simulator.stochastic else None
+    seen = eqx.filter_eval_shape(lambda p: simulator.solve(p, config.simulate.solver, key).outputs, given)
     for name, output in layout.outputs.items():
         if name not in seen or seen[name].shape != output.shape:
             got = seen[name].shape if name in seen else "nothing"

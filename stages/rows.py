@@ -27,13 +27,15 @@ def fill(
     num: int,
     design: Callable[[int, int], Float[np.ndarray, "rows size"]],
     progress: Progress,
+    stream: str = "simulate-0",
 ) -> tuple[Simulations, int]:
     """Solve the rows that the store in `folder` lacks and close it; return it, and how many rows were solved now.
 
-    `design(start, stop)` gives the whitened points of those rows.
+    `design(start, stop)` gives the whitened points of those rows; `stream` names what they are for, and keeps the
+    random numbers of a stochastic simulator apart from those of other streams.
     """
     simulator = build_simulator(settings)
-    store, solve = _open(folder / SIMULATIONS, space, simulator, num), build_ensemble(settings, space)
+    store, solve = _open(folder / SIMULATIONS, space, simulator, num), build_ensemble(settings, space, stream)
     shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
     missing = [shard for shard in shards if not store.has(shard)]
     solved, failed = sum(map(len, missing)), 0
@@ -85,6 +87,7 @@ class _Store:
 def _open(path: Path, space: Space, simulator: Simulator, num: int) -> _Store:
     outputs = simulator.outputs()
     header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
+    header |= {"stochastic": True} if simulator.stochastic else {}
     # The group's attributes are written after its arrays: a store without them was never begun properly.
     if not path.exists() or not _is_begun(path, header):
         _create(path, space, simulator, num, header)

@@ -38,6 +38,10 @@ class NotInKey(Marker):
     """The field changes how the work is done and never what comes out (batch size, workers, verbosity)."""
 
 
+class AddedLater(Marker):
+    """The field enters the fingerprint only where it is not at its default, which does what was done before it."""
+
+
 class InputFile(Marker):
     """The field is the path of a file: its content enters the fingerprint, not its place."""
 
@@ -377,6 +381,8 @@ class Check(Settings):
     min_ess: Positive = 400.0
     max_divergent: Fraction = 0.005
     min_predictive_p: Fraction = 0.005
+    max_scatter_error: Annotated[Positive, AddedLater()] = 0.1  # of a standardised residual's sd, beyond chance
+    min_scatter_p: Annotated[Fraction, AddedLater()] = 0.005
     seed: Seed = 0
 
 
@@ -462,6 +468,7 @@ class CheckConfig(LikelihoodConfig):
     parameters: Parameters
     simulate: Simulate
     check: Check
+    round: Annotated[int, NotInKey()] = 0  # told apart by the inputs
 
 
 class CompareConfig(Slice):

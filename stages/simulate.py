@@ -30,7 +30,8 @@ def run(
     if isinstance(config, RefineConfig):
         draws = Posterior.load(inputs["posterior"][0]).z()[:, : space.size]
         num, seed, stretch = config.refine.simulations_per_round, settings.seed + config.round, config.refine.stretch
-        filled = fill(folder, settings, space, num, lambda a, b: design.stretched(draws, a, b, stretch, seed), progress)
+        points = lambda a, b: design.stretched(draws, a, b, stretch, seed)  # noqa: E731
+        filled = fill(folder, settings, space, num, points, progress, f"simulate-{config.round}")
     else:
         kind, num, seed = settings.design, settings.num_simulations, settings.seed
         filled = fill(

@@ -20,9 +20,11 @@ from stages.emulator import Emulator, assemble, build_networks, make_header, pre
 from stages.errors import StageError
 from stages.parameters import Space
 from stages.progress import Progress
+from stages.scatter import MOST_OUTPUTS, Scatter, cross_validated, make_scatter, negative_log_likelihood, num_entries
 from stages.settings import Train, TrainConfig
 from stages.transforms import TRANSFORMS
 
+Loss = Callable[[PyTree, "Rows"], Float[Array, ""]]
 _CHUNK = 100  # optimizer steps in one compiled call, between two looks at the validation rows
 
 
@@ -61,13 +63,16 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
     begun = time.perf_counter()
     networks, history = fit(settings, rows, fold[seen], held_out, progress)
+    random, second = None, None
+    if dataset.header.get("stochastic"):
+        networks, random, second = fit_scatter(settings, networks, rows, fold[seen], held_out, scaling.scale, progress)
     seconds = time.perf_counter() - begun
     emulator = _assemble(
-        config, dataset.header | {"seconds": seconds}, networks, scaling, z[seen], y[seen], fold[seen], held_out
+        config, dataset.header | {"seconds": seconds}, networks, random, scaling, z[seen], y[seen], fold[seen], held_out
     )
     save_emulator(emulator, folder)
     _write_history(folder / "history.csv", history)
-    return _summary(folder, emulator, history, z[~seen], y[~seen])
+    return _summary(folder, emulator, history, second, z[~seen], y[~seen])
 
 
 def _scaling(header: dict[str, Any], z: Float[np.ndarray, "n size"]) -> Scaling:
@@ -97,11 +102,72 @@ def fit(
     keys = jax.random.split(jax.random.key(settings.seed), (settings.ensemble_size, 2))
     sizes = (rows.x.shape[1], rows.y.shape[1])
     networks = build_networks(settings.architecture, settings.options, sizes, keys[:, 0], settings.dtype)
-    weights, static = eqx.partition(networks, eqx.is_inexact_array)
     picks = _Picks(_stack(fold != m for m in held_out), _stack(fold == m for m in held_out), keys[:, 1])
+    return _descend(settings, networks, loss, rows, picks, progress, "train")
+
+
+def fit_scatter(
+    settings: Train,
+    networks: PyTree,
+    rows: Rows,
+    fold: Int[np.ndarray, " n"],
+    held_out: Int[np.ndarray, " members"],
+    scale: Float[np.ndarray, " outputs"],
+    progress: Progress,
+) -> tuple[PyTree, Scatter, History]:
+    """Train a second ensemble for the scatter, and the first on with it, by the likelihood of the rows.
+
+    The first was trained by squared error, which counts the outputs' scatter as independent and the same everywhere;
+    the likelihood weighs each row by the scatter there.
+    """
+    active = np.flatnonzero(scale > 0)
+    residuals = _residuals(networks, rows, fold, held_out)[:, active]
+    if len(active) > MOST_OUTPUTS or len(residuals) < 10 * len(active):
+        raise StageError(
+            f"the simulator is random: got {len(residuals)} rows for the covariance of {len(active)} values; it takes "
+            f"10 rows for each, and at most {MOST_OUTPUTS} values. Raise simulate.num_simulations, or observe less"
+        )
+    covariance = np.atleast_2d(np.cov(residuals.T))
+    base = np.linalg.cholesky(covariance + 1e-9 * np.diag(np.diag(covariance)))
+    whiten = jnp.asarray(np.linalg.inv(base), settings.dtype)
+
+    def likelihood_loss(pair: tuple[PyTree, PyTree], rows: Rows) -> Float[Array, ""]:
+        q = (rows.y - jax.vmap(pair[0])(rows.x))[:, active] @ whiten.T
+        return jnp.mean(jax.vmap(negative_log_likelihood)(jax.vmap(pair[1])(rows.x), q))
+
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), (settings.ensemble_size, 2))
+    sizes = (rows.x.shape[1], num_entries(len(active)))
+    others = build_networks(settings.architecture, settings.options, sizes, keys[:, 0], settings.dtype)
+    picks = _Picks(_stack(fold != m for m in held_out), _stack(fold == m for m in held_out), keys[:, 1])
+    (networks, others), history = _descend(
+        settings, (networks, others), likelihood_loss, rows, picks, progress, "scatter"
+    )
+    embedded = np.zeros((len(scale), len(active)))
+    embedded[active] = scale[active, None] * base
+    return networks, make_scatter(others, embedded, 0), history
+
+
+def _residuals(
+    networks: PyTree, rows: Rows, fold: Int[np.ndarray, " n"], held_out: Int[np.ndarray, " members"]
+) -> Float[np.ndarray, "used outputs"]:
+    """Return the scaled residuals of each fold's rows, by the first member that did not see them."""
+    evaluate = eqx.filter_jit(lambda network, x: jax.vmap(network)(x))
+    parts = []
+    for m, number in enumerate(held_out[: len(set(held_out.tolist()))]):
+        network = jax.tree.map(lambda leaf, m=m: leaf[m] if eqx.is_array(leaf) else leaf, networks)
+        own = rows.pick(np.flatnonzero(fold == number))
+        parts.append(np.asarray(own.y - evaluate(network, own.x), float))
+    return np.concatenate(parts)
+
+
+def _descend(
+    settings: Train, networks: PyTree, loss: Loss, rows: Rows, picks: _Picks, progress: Progress, name: str
+) -> tuple[PyTree, History]:
+    """Bring a loss down for every member side by side, and keep each one's best."""
+    weights, static = eqx.partition(networks, eqx.is_inexact_array)
     trace = _Trace(weights, settings.patience)
-    with progress.task("train", total=settings.steps + settings.finish_steps, unit="steps") as task:
-        for phase in _phases(settings, static, rows, picks):
+    with progress.task(name, total=settings.steps + settings.finish_steps, unit="steps") as task:
+        for phase in _phases(settings, static, loss, rows, picks):
             weights = trace.best if trace.looks else weights  # a later phase goes on from the best so far
             state, at = phase.start(weights), 0
             trace.begin_phase()
@@ -136,7 +202,7 @@ class _Phase(NamedTuple):
     advance: Callable[[PyTree, PyTree, int, int], tuple[PyTree, PyTree, Array, Array]]
 
 
-def _phases(settings: Train, static: PyTree, rows: Rows, picks: _Picks) -> list[_Phase]:
+def _phases(settings: Train, static: PyTree, loss: Loss, rows: Rows, picks: _Picks) -> list[_Phase]:
     def loss_at(weights: PyTree, at: Int[Array, " n"]) -> Float[Array, ""]:
         return loss(eqx.combine(weights, static), rows.pick(at))
 
@@ -230,6 +296,7 @@ def _assemble(
     config: TrainConfig,
     header: dict[str, Any],
     networks: PyTree,
+    random: Scatter | None,
     scaling: Scaling,
     z: Float[np.ndarray, "n size"],
     y: Float[np.ndarray, "n outputs"],
@@ -249,19 +316,28 @@ def _assemble(
         seconds=header["seconds"],
         num_rows=int(np.isin(fold, held_out).sum()),
     )
+    if random is not None:
+        stored["num_scattered"] = random.base.shape[1]
     rows, outputs = stored["num_rows"], y.shape[1]
-    blank = {"training_z": np.zeros((rows, z.shape[1])), "training_y": np.zeros((rows, outputs))}
+    blank: dict[str, Any] = {"training_z": np.zeros((rows, z.shape[1])), "training_y": np.zeros((rows, outputs))}
     blank |= {"residuals": np.zeros((rows, outputs)), "base_variance": np.zeros(outputs)}
-    members = predict(assemble(stored, networks, **scaling._asdict(), **blank), z)
+    scales: dict[str, Any] = scaling._asdict()
+    members = predict(assemble(stored, networks, **scales, **blank), z)
     out = np.stack([fold == m for m in held_out], axis=1)[:, :, None]  # who did not see which row
     used = out.any(axis=(1, 2))
     residuals = ((y[:, None] - members) * out).sum(axis=1)[used] / out.sum(axis=1)[used]
     even = np.full(len(residuals), 1.0 / len(residuals))
+    base_variance = even @ residuals**2 * unexplained(residuals, members[used], even)
+    if random is not None:
+        base_variance = np.zeros(outputs)  # it is in the scatter's directions instead
+        x = ((z - scaling.center) @ scaling.whitening.T)[used].astype(settings.dtype)
+        random = cross_validated(random, x, out[used].argmax(axis=1)[:, 0], residuals, members[used], rows)
     return assemble(
         stored,
         networks,
-        **scaling._asdict(),
-        base_variance=even @ residuals**2 * unexplained(residuals, members[used], even),
+        random=random,
+        **scales,
+        base_variance=base_variance,
         training_z=z[used],
         training_y=y[used],
         residuals=residuals,
@@ -275,14 +351,26 @@ def _write_history(file: Path, history: History) -> None:
     np.savetxt(file, table, delimiter=",", header=",".join(names), comments="", fmt="%.8g")
 
 
-def _summary(folder: Path, emulator: Emulator, history: History, z: np.ndarray, y: np.ndarray) -> dict[str, Any]:
+def _summary(
+    folder: Path, emulator: Emulator, history: History, second: History | None, z: np.ndarray, y: np.ndarray
+) -> dict[str, Any]:
     z, y = z[:2000], y[:2000]
     members = predict(emulator, z)
     mean = members.mean(axis=1)
-    sd = np.sqrt(np.asarray(jax.vmap(emulator.variance)(jnp.asarray(members))))
+    variance = np.asarray(jax.vmap(emulator.variance)(jnp.asarray(members)))
+    scatter = np.zeros_like(variance)
+    if emulator.random is not None:
+        factors = eqx.filter_jit(lambda z: jax.lax.map(emulator.scatter_factor, z, batch_size=256))(jnp.asarray(z))
+        scatter = np.asarray(((1.0 + emulator.random.excess)[:, None] * factors**2).sum(axis=1))
+    sd = np.sqrt(variance + scatter)
     truth, emulated = (_flat(emulator, each) for each in (y, mean))
     plots.losses(folder / "losses.png", history.steps, history.train, history.validation, history.best)
+    pictures = ["losses.png", "held_out.png"]
+    if second is not None:
+        plots.losses(folder / "losses_scatter.png", second.steps, second.train, second.validation, second.best)
+        pictures.insert(1, "losses_scatter.png")
     plots.held_out(folder / "held_out.png", emulator.layout, truth, emulated, _flat_sd(emulator, mean, sd))
+    scattered = _flat_sd(emulator, mean, np.sqrt(scatter))
     table = []
     for name, at in emulator.layout.slices.items():
         error, scale = emulated[:, at] - truth[:, at], np.asarray(emulator.scale[at])
@@ -292,6 +380,7 @@ def _summary(folder: Path, emulator: Emulator, history: History, z: np.ndarray, 
                 "unit": emulator.layout.outputs[name].unit,
                 "error_rms": float(np.sqrt(np.mean(error**2))),
                 "error_median": float(np.median(np.abs(error))),
+                **({"scatter_predicted": float(np.sqrt(np.mean(scattered[:, at] ** 2)))} if second else {}),
                 "spread": float(truth[:, at].std(axis=0).mean()),
                 # In the transformed scale, where the network learns and the error is about the same everywhere.
                 "unexplained_variance": float(np.mean((mean - y)[:, at] ** 2) / max(np.mean(scale**2), 1e-300)),
@@ -305,7 +394,8 @@ def _summary(folder: Path, emulator: Emulator, history: History, z: np.ndarray, 
         "steps": int(history.steps[-1]),
         "validation_loss": float(np.median(history.validation.min(axis=0))),
     }
-    return {"facts": facts, "tables": {"held-out error": table}, "pictures": ["losses.png", "held_out.png"]}
+    title = "held-out error" + (", of which the simulator's own scatter is a part" if second else "")
+    return {"facts": facts, "tables": {title: table}, "pictures": pictures}
 
 
 def _flat(emulator: Emulator, y: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n outputs"]:

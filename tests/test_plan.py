@@ -48,12 +48,18 @@ AFTER_TRAIN = {"train", "infer", "check"}
         ("noise.x.scale=0.2", {"infer", "check"}),
         ("infer.seed=1", {"infer", "check"}),
         ("check.num_draws=7", {"check"}),
+        ("check.max_scatter_error=0.2", {"check"}),
         ("simulate.seed=0", set()),  # what is the default anyway
         ("parameters.beta=2", set()),  # the same number
     ],
 )
 def test_a_setting_redoes_what_depends_on_it(project: Path, override: str, stages: set[str]) -> None:
     assert redone(project, steps(project), override) == stages
+
+
+def test_a_setting_that_was_added_later_redoes_nothing_until_it_is_used(project: Path) -> None:
+    key = next(step.key["config"]["check"] for step in steps(project) if step.stage == "check")
+    assert "max_shift" in key and "max_scatter_error" not in key
 
 
 @pytest.mark.parametrize(

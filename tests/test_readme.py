@@ -92,8 +92,11 @@ def _run_changed(block: Block) -> None:
     changes: dict[str, Any] = tomllib.loads(block.text)
     table = tomllib.loads(Path(block.name.removeprefix("in ")).read_text())
     table["noise"] |= changes.pop("noise", {})
-    result = pipeline.run(merged(table, changes), overrides=_SHORT_SETTINGS, until="infer")
-    assert "yeast_fraction" in result.posterior["posterior"]
+    changed = merged(table, changes)
+    result = pipeline.run(changed, overrides=_SHORT_SETTINGS, until="infer")
+    noise = {f"yeast_{key}" for key, value in changed["noise"]["yeast"].items() if isinstance(value, dict)}
+    assert noise <= set(result.posterior["posterior"])
+    assert (result.emulator.random is not None) == ("NoisyGrowth" in changed["simulate"]["simulator"])
 
 
 def test_the_result_shown_is_the_walks_own(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

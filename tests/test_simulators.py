@@ -17,15 +17,18 @@ from stages.simulators import SIMULATORS
 from stages.simulators.base import Simulator, Status, as_times
 
 TIGHT = Solver(rtol=1e-9, atol=1e-9)
+KEY = jax.random.key(0)  # of the stochastic ones
 TIMES = np.linspace(0.0, 20.0, 21)
 OPTIONS: dict[str, dict[str, Any]] = {
     "linear": {"x": [0.0, 1.0, 3.0]},
     "lotka_volterra": {"times": TIMES.tolist()},
+    "ornstein_uhlenbeck": {"times": [0.5, 1.0, 3.0], "start": 0.0},
     "sir": {"times": np.linspace(0.0, 153.0, 10).tolist(), "population": 1e6, "infected_0": 1.0},
 }
 POINTS: dict[str, dict[str, float]] = {
     "linear": {"intercept": 1.0, "slope": -2.0},
     "lotka_volterra": {"alpha": 0.7, "beta": 0.03, "gamma": 0.8, "delta": 0.02, "prey_0": 30.0, "predator_0": 5.0},
+    "ornstein_uhlenbeck": {"theta": 1.0, "mu": 0.5, "sigma": 0.7, "x_0": 3.0},
     "sir": {"beta": 0.4, "gamma": 0.125},
 }
 
@@ -36,7 +39,7 @@ def build(name: str, **options: Any) -> Simulator:
 
 def solve(name: str, solver: Solver = TIGHT, point: dict[str, float] | None = None, **options: Any) -> Any:
     simulator, at = build(name, **options), POINTS[name] | (point or {})
-    return jax.jit(lambda p: simulator.solve(p, solver))({k: jnp.asarray(v) for k, v in at.items()})
+    return jax.jit(lambda p: simulator.solve(p, solver, KEY))({k: jnp.asarray(v) for k, v in at.items()})
 
 
 @pytest.mark.parametrize("name", SIMULATORS)
@@ -55,7 +58,7 @@ def test_outputs_are_as_described(name: str) -> None:
 def test_outputs_have_gradients(name: str) -> None:
     simulator = build(name)
     point = {k: jnp.asarray(v) for k, v in POINTS[name].items()}
-    last = lambda p: next(iter(simulator.solve(p, TIGHT).outputs.values()))[-1]  # noqa: E731
+    last = lambda p: next(iter(simulator.solve(p, TIGHT, KEY).outputs.values()))[-1]  # noqa: E731
     key = next(iter(point))
     slope = jax.jit(jax.jacfwd(last))(point)[key]  # gradients go forward: the parameters are few
     step, at = 1e-4 * float(point[key]), jax.jit(last)

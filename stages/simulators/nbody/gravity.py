@@ -60,7 +60,8 @@ def _of_unit_mass(
     x: tuple[Float[Array, " bodies"], ...], at: tuple[Float[Array, ""], ...], softening: float
 ) -> Float[Array, " bodies"]:
     """Return the potential of one unit mass at each body; finite at its own place, where it has no gradient."""
-    # The least softening whose cube has an inverse: to tell a body from itself pair by pair would cost half as much more.
+    # The least softening whose cube has an inverse; to tell a body from itself pair by pair would cost half as much
+    # again.
     least = float(jnp.finfo(x[0].dtype).tiny) ** (2 / 3)
     return -_inverse_root(sum((a - b) ** 2 for a, b in zip(x, at, strict=True)) + max(softening**2, least))
 

@@ -1,4 +1,4 @@
-"""Symplectic integrators: kicks of the velocities and drifts of the positions in turn, the last kick the next's first."""
+"""Symplectic integrators: kicks of the velocities and drifts of the positions, in turn."""
 
 from __future__ import annotations
 

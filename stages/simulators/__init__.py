@@ -8,6 +8,7 @@ SIMULATORS: dict[str, str] = {
     "lorenz": "stages.simulators.lorenz:Lorenz",
     "lotka_volterra": "stages.simulators.lotka_volterra:LotkaVolterra",
     "michaelis_menten": "stages.simulators.michaelis_menten:MichaelisMenten",
+    "nbody": "stages.simulators.nbody.cluster:StarCluster",
     "ornstein_uhlenbeck": "stages.simulators.ornstein_uhlenbeck:OrnsteinUhlenbeck",
     "robertson": "stages.simulators.robertson:Robertson",
     "sir": "stages.simulators.sir:SIR",

@@ -119,8 +119,8 @@ def _stage(outcome: Outcome, brief: bool) -> RenderableType:
 
 
 def _fact(name: str, value: Any) -> str:
-    if name.endswith("_mb") and value is not None:
-        name, value = name.removesuffix("_mb"), size(1e6 * value)
+    if name.endswith("_mb"):
+        name, value = name.removesuffix("_mb"), None if value is None else size(1e6 * value)
     return f"{name.replace('_', ' ')}: {number(value)}"
 
 

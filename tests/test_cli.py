@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from pipeline import chain, runtime
+from pipeline import chain, runtime, screen
 from pipeline.chain import STAGES, SimferError
 from pipeline.cli import app
 from tests import fakes
@@ -165,6 +165,13 @@ def test_show(project: Path) -> None:
     assert text.startswith("PASSED")
     assert text.index("infer, round 0") < text.index("train, round 0") < text.index("simulate, round 0")
     assert "loss: -" in text and str(project.parent / "data" / "artifacts" / "train") in text
+
+
+def test_memory_is_shown_in_units_that_fit() -> None:
+    assert screen._fact("memory_peak_mb", 612.3) == "memory peak: 612 MB"
+    assert screen._fact("memory_peak_mb", 2345.0) == "memory peak: 2.35 GB"
+    assert screen._fact("memory_peak_mb", None) == "memory peak: -"
+    assert screen._fact("rows_per_second", 12345.6) == "rows per second: 12,346"
 
 
 def test_path(project: Path) -> None:

@@ -196,13 +196,15 @@ def test_a_run_that_is_cut_off_within_a_retry_goes_on(
     second, calls = attempts._second, []
 
     def cut_off(*given: Any) -> Any:
+        ensemble = second(*given)
+        assert ensemble is not None
+
         def solve(*arguments: Any) -> Rows:
             calls.append(1)
             if len(calls) > 2:
                 raise KeyboardInterrupt
             return ensemble(*arguments)
 
-        assert (ensemble := second(*given)) is not None
         return solve
 
     monkeypatch.setattr(attempts, "_second", cut_off)

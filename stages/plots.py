@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -164,12 +165,9 @@ def fields(file: Path, shown: Sequence[Field], of: int) -> None:
     title = f"Of {of:,} held-out simulations, for each output the one with the median error"
     with _figure(file, 7.2, 2.2 * len(shown[:4]) + 0.5, title) as figure:
         for row, field in zip(_rows_of_three(figure, shown[:4]), shown, strict=False):
-            edges = (*_edges(field.x), *_edges(field.y))
             _three(
                 row,
-                lambda ax, values, look, edges=edges: ax.imshow(
-                    values, origin="lower", extent=edges, aspect="auto", **look
-                ),
+                partial(_image, edges=(*_edges(field.x), *_edges(field.y))),
                 (field.simulated, field.emulated, field.emulated - field.simulated),
                 (f"{_with_unit(field.output, field.unit)}, simulated", "emulated", "emulated − simulated"),
                 field.dims,
@@ -180,16 +178,22 @@ def maps(file: Path, shown: Sequence[Map]) -> None:
     """Draw data over two dimensions (at most 4 outputs): observed, expected, and the gap in predicted sd."""
     with _figure(file, 7.2, 2.2 * len(shown[:4]) + 0.5, "Data and what the posterior expects") as figure:
         for row, one in zip(_rows_of_three(figure, shown[:4]), shown, strict=False):
-            side = 115.0 / np.sqrt(len(one.x))  # points; together the squares about fill a panel
             _three(
                 row,
-                lambda ax, values, look, one=one, side=side: ax.scatter(
-                    one.x, one.y, c=values, s=side**2, marker="s", linewidths=0, **look
-                ),
+                partial(_squares, x=one.x, y=one.y),
                 (one.observed, one.expected, (one.observed - one.expected) / np.maximum(one.sd, 1e-300)),
                 (f"{_with_unit(one.output, one.unit)}, data", "expected", "(data − expected) / sd"),
                 one.dims,
             )
+
+
+def _image(ax: Axes, values: Values, look: dict[str, Any], edges: tuple[float, float, float, float]) -> Any:
+    return ax.imshow(values, origin="lower", extent=edges, aspect="auto", **look)
+
+
+def _squares(ax: Axes, values: Values, look: dict[str, Any], x: Values, y: Values) -> Any:
+    side = 115.0 / np.sqrt(len(x))  # points; together they about fill a panel
+    return ax.scatter(x, y, c=values, s=side**2, marker="s", linewidths=0, **look)
 
 
 def _rows_of_three(figure: Figure, shown: Sequence[Any]) -> Any:

@@ -143,9 +143,9 @@ def test_a_random_row_keeps_its_number_and_so_its_key(plugin: Path) -> None:
     space = Space(helpers.problem(helpers.line() | {"parameters": {"a": {"dist": "Normal"}}}).parameters)
     z, numbers = np.random.default_rng(0).normal(size=(90, 1)), np.arange(1000, 1090)
     settings: dict[str, Any] = {"simulator": f"{plugin}:Noisy", "num_simulations": 90}
-    patient = build_ensemble(Simulate(**settings, solver={"max_steps": 1000}), space)(z, numbers)
+    patient = build_ensemble(Simulate(**settings, solver={"max_steps": 1000}), space)(z, numbers, "check-1")
     hasty = Simulate(**settings, solver={"max_steps": 1}, retry={"max_steps": 1000})
-    solved = attempts.build_attempts(hasty, space)(z, numbers)
+    solved = attempts.build_attempts(hasty, space)(z, numbers, "check-1")
     assert (solved.attempt == np.where(z[:, 0] > 0, 2, 1)).all() and (solved.rows.status == Status.OK).all()
     assert np.array_equal(solved.rows.outputs["y"], patient.outputs["y"])
 
@@ -193,20 +193,24 @@ def test_a_run_that_is_cut_off_within_a_retry_goes_on(
     monkeypatch.setattr("stages.rows._SHARD_BYTES", 2**10)
     noisy = {"simulator": f"{plugin}:Noisy", "options": {}, "solver": {"max_steps": 1}}
     whole, _ = simulate(plugin, tmp_path / "whole", **noisy)
-    retry, calls = attempts._padded_call, []
+    second, calls = attempts._second, []
 
-    def cut_off(*arguments: Any) -> Rows:
-        calls.append(1)
-        if len(calls) > 2:
-            raise KeyboardInterrupt
-        return retry(*arguments)
+    def cut_off(*given: Any) -> Any:
+        def solve(*arguments: Any) -> Rows:
+            calls.append(1)
+            if len(calls) > 2:
+                raise KeyboardInterrupt
+            return ensemble(*arguments)
 
-    monkeypatch.setattr(attempts, "_padded_call", cut_off)
+        assert (ensemble := second(*given)) is not None
+        return solve
+
+    monkeypatch.setattr(attempts, "_second", cut_off)
     with pytest.raises(KeyboardInterrupt):
         simulate(plugin, tmp_path / "cut", **noisy)
     left = sorted((tmp_path / "cut").glob("*.zarr/status/c/*"))
     assert 1 <= len(left) <= 2  # a shard is there with both its attempts, or not at all
-    monkeypatch.setattr(attempts, "_padded_call", retry)
+    monkeypatch.setattr(attempts, "_second", second)
     for done in left:  # one that has lost what tells the attempts is solved again
         (done.parents[2] / ATTEMPT / "c" / done.name).unlink()
     assert numbers(simulate(plugin, tmp_path / "cut", **noisy)[0].store) == numbers(whole.store)

@@ -51,7 +51,7 @@ def write_posterior(
     tree = _tree(named, emulator, likelihood, draws, derived)
     tree.to_netcdf(folder / POSTERIOR, engine="h5netcdf")
     table = summarize(tree["posterior"].to_dataset())
-    _plot(folder, named, draws, likelihood, emulator, derived)
+    pictures = _plot(folder, named, draws, likelihood, emulator, derived)
     facts = {
         "chains": draws.z.shape[0],
         "draws": draws.z.shape[1],
@@ -74,7 +74,7 @@ def write_posterior(
         "facts": facts,
         "tables": tables,
         "warnings": _warnings(facts),
-        "pictures": ["pair.png", "trace.png", "predictive.png"],
+        "pictures": pictures,
     }
 
 
@@ -269,7 +269,7 @@ def _plot(
     likelihood: Likelihood,
     emulator: Emulator | Exact,
     derived: Any,
-) -> None:
+) -> list[str]:
     priors = emulator.space.priors | likelihood.noise_space.priors
     labels = {
         name: (f"${prior.label}$" if prior.label else name) + (f" [{prior.unit}]" if prior.unit else "")
@@ -302,3 +302,23 @@ def _plot(
             )
         )
     plots.predictive(folder / "predictive.png", panels)
+    pictures = ["pair.png", "trace.png", "predictive.png"]
+    if maps := _maps(likelihood, emulator, derived["replicated"]):
+        plots.maps(folder / "maps.png", maps)
+        pictures.append("maps.png")
+    return pictures
+
+
+def _maps(likelihood: Likelihood, emulator: Emulator | Exact, replicated: dict[str, np.ndarray]) -> list[plots.Map]:
+    """Return the outputs whose data differ in just two coordinates."""
+    found = []
+    for b in likelihood.blocks:
+        output = emulator.layout.outputs[b.name]
+        at = np.unravel_index(likelihood.data.series[b.name].index, output.shape) if output.dims else ()
+        places = {dim: np.asarray(output.coords[dim], float)[i] for dim, i in zip(output.dims, at, strict=True)}
+        varied = [dim for dim, values in places.items() if np.ptp(values) > 0]
+        if len(varied) == 2:
+            drawn, dims = replicated[b.name], (varied[0], varied[1])
+            where = (places[dims[0]], places[dims[1]])
+            found.append(plots.Map(b.name, output.unit, dims, *where, b.values, drawn.mean(axis=0), drawn.std(axis=0)))
+    return found

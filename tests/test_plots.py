@@ -36,6 +36,12 @@ def field(scale=1.0):
     return plots.Field("v", "m", ("y", "x"), np.arange(5.0), np.arange(7.0), simulated, 1.01 * simulated)
 
 
+def data_map(scale=1.0):
+    """Return data over two dimensions."""
+    y, x = (axis.ravel().astype(float) for axis in np.mgrid[:5, :7])
+    return plots.Map("v", "m", ("y", "x"), y, x, scale * np.sin(y + x), scale * np.sin(y), np.full(35, abs(scale)))
+
+
 def figure(value, threshold=0.5, passed=True, larger=False):
     """Return one figure of a verdict."""
     return {"figure": "k_hat", "value": value, "threshold": threshold, "passed": passed, "larger_is_better": larger}
@@ -67,6 +73,8 @@ CASES = {
     "held out": (plots.held_out, LAYOUT, TRUTH, EMULATED, np.broadcast_to(SD, TRUTH.shape)),
     "held out, NaN": (plots.held_out, LAYOUT, np.full_like(TRUTH, np.nan), EMULATED, np.ones_like(TRUTH)),
     "fields": (plots.fields, [field(), field(2.0)], 30),
+    "maps": (plots.maps, [data_map(), data_map(2.0)]),
+    "maps, constant or not finite": (plots.maps, [data_map(0.0), data_map(np.nan)]),
     "fields, constant or not finite": (plots.fields, [field(0.0), field(np.nan)], 30),
     "trace": (plots.trace, {"a": NORMAL, "b": np.exp(3 * NORMAL)}, DIVERGENT),
     "trace of one": (plots.trace, {"a": NORMAL[:1]}, np.zeros((1, 300), bool)),

@@ -19,7 +19,7 @@ _ADVICE = {
     "domain": "draws lie where nothing was simulated: more rounds (refine.max_rounds) or wider priors",
     "failures": "the simulator fails at posterior draws: more solver steps, a stiffer solver, or narrower priors",
     "emulator": "the emulator differs from the simulator there: more rounds (refine.max_rounds), more simulations, "
-    "longer training (train.steps) or a wider network; where pca_drops is most of the error, more of dataset.pca",
+    "longer training (train.steps) or a wider network",
 }
 
 

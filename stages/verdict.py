@@ -20,7 +20,7 @@ _ADVICE = {
     "failures": "the simulator fails at posterior draws: more solver steps or a stiffer solver (simulate.solver, or "
     "simulate.retry for failed rows alone), or narrower priors",
     "emulator": "the emulator differs from the simulator there: more rounds (refine.max_rounds), more simulations, "
-    "longer training (train.steps) or a wider network; where pca_drops is most of the error, more of dataset.pca",
+    "longer training (train.steps) or a wider network",
 }
 
 

@@ -153,7 +153,12 @@ class DifferentialSimulator(Simulator):
     def outputs(self) -> dict[str, Output]:
         """Describe each output: a series over `times`."""
         p = {name: jax.ShapeDtypeStruct((), float) for name in self.parameters}
-        seen = eqx.filter_eval_shape(lambda p: self.observe(jnp.asarray(0.0), self.begin(p, jax.random.key(0)), p), p)
+
+        def observe(p: dict[str, Scalar]) -> dict[str, Array]:
+            seen = self.observe(jnp.asarray(0.0), self.begin(p, jax.random.key(0)), p)
+            return {name: jnp.asarray(value) for name, value in seen.items()}
+
+        seen = eqx.filter_eval_shape(observe, p)
         described = {}
         for name, value in seen.items():
             dims = self.dims.get(name, tuple(f"{name}_{i}" for i in range(value.ndim)))

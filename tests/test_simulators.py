@@ -22,12 +22,14 @@ TIMES = np.linspace(0.0, 20.0, 21)
 OPTIONS: dict[str, dict[str, Any]] = {
     "linear": {"x": [0.0, 1.0, 3.0]},
     "lotka_volterra": {"times": TIMES.tolist()},
+    "nbody": {"times": [0.0, 1.0], "num_bodies": 12},
     "ornstein_uhlenbeck": {"times": [0.5, 1.0, 3.0], "start": 0.0},
     "sir": {"times": np.linspace(0.0, 153.0, 10).tolist(), "population": 1e6, "infected_0": 1.0},
 }
 POINTS: dict[str, dict[str, float]] = {
     "linear": {"intercept": 1.0, "slope": -2.0},
     "lotka_volterra": {"alpha": 0.7, "beta": 0.03, "gamma": 0.8, "delta": 0.02, "prey_0": 30.0, "predator_0": 5.0},
+    "nbody": {"mass": 1.2, "scale_radius": 0.9, "virial_ratio": 0.6},
     "ornstein_uhlenbeck": {"theta": 1.0, "mu": 0.5, "sigma": 0.7, "x_0": 3.0},
     "sir": {"beta": 0.4, "gamma": 0.125},
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,11 +14,15 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.stats import kstest
 
+from pipeline import chain, run
+from pipeline.config import load as load_config
+from pipeline.runner import execute_more
+from pipeline.store import Store
 from stages.simulators.nbody.cluster import StarCluster
 from stages.simulators.nbody.gravity import acceleration, kinetic_energy, potential, potential_energy
 from stages.simulators.nbody.plummer import lagrangian_radius, plummer_sphere
 from stages.simulators.nbody.symplectic import INTEGRATORS, integrate
-from tests.test_reference import FOLDER
+from tests.test_reference import FOLDER, ROOT
 
 FOURTH_ORDER = ("forest_ruth", "blanes_moan")
 # Three equal masses chase one another along an eight (Chenciner & Montgomery 2000; digits of C. Simo).
@@ -39,8 +44,8 @@ def follow(
         state = integrate(INTEGRATORS[name], accelerate, state, stop / num_steps, num_steps // num_looks)
         return state, state[:2]
 
-    run = jax.jit(lambda x, v: jax.lax.scan(look, (x, v, accelerate(x)), None, length=num_looks)[1])
-    return run(x, v)  # type: ignore[no-any-return]
+    steps = jax.jit(lambda x, v: jax.lax.scan(look, (x, v, accelerate(x)), None, length=num_looks)[1])
+    return steps(x, v)  # type: ignore[no-any-return]
 
 
 def energy_error(name: str, num_steps: int, num_bodies: int = 100, softening: float = 0.1) -> float:
@@ -129,8 +134,8 @@ def test_a_cluster_moves_as_scipy_says() -> None:
 
 
 def test_energy_is_kept_over_ten_crossing_times() -> None:
-    # The twin of the slow test below, with fewer bodies and the better of the two.
-    assert energy_error("blanes_moan", 2500, num_bodies=20) < 1e-6
+    # The twin of the slow test below, with fewer bodies, which come closer to one another, and the better scheme.
+    assert energy_error("blanes_moan", 2500, num_bodies=20, softening=0.2) < 1e-7
 
 
 @pytest.mark.slow
@@ -182,8 +187,8 @@ def test_plummers_figures_are_the_references() -> None:
 
 def test_a_cluster_in_equilibrium_stays_as_it_is() -> None:
     cluster = StarCluster(times=[0.0, 3.0], num_bodies=64)
-    run = jax.jit(jax.vmap(lambda key: cluster(POINT, key)))
-    seen = {name: np.asarray(values) for name, values in run(jax.random.split(jax.random.key(2), 64)).items()}
+    draw = jax.jit(jax.vmap(lambda key: cluster(POINT, key)))
+    seen = {name: np.asarray(values) for name, values in draw(jax.random.split(jax.random.key(2), 64)).items()}
     for percent in (30, 50, 70):
         first, last = seen[f"radius_{percent}"].mean(axis=0)
         assert first == pytest.approx(float(lagrangian_radius(percent / 100)), rel=0.04)
@@ -194,12 +199,12 @@ def test_a_cluster_in_equilibrium_stays_as_it_is() -> None:
 
 def test_units_are_those_of_mass_and_radius() -> None:
     # Twice as large and 8 times as heavy: lengths twice, times as before, speeds twice.
-    def run(mass: float, radius: float, softening: float) -> dict[str, jax.Array]:
+    def observed(mass: float, radius: float, softening: float) -> dict[str, jax.Array]:
         cluster = StarCluster(times=[1.0], num_bodies=16, softening=softening)
         point = POINT | {"mass": jnp.asarray(mass), "scale_radius": jnp.asarray(radius)}
         return jax.jit(lambda key: cluster(point, key))(jax.random.key(4))
 
-    small, large = run(1.0, 1.0, 0.1), run(8.0, 2.0, 0.2)
+    small, large = observed(1.0, 1.0, 0.1), observed(8.0, 2.0, 0.2)
     for name in ("radius_50", "velocity_dispersion"):
         assert np.allclose(large[name], 2 * small[name], rtol=1e-9)
     assert np.allclose(large["bound_fraction"], small["bound_fraction"])
@@ -207,8 +212,8 @@ def test_units_are_those_of_mass_and_radius() -> None:
 
 def test_a_hot_cluster_falls_apart_and_a_cold_one_falls_in() -> None:
     cluster, key = StarCluster(times=[0.0, 2.0], num_bodies=32), jax.random.key(0)
-    run = jax.jit(lambda q: cluster(POINT | {"virial_ratio": q}, key))
-    hot, cold = run(2.0), run(0.0)
+    observed = jax.jit(lambda q: cluster(POINT | {"virial_ratio": q}, key))
+    hot, cold = observed(2.0), observed(0.0)
     assert hot["radius_50"][1] > 1.5 * hot["radius_50"][0] and hot["bound_fraction"][1] < 0.5
     assert cold["radius_50"][1] < 0.7 * cold["radius_50"][0] and cold["bound_fraction"][0] == 1.0
 
@@ -230,3 +235,46 @@ def test_options_that_cannot_be_met_are_refused() -> None:
     ):
         with pytest.raises(ValueError, match=message):
             StarCluster(**({"times": [1.0]} | wrong))
+
+
+def test_a_small_clusters_mass_and_radius_are_inferred(tmp_path: Path) -> None:
+    # 24 bodies at two times; the problem of the slow test below, and what it measures, cut down to seconds.
+    options = {"times": [0.0, 1.0], "num_bodies": 24, "step": 0.1, "percents": [50], "dtype": "float32"}
+    truth = {"mass": 1.3, "scale_radius": 0.8}
+    point = POINT | {name: jnp.asarray(value) for name, value in truth.items()}
+    seen = jax.jit(lambda key: StarCluster(**options)(point, key))(jax.random.key(1912))
+    columns = {"time": options["times"]} | {name: np.asarray(values) for name, values in seen.items()}
+    file = tmp_path / "cluster.csv"
+    np.savetxt(file, np.transpose(list(columns.values())), delimiter=",", header=",".join(columns), comments="")
+    wide = {"dist": "LogNormal", "loc": 0.0, "scale": 0.3}
+    problem = {
+        "parameters": {"mass": wide, "scale_radius": wide, "virial_ratio": 0.5},
+        "simulate": {"simulator": "nbody", "num_simulations": 1000, "options": options},
+        "dataset": {"transform": {"radius_50": "log", "velocity_dispersion": "log"}},
+        "train": {"options": {"width": 16, "depth": 1}, "ensemble_size": 2, "steps": 400},
+        "observation": {"file": str(file)},
+        "noise": {
+            "radius_50": {"dist": "LogNormal", "scale": 0.02},
+            "velocity_dispersion": {"dist": "LogNormal", "scale": 0.02},
+            "bound_fraction": {"dist": "Normal", "scale": 0.02},
+        },
+        "infer": {"num_warmup": 200, "num_samples": 400, "num_chains": 1},
+    }
+    posterior = run(problem, store=tmp_path / "store", until="infer").posterior["posterior"]
+    for name, value in truth.items():
+        logs = np.log(posterior[name].values.ravel())
+        # The half-mass radius of 24 bodies tells the scale to a tenth or so, and more than that nobody can know.
+        assert 0.06 < logs.std() < 0.22
+        assert abs(logs.mean() - np.log(value)) < 3 * logs.std()
+
+
+@pytest.mark.slow
+def test_a_cluster_that_was_held_out_is_recovered_and_others_as_often_as_intervals_say(tmp_path: Path) -> None:
+    config = ROOT / "configs" / "nbody.toml"
+    result = run(config, store=tmp_path)
+    assert result.verdict.passed
+    for name, value in {"mass": 1.2, "scale_radius": 0.9, "virial_ratio": 1.0}.items():
+        low, high = np.quantile(result.posterior["posterior"][name].values, [0.025, 0.975])
+        assert low < value < high
+    checked = load_config(config, ["calibrate.replicates=100"])
+    assert execute_more(checked, Store(tmp_path), chain.calibration).summary["facts"]["passed"]

@@ -90,7 +90,10 @@ class StarCluster(StochasticSimulator):
         last = {f"radius_{p}": radius[int(np.ceil(p * self.num_bodies / 100)) - 1] for p in self.percents}
         squared = jnp.sum((v - v.mean(axis=1, keepdims=True)) ** 2, axis=0)
         is_bound = 0.5 * squared + potential(x, masses, self.softening) < 0
-        return last | {"velocity_dispersion": jnp.sqrt(squared.mean() / 3), "bound_fraction": is_bound.mean()}
+        return last | {
+            "velocity_dispersion": jnp.sqrt(squared.mean() / 3),
+            "bound_fraction": is_bound.mean(dtype=x.dtype),
+        }
 
     def _masses(self, p: dict[str, Scalar]) -> Float[Array, " bodies"]:
         return jnp.full(self.num_bodies, p["mass"] / self.num_bodies, self.dtype)

@@ -17,13 +17,12 @@ def plummer_sphere(
     (Aarseth, Henon & Wielen 1974, appendix). There it is drawn by rejection; here without, since three coordinates of
     a uniform point on the unit sphere in 12 dimensions make a vector whose length has just that density.
     """
-    mass_key, place_key, speed_key = jax.random.split(key, 3)
+    mass_key, key = jax.random.split(key)
+    place, speed = jnp.split(jax.random.normal(key, (15, num_bodies), dtype), [3])
     enclosed = jax.random.uniform(mass_key, (num_bodies,), dtype)
     radius = jax.lax.rsqrt(enclosed ** (-2 / 3) - 1)
     escape = jnp.sqrt(2 * jax.lax.rsqrt(1 + radius**2))
-    place = _unit(jax.random.normal(place_key, (3, num_bodies), dtype))
-    speed = _unit(jax.random.normal(speed_key, (12, num_bodies), dtype))[:3]
-    return radius * place, escape * speed
+    return radius * _unit(place), escape * _unit(speed)[:3]
 
 
 def lagrangian_radius(fraction: float | Scalar) -> Float[Array, ""]:

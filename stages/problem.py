@@ -62,11 +62,11 @@ def problems(config: ProblemConfig) -> list[Problem]:
     if retry and isinstance(simulator, (FunctionSimulator, StochasticSimulator)):
         what = f"{config.simulate.simulator} is no differential equation: solved again, a row fails again; remove it"
         found.append(Problem("simulate.retry", what))
-    if any(problem.where.startswith(("simulate.solver", "simulate.retry")) for problem in found):
-        return found  # no simulation can be tried
     found += _names("parameters", config.parameters, simulator.parameters, needed=True)
     if isinstance(simulator, SDESimulator) and not found:
         found += _additive(config, simulator)
+    if any(problem.where.startswith(("simulate.solver", "simulate.retry")) for problem in found):
+        return found  # no simulation can be tried
     layout = Layout(simulator.outputs())
     found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)

@@ -191,10 +191,10 @@ def _scatter_figures(limits: Check, residuals: Residuals) -> list[Figure]:
     # Their sum of squares shows a wrong covariance as a whole; one by one they show a shape that is no Gaussian's.
     p = 2.0 * min(kstest((u**2).sum(axis=1), chi2(size).cdf).pvalue, kstest(u.ravel(), norm.cdf).pvalue)
     return [
-        Figure("whitened residuals, largest mean beyond chance", "emulator", _floor(mean), limits.max_shift),
-        Figure("whitened residuals, largest |sd - 1| of a direction beyond chance", "emulator",
+        Figure("whitened residuals, mean beyond chance", "emulator", _floor(mean), limits.max_shift),
+        Figure("whitened residuals, |sd - 1| beyond chance", "emulator",
                _floor(sd - _chance(count, size)), limits.max_scatter_error),
-        Figure("whitened residuals, p of being standard normal", "emulator", float(min(p, 1.0)),
+        Figure("whitened residuals, p of being normal", "emulator", float(min(p, 1.0)),
                limits.min_scatter_p, True),
     ]  # fmt: skip
 

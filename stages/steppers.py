@@ -157,6 +157,7 @@ def _interpolation_weights(solver: Any) -> Float[np.ndarray, "inputs degree"]:
         degree = int(np.flatnonzero(np.abs(fitted).max(axis=1) > 1e-10).max())
     powers = [Chebyshev(each, domain=(0.0, 1.0)).convert(kind=Polynomial, domain=(-1.0, 1.0)).coef for each in fitted.T]
     weights = np.stack([np.pad(each, (0, degree + 1 - len(each))) for each in powers])
+    weights[:, 0] = np.arange(len(weights)) == 0  # at its start a step is y0, to the last digit
     return np.where(np.abs(weights) < 1e-12, 0.0, weights)
 
 

@@ -76,8 +76,7 @@ def test_outputs_are_as_described(name: str) -> None:
 def test_outputs_have_gradients(name: str) -> None:
     simulator = build(name)
     point = {k: jnp.asarray(v) for k, v in POINTS[name].items()}
-    last = lambda p: next(iter(simulator.solve(p, TIGHT, KEY).outputs.values()))[-1]  # noqa: E731
-    last = lambda p: next(iter(simulator.solve(p, TIGHT).outputs.values())).ravel()[-1]  # noqa: E731
+    last = lambda p: next(iter(simulator.solve(p, TIGHT, KEY).outputs.values())).ravel()[-1]  # noqa: E731
     key = next(iter(point))
     slope = jax.jit(jax.jacfwd(last))(point)[key]  # gradients go forward: the parameters are few
     step, at = 1e-4 * float(point[key]), jax.jit(last)

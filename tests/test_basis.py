@@ -113,6 +113,7 @@ def exact() -> Any:
     return helpers.line_run("dataset.pca.y=2")
 
 
+@pytest.mark.slow
 def test_a_straight_line_in_two_components_has_the_exact_posterior() -> None:
     # Lines span two dimensions, so nothing is dropped, and the posterior of this problem is known.
     result, (mean, covariance) = exact(), helpers.exact_line()

@@ -57,6 +57,7 @@ POOR = (
 )
 
 
+@pytest.mark.slow
 def test_an_emulator_that_is_too_sure_of_itself_fails(tmp_path: Path) -> None:
     assert calibrate(POOR, tmp_path / "honest")["passed"]
     assert not calibrate(POOR, tmp_path / "shrunk", shrink=5.0)["passed"]

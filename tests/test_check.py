@@ -54,6 +54,7 @@ def test_an_emulator_trained_far_too_briefly_fails_for_that_reason() -> None:
     assert "the chains did not converge" not in verdict(result)
 
 
+@pytest.mark.slow
 def test_a_prior_that_misses_the_truth_fails_for_that_reason() -> None:
     # The data ask for an intercept seven prior sd away, and no noise covers that.
     result = pipeline.run(shifted(8.0), store=helpers.scratch() / "line")
@@ -62,6 +63,7 @@ def test_a_prior_that_misses_the_truth_fails_for_that_reason() -> None:
     assert "widen that prior" in verdict(result) or "improbable under the model" in verdict(result)
 
 
+@pytest.mark.slow
 def test_data_outside_the_training_domain_fail_for_that_reason() -> None:
     # Trained on a narrow prior's middle alone: 4.5 prior sd out there is no row.
     result = pipeline.run(shifted(5.0), store=helpers.scratch() / "line")

@@ -231,6 +231,7 @@ def test_an_edit_of_a_helper_redoes_everything_and_of_an_unrelated_file_nothing(
     assert _fingerprints([], path) == before
 
 
+@pytest.mark.slow
 def test_a_new_project_runs_as_it_is(tmp_path: Path) -> None:
     assert helpers.simfer("new", tmp_path / "mine").returncode == 0
     result = pipeline.run(tmp_path / "mine" / "problem.toml")

@@ -119,7 +119,7 @@ def test_the_configs_likelihood_of_union3_is_that_with_the_offset_projected_out(
 
 @pytest.mark.parametrize(
     ("name", "overrides", "grid"),
-    [("supernova", [], supernova_grid), ("solow", SOLOW, solow_grid)],
+    [pytest.param("supernova", [], supernova_grid, marks=pytest.mark.slow), ("solow", SOLOW, solow_grid)],
 )
 def test_a_small_run_finds_the_grids_posterior(name: str, overrides: list[str], grid: Callable[[], Grid]) -> None:
     file = helpers.ROOT / "configs" / f"{name}.toml"

@@ -49,6 +49,7 @@ def test_a_linear_gaussian_problem_gives_its_exact_posterior() -> None:
     assert np.corrcoef(got.T)[0, 1] == pytest.approx(correlation, abs=0.05)
 
 
+@pytest.mark.slow
 def test_the_noise_scale_is_inferred_with_the_line() -> None:
     result = helpers.line_run("noise.y.scale={ dist = 'HalfNormal', scale = 1.0 }", until="infer")
     mean, sd = _exact_scale()

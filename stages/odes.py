@@ -63,7 +63,7 @@ class FlatODE:
         return Engine(
             settings=settings,
             solver=solver,
-            controller=build_controller(settings, start, stop),
+            controller=build_controller(settings),
             terms=terms,
             stepper=build_stepper(solver, terms, self.vector_field),
             observe=self.observe,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import diffrax
 import equinox as eqx
 import jax.numpy as jnp
-import numpy as np
 import optimistix
 from jaxtyping import Array, Float, Int, PyTree
 
@@ -60,12 +60,39 @@ def build_solver(settings: Solver) -> diffrax.AbstractSolver[Any]:
     return solver
 
 
-def build_controller(settings: Solver, start: float, stop: float) -> diffrax.AbstractStepSizeController[Any, Any]:
-    """Build the step size controller; a step that shrinks to a few units of rounding ends the solve."""
-    if settings.fixed_step:
-        return diffrax.ConstantStepSize()
-    smallest = 8 * float(np.spacing(max(abs(start), abs(stop))))
-    return diffrax.PIDController(rtol=settings.rtol, atol=settings.atol, dtmin=smallest, force_dtmin=False)
+class _Stopping(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
+    """A PID controller that gives up where a rejected step cannot become shorter: time has no finer numbers there.
+
+    Diffrax's own `dtmin` is one length for the whole solve, and what is lost at the end may be needed at the start.
+    """
+
+    rtol: float
+    atol: float
+    norm: Callable[[PyTree], Any] = optimistix.rms_norm
+
+    @property
+    def _pid(self) -> diffrax.PIDController:
+        return diffrax.PIDController(rtol=self.rtol, atol=self.atol, norm=self.norm)
+
+    def wrap(self, direction: Any) -> _Stopping:
+        """Return itself: time runs forward here."""
+        return self
+
+    def init(self, *given: Any) -> tuple[Any, Any]:
+        """Choose the first step."""
+        return self._pid.init(*given)
+
+    def adapt_step_size(self, *given: Any) -> tuple[Any, ...]:
+        """Accept or reject a step, and choose the next one."""
+        keep, t0, t1, jump, state, result = self._pid.adapt_step_size(*given)
+        # Nine tenths of five units of rounding are, rounded, five of them again.
+        lost = ~keep & (t1 - t0 <= 8 * jnp.finfo(jnp.result_type(t0)).eps * jnp.abs(t0))
+        return keep, t0, t1, jump, state, diffrax.RESULTS.where(lost, diffrax.RESULTS.dt_min_reached, result)
+
+
+def build_controller(settings: Solver) -> diffrax.AbstractStepSizeController[Any, Any]:
+    """Build the step size controller."""
+    return diffrax.ConstantStepSize() if settings.fixed_step else _Stopping(settings.rtol, settings.atol)
 
 
 def first_step(settings: Solver, term: Any, start: float, stop: float, y: PyTree, args: PyTree) -> Float[Array, ""]:
@@ -76,7 +103,7 @@ def first_step(settings: Solver, term: Any, start: float, stop: float, y: PyTree
     """
     if settings.dt0 is not None:
         return jnp.asarray(settings.dt0)
-    solver, controller = build_solver(settings), build_controller(settings, start, stop)
+    solver, controller = build_solver(settings), build_controller(settings)
     t1, _ = controller.init(term, start, stop, y, None, args, solver.func, solver.error_order(term))
     return jnp.clip(t1 - start, 0.0, stop - start)
 

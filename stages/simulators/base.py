@@ -178,7 +178,7 @@ class DifferentialSimulator(Simulator):
         term = diffrax.ODETerm(self.vector_field)  # type: ignore[arg-type]
         y = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), state)
         dt0 = first_step(solver, term, *self.span, y, p)
-        controller = build_controller(solver, *self.span)
+        controller = build_controller(solver)
         solution = self._integrate(p, y, self.observe, term, build_solver(solver), dt0, controller, solver.max_steps)
         # Where not even the start is a number, Diffrax tries steps until it has no more.
         status = jnp.where(jnp.isfinite(dt0), solution.status, jnp.int8(Status.NOT_FINITE))

@@ -29,7 +29,7 @@ from stages.settings import Simulate, Solver
 from stages.simulators.base import Simulator, Status
 from stages.threads import map_in_threads
 
-_SHARD_BYTES = 2**20  # a shard is one chunk of each output, about this large
+_SHARD_BYTES = 2**22  # a shard is one chunk of each output, about this large
 
 
 class Filled(NamedTuple):

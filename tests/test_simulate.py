@@ -130,14 +130,14 @@ class Slow(FunctionSimulator):
     parameters = {"a": ""}
 
     def outputs(self):
-        return {"square": Output(("i",), {"i": np.arange(2000)})}
+        return {"square": Output(("i",), {"i": np.arange(8000)})}
 
     def __call__(self, p):
         def wait(a):
             time.sleep(PAUSE)
             return np.asarray(a)
         a = jax.pure_callback(wait, jax.ShapeDtypeStruct((), float), p["a"], vmap_method="broadcast_all")
-        return {"square": a**2 * jnp.ones(2000)}
+        return {"square": a**2 * jnp.ones(8000)}
 '''
 SLOW_CONFIG = """
 [parameters]

@@ -66,7 +66,9 @@ def ensembles(num: int) -> dict[str, Callable[[], object]]:
         settings = Simulate(
             simulator="nbody", num_simulations=num, options=options | {"num_bodies": NUM_BODIES}, batch_size=64
         )
-        found[f"Simfer, {dtype}"] = functools.partial(build_ensemble(settings, space), np.zeros((num, 0)), np.arange(num))
+        found[f"Simfer, {dtype}"] = functools.partial(
+            build_ensemble(settings, space), np.zeros((num, 0)), np.arange(num)
+        )
     return found
 
 

@@ -142,7 +142,8 @@ class Space(eqx.Module):
     def theta(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
         """Return the free quantities' values, in their own units."""
         values = self.values(z)
-        return jnp.stack([values[name] for name in self.names], axis=-1)
+        free = [values[name][..., None] for name in self.names]
+        return jnp.concatenate([jnp.zeros((*z.shape[:-1], 0)), *free], axis=-1)
 
     def whiten(self, values: Mapping[str, Any]) -> Float[Array, "... size"]:
         """Return the whitened point of named values; quantities that are fixed may be left out."""

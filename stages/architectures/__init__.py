@@ -5,6 +5,8 @@ from __future__ import annotations
 ARCHITECTURES: dict[str, str] = {
     "mlp": "stages.architectures.mlp:MLP",
     "residual": "stages.architectures.residual:Residual",
+    "polynomial": "stages.architectures.polynomial:Polynomial",
+    "gaussian_process": "stages.architectures.gaussian_process:GaussianProcess",
 }
 
 

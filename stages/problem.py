@@ -16,6 +16,7 @@ import optax
 from stages import noise as noises
 from stages import observation
 from stages.architectures import ARCHITECTURES
+from stages.architectures.base import ClosedForm
 from stages.artifacts import Layout
 from stages.emulator import build_networks, network_options
 from stages.errors import ConfigError, Problem
@@ -198,6 +199,13 @@ def _is_adaptive(name: str) -> bool:
 def _random(config: ProblemConfig, layout: Layout) -> list[Problem]:
     """List what cannot be done with a random simulator."""
     found = []
+    make = _resolve("train.architecture", config.train.architecture, ARCHITECTURES, ClosedForm, [])
+    if make is not None:
+        what = (
+            f'the simulator is random, and "{config.train.architecture}" learns no scatter; take a network that is '
+            "trained by descent (residual, mlp)"
+        )
+        found.append(Problem("train.architecture", what))
     if layout.size > MOST_OUTPUTS:
         what = (
             f"the simulator is random and gives {layout.size} values, of which the emulator learns a covariance; "

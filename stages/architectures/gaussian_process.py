@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import NamedTuple, Self
+from typing import Literal, NamedTuple, Self
 
 import equinox as eqx
 import jax
@@ -17,22 +17,26 @@ from tinygp import kernels, transforms
 
 from stages.architectures.base import ClosedForm
 from stages.errors import StageError
+from stages.settings import Count
 
 SHAPES = {"squared_exponential": kernels.ExpSquared, "matern52": kernels.Matern52}
 _STARTS = ((2.0, 0.3), (0.7, 1.0))  # length scale and weight of every axis
 _CENTER, _SPREAD = math.log(2.0), 3.0  # of the wide normal priors that the logarithms of both have
 _SEARCH_ROWS = 300  # rows that hyperparameters are looked for with, evenly taken
-_SEARCH, _FINISH = 100, 12  # iterations there, and with all rows
+_SEARCH, _FINISH, _AGAIN = 100, 12, 4  # iterations there, with all rows, and where it was fitted before
 _OWN_KERNELS = 2_000_000  # numbers in the inverse factors beyond which all components share one
 _DROPPED = 1e-8  # of the outputs' variance, by leaving out components
 _NUGGET = 1e-10
+_BLOCK = 128  # rows are filled up to multiples of it, so that few sizes are compiled
 
 
 class Solved(NamedTuple):
-    """Hyperparameters and what follows from them for columns of standardised values."""
+    """A kernel's hyperparameters, and what follows from them for the columns that share it."""
 
     value: float  # minus the logarithm of likelihood and prior, up to a constant
     slope: Float[np.ndarray, " hyper"]
+    hyper: Float[np.ndarray, " hyper"]
+    factor: Float[np.ndarray, "n n"]  # of Cholesky, lower
     mean: Float[np.ndarray, " columns"]
     alpha: Float[np.ndarray, "n columns"]
     variance: Float[np.ndarray, " columns"]
@@ -41,9 +45,9 @@ class Solved(NamedTuple):
 class GaussianProcess(ClosedForm):
     """Gaussian process: a product over the inputs of 1 + weight x kernel, on principal components of the outputs.
 
-    That is a sum over all subsets of the inputs (Stitson et al. 1999; Durrande et al. 2012): what is additive is learned
-    from few rows. Length scales, weights and a nugget maximise the marginal likelihood; mean and variance are in closed
-    form. Components have a kernel each, or share one where that would take too much memory (Conti & O'Hagan 2010).
+    That is a sum over all subsets of the inputs (Durrande et al. 2012): what is additive is learned from few rows.
+    Length scales, weights and a nugget maximise the marginal likelihood; mean and variance follow in closed form.
+    Components have a kernel each, or share one where that would take too much memory (Conti & O'Hagan 2010).
     """
 
     in_size: int = eqx.field(static=True)
@@ -67,9 +71,9 @@ class GaussianProcess(ClosedForm):
         out_size: int,
         *,
         key: PRNGKeyArray,
-        kernel: str = "auto",
-        max_components: int = 24,
-        max_rows: int = 4000,
+        kernel: Literal["auto", "squared_exponential", "matern52"] = "auto",
+        max_components: Count = 24,
+        max_rows: Count = 4000,
     ) -> None:
         if kernel not in ("auto", *SHAPES):
             raise ValueError(f'got kernel "{kernel}", expected one of auto, {", ".join(SHAPES)}')
@@ -101,24 +105,22 @@ class GaussianProcess(ClosedForm):
         self._check(len(x))
         location, scores, basis = _principal(y, self.max_components)
         if len(self.x) > 1:
-            is_rough, hyper = bool(self.is_rough), np.asarray(self.hyper)
+            is_rough, hyper, iterations = bool(self.is_rough), np.asarray(self.hyper), _AGAIN
             groups = _grouped(len(hyper) == 1, scores)
             hyper = np.resize(hyper, (len(groups), hyper.shape[1]))
         else:
             groups = _grouped(scores.shape[1] * len(x) ** 2 > _OWN_KERNELS, scores)
-            is_rough, hyper = self._search(x, groups)
-        hyper = np.stack([_minimise(p, x, columns, is_rough, _FINISH) for p, columns in zip(hyper, groups, strict=True)])
-        solved, hyper = zip(*[_solve_surely(p, x, c, is_rough) for p, c in zip(hyper, groups, strict=True)], strict=True)
-        whitener = [_whitener(x, p, is_rough) for p in hyper]
+            (is_rough, hyper), iterations = self._search(x, groups), _FINISH
+        fits = [_finish(p, x, columns, is_rough, iterations) for p, columns in zip(hyper, groups, strict=True)]
         new = {
             "x": x,
-            "hyper": np.stack(hyper),
+            "hyper": np.stack([each.hyper for each in fits]),
             "is_rough": np.asarray(is_rough),
-            "whitener": np.stack(whitener),
-            "mean": np.stack([each.mean for each in solved]),
-            "alpha": np.stack([each.alpha.T for each in solved]),
+            "whitener": np.stack([lapack.dtrtri(each.factor, lower=1)[0] for each in fits]),
+            "mean": np.stack([each.mean for each in fits]),
+            "alpha": np.stack([each.alpha.T for each in fits]),
             "basis": basis.reshape(len(groups), -1, self.out_size),
-            "sd": np.stack([np.sqrt(each.variance) for each in solved]),
+            "sd": np.stack([np.sqrt(each.variance) for each in fits]),
             "location": location,
         }
         return eqx.tree_at(
@@ -136,16 +138,13 @@ class GaussianProcess(ClosedForm):
     def _search(self, x: np.ndarray, groups: list[np.ndarray]) -> tuple[bool, Float[np.ndarray, "kernels hyper"]]:
         some = np.linspace(0, len(x) - 1, min(len(x), _SEARCH_ROWS)).astype(int)
         shapes = [False, True] if self.kernel == "auto" else [self.kernel == "matern52"]
-        found = []
-        for is_rough in shapes:
-            for start in _STARTS:
-                p = _minimise(_start(x.shape[1], *start), x[some], groups[0][some], is_rough, _SEARCH)
-                found.append((_solve(p, x[some], groups[0][some], is_rough).value, is_rough, p))
-        _, is_rough, first = min(found, key=lambda each: each[0])
-        hyper = [first]
-        for columns in groups[1:]:
-            hyper.append(_minimise(first, x[some], columns[some], is_rough, _SEARCH))
-        return is_rough, np.stack(hyper)
+        starts = [(is_rough, _start(x.shape[1], *start)) for is_rough in shapes for start in _STARTS]
+        found = [
+            (*_minimise(start, x[some], groups[0][some], is_rough, _SEARCH), is_rough) for is_rough, start in starts
+        ]
+        first, _, is_rough = min(found, key=lambda each: each[1])
+        others = [_minimise(first, x[some], columns[some], is_rough, _SEARCH)[0] for columns in groups[1:]]
+        return is_rough, np.stack([first, *others])
 
     def _correlations(self, z: Float[Array, " in_size"]) -> Float[Array, "kernels n"]:
         def against(rough: bool) -> Float[Array, "kernels n"]:
@@ -162,7 +161,7 @@ def _kernel(hyper: Float[Array, " hyper"], is_rough: bool) -> kernels.Kernel:
     """Return the kernel of unit variance that (logarithms of) length scales, weights and a nugget stand for."""
     size, shape = len(hyper) // 2, SHAPES["matern52" if is_rough else "squared_exponential"]
     scale, weight = jnp.exp(hyper[:size]), jnp.exp(hyper[size:-1])
-    product = kernels.Constant(1.0 / jnp.prod(1.0 + weight))
+    product: kernels.Kernel = kernels.Constant(1.0 / jnp.prod(1.0 + weight))
     for axis in range(size):
         product *= 1.0 + weight[axis] * transforms.Subspace(axis, shape(scale[axis]))
     return product
@@ -178,63 +177,56 @@ def _pulled_back(hyper: Array, x: Array, slope: Float[Array, "n n"], is_rough: b
     return jax.grad(lambda p: (slope * _kernel(p, is_rough)(x, x)).sum())(hyper)
 
 
-def _factor(hyper: np.ndarray, x: np.ndarray, is_rough: bool) -> tuple[Float[np.ndarray, "n n"], bool]:
-    gram = np.asfortranarray(_gram(hyper, x, is_rough)) + np.exp(hyper[-1]) * np.eye(len(x))
-    factor, failed = lapack.dpotrf(gram, lower=1, clean=1)
-    return factor, not failed
+def _solve(hyper: np.ndarray, x: np.ndarray, y: Float[np.ndarray, "n columns"], is_rough: bool) -> Solved | None:
+    """Solve for columns that share a kernel, mean and variance of each profiled out (Rasmussen & Williams 2006, 5.4).
 
-
-def _whitener(x: np.ndarray, hyper: np.ndarray, is_rough: bool) -> Float[np.ndarray, "n n"]:
-    factor, _ = _factor(hyper, x, is_rough)
-    return np.ascontiguousarray(lapack.dtrtri(factor, lower=1)[0])
-
-
-def _solve(hyper: np.ndarray, x: np.ndarray, y: Float[np.ndarray, "n columns"], is_rough: bool) -> Solved:
-    """Solve for columns that share a kernel; mean and variance of each are profiled out (Rasmussen & Williams 2006, 5.4).
-
-    The value is infinite where the matrix has no Cholesky factor.
+    None where the matrix has no Cholesky factor.
     """
-    nothing = np.zeros(0)
-    factor, is_fine = _factor(hyper, x, is_rough)
-    if not is_fine:
-        return Solved(np.inf, np.zeros_like(hyper), nothing, nothing, nothing)
+    n, padding = len(x), (0, -len(x) % _BLOCK)
+    padded = np.pad(x, (padding, (0, 0)))
+    gram = np.array(_gram(hyper, padded, is_rough))[:n, :n] + np.exp(hyper[-1]) * np.eye(n)
+    factor, failed = lapack.dpotrf(gram, lower=1, clean=1)
+    if failed:
+        return None
     lower = lapack.dpotri(factor, lower=1)[0]
     inverse = np.tril(lower) + np.tril(lower, -1).T
     weight = inverse.sum(axis=0)
     mean = weight @ y / weight.sum()
     alpha = lapack.dpotrs(factor, y - mean, lower=1)[0]
-    variance = np.maximum(np.einsum("nc,nc->c", y - mean, alpha) / len(x), 1e-300)
-    value = 0.5 * len(x) * np.log(variance).sum() + y.shape[1] * np.log(np.diag(factor)).sum()
-    slope = 0.5 * (y.shape[1] * inverse - (alpha / variance) @ alpha.T)
-    toward = np.array(_pulled_back(hyper, x, slope, is_rough))
-    toward[-1] = np.trace(slope) * np.exp(hyper[-1])
+    variance = np.maximum(np.einsum("nc,nc->c", y - mean, alpha) / n, 1e-300)
+    value = 0.5 * n * np.log(variance).sum() + y.shape[1] * np.log(np.diag(factor)).sum()
+    toward = 0.5 * (y.shape[1] * inverse - (alpha / variance) @ alpha.T)
+    slope = np.array(_pulled_back(hyper, padded, np.pad(toward, padding), is_rough))
+    slope[-1] = np.trace(toward) * np.exp(hyper[-1])
     off = np.append((hyper[:-1] - _CENTER) / _SPREAD, 0.0)
-    return Solved(value + 0.5 * off @ off, toward + off / _SPREAD, mean, alpha, variance)
+    return Solved(value + 0.5 * off @ off, slope + off / _SPREAD, hyper, factor, mean, alpha, variance)
 
 
 def _minimise(
     start: np.ndarray, x: np.ndarray, y: Float[np.ndarray, "n columns"], is_rough: bool, iterations: int
-) -> Float[np.ndarray, " hyper"]:
+) -> tuple[Float[np.ndarray, " hyper"], float]:
+    """Return the best hyperparameters and their value."""
+
     def target(hyper: np.ndarray) -> tuple[float, np.ndarray]:
         solved = _solve(hyper, x, y, is_rough)
-        # A line search needs a number where there is no factor.
-        return (solved.value, solved.slope) if np.isfinite(solved.value) else (1e25, solved.slope)
+        # A line search needs a number where there is no solution.
+        return (1e25, np.zeros_like(hyper)) if solved is None else (solved.value, solved.slope)
 
     size = x.shape[1]
     bounds = [(-4.0, 6.0)] * size + [(-14.0, 9.0)] * size + [(math.log(_NUGGET), 0.0)]
     found = minimize(target, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
-    return found.x
+    return found.x, float(found.fun)
 
 
-def _solve_surely(
-    hyper: np.ndarray, x: np.ndarray, y: Float[np.ndarray, "n columns"], is_rough: bool
-) -> tuple[Solved, np.ndarray]:
-    """Solve with as large a nugget as it takes."""
+def _finish(
+    start: np.ndarray, x: np.ndarray, y: Float[np.ndarray, "n columns"], is_rough: bool, iterations: int
+) -> Solved:
+    """Go on with all rows, and solve with as large a nugget as it takes."""
+    hyper, _ = _minimise(start, x, y, is_rough, iterations)
     for jitter in (0.0, *np.logspace(-10, -2, 9)):
-        raised = np.append(hyper[:-1], np.log(np.exp(hyper[-1]) + jitter))
-        solved = _solve(raised, x, y, is_rough)
-        if np.isfinite(solved.value):
-            return solved, raised
+        solved = _solve(np.append(hyper[:-1], np.log(np.exp(hyper[-1]) + jitter)), x, y, is_rough)
+        if solved is not None and np.isfinite(solved.value):
+            return solved
     raise StageError("the Gaussian process has no solution: are inputs or outputs not finite?")
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from stages.architectures.base import ClosedForm
+from stages.settings import Count
 
 _NORMS = (1.0, 0.7, 0.5)  # of the degrees of a term, from total degree to mostly one input at a time
 _MOST_TERMS = 2000  # that are chosen from
@@ -55,6 +56,7 @@ class Polynomial(ClosedForm):
     coefficients: Float[Array, "terms out_size"]
     whitener: Float[Array, "terms terms"]  # times the terms at a point: a vector of squared length its leverage
     errors: Float[Array, "factors out_size"]  # F with F^T F the covariance of the residuals
+    truncation: Float[Array, "2"]  # the degree, 0 before it is fitted, and the norm, that terms were chosen from
 
     def __init__(
         self,
@@ -63,7 +65,7 @@ class Polynomial(ClosedForm):
         *,
         key: PRNGKeyArray,
         families: Sequence[str] | None = None,
-        max_degree: int = 20,
+        max_degree: Count = 20,
     ) -> None:
         if max_degree < 1:
             raise ValueError(f"got max_degree {max_degree}, expected 1 or more")
@@ -74,6 +76,7 @@ class Polynomial(ClosedForm):
         size = len(self.powers)
         self.coefficients = jax.random.normal(key, (size, out_size)) / math.sqrt(size)
         self.whitener, self.errors = jnp.zeros((size, size)), jnp.zeros((1, out_size))
+        self.truncation = jnp.zeros(2)
 
     def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         """Evaluate the expansion at one point."""
@@ -84,48 +87,55 @@ class Polynomial(ClosedForm):
         return jnp.sqrt(1.0 + ((self.whitener @ self._terms(z)) ** 2).sum()) * self.errors
 
     def fit(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:
-        """Choose terms, and fit their coefficients by least squares."""
+        """Choose terms, and fit them by least squares. One that is fitted keeps how many, among which, and the error."""
         axes = np.asarray(jax.vmap(lambda z: orthonormal(z, self.families, self.max_degree))(jnp.asarray(x)))
         scores, directions = _scores(y)
-        powers, unseen = self._choose(axes, scores)
+        if not self.truncation[0]:
+            truncation, validated = self._validate(axes, scores)
+            num_terms = validated.num_terms
+        else:
+            truncation, validated, num_terms = np.asarray(self.truncation), None, len(self.powers)
+        candidates = multi_indices(self.in_size, int(truncation[0]), float(truncation[1]))
+        everything = np.ones(len(y), bool)
+        powers = candidates[take(_columns(axes, candidates), scores, everything, num_terms).columns]
         q, r = np.linalg.qr(_columns(axes, powers))
         inverse = np.linalg.inv(r)
-        # What leverage adds is added again where the error is asked for.
-        residuals = unseen @ directions / np.sqrt(1.0 + (q**2).sum(axis=1))[:, None]
-        _, values, principal = np.linalg.svd(residuals, full_matrices=False)
-        kept = min(_FACTORS, len(values))
-        errors = (values[:kept] / math.sqrt(len(x)))[:, None] * principal[:kept]
-        new = [powers, inverse @ (q.T @ y), inverse.T, errors]
+        errors = np.asarray(self.errors)
+        if validated is not None:
+            # What leverage adds is added again where the error is asked for.
+            errors = _factors(validated.residuals @ directions / np.sqrt(1.0 + (q**2).sum(axis=1))[:, None])
+        new = [powers, inverse @ (q.T @ y), inverse.T, errors, truncation]
         return eqx.tree_at(
-            lambda m: [m.powers, m.coefficients, m.whitener, m.errors], self, [jnp.asarray(value) for value in new]
+            lambda m: [m.powers, m.coefficients, m.whitener, m.errors, m.truncation],
+            self,
+            [jnp.asarray(value) for value in new],
         )
 
-    def _choose(
+    def _validate(
         self, axes: Float[np.ndarray, "n in_size degrees"], y: Float[np.ndarray, "n k"]
-    ) -> tuple[Int[np.ndarray, "terms in_size"], Float[np.ndarray, "n k"]]:
-        """Return the terms of least cross-validated error, and the residuals of rows unseen by choice and fit."""
+    ) -> tuple[Float[np.ndarray, "2"], Validated]:
+        """Return degree and norm of least error on rows unseen by choice and fit, and what was found with these."""
         folds = np.arange(len(y)) % _FOLDS
         held_out = range(_FOLDS if len(y) <= _FEW_ROWS else 1)
-        best, error = multi_indices(self.in_size, 1, 1.0), np.inf
+        best, error, columns = np.array([1.0, 1.0]), np.inf, np.ones((len(y), 1))
         for norm in _NORMS:
             since = 0
-            for powers in self._candidates(norm):
-                found = _validate(_columns(axes, powers), y, folds, held_out).error
+            for degree, powers in self._candidates(norm):
+                tried = _columns(axes, powers)
+                found = _validate(tried, y, folds, held_out).error
                 since = 0 if found < error else since + 1
                 if found < error:
-                    best, error = powers, found
+                    best, error, columns = np.array([degree, norm]), found, tried
                 if since == 2:
                     break
-        columns = _columns(axes, best)
-        validated = _validate(columns, y, folds, range(_FOLDS))
-        return best[take(columns, y, np.ones(len(y), bool), validated.num_terms).columns], validated.residuals
+        return best, _validate(columns, y, folds, range(_FOLDS))
 
-    def _candidates(self, norm: float) -> Iterator[Int[np.ndarray, "terms in_size"]]:
+    def _candidates(self, norm: float) -> Iterator[tuple[int, Int[np.ndarray, "terms in_size"]]]:
         for degree in range(1, self.max_degree + 1):
             powers = multi_indices(self.in_size, degree, norm)
             if degree > 1 and len(powers) > _MOST_TERMS:
                 return
-            yield powers
+            yield degree, powers
 
     def _terms(self, z: Float[Array, " in_size"]) -> Float[Array, " terms"]:
         axes = orthonormal(z, self.families, self.max_degree)
@@ -190,8 +200,14 @@ def _columns(
     return columns
 
 
+def _factors(residuals: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "factors outputs"]:
+    """Return the leading directions of residuals, as long as the standard deviation along each."""
+    _, values, directions = np.linalg.svd(residuals, full_matrices=False)
+    return (values[:_FACTORS] / math.sqrt(len(residuals)))[:, None] * directions[:_FACTORS]
+
+
 def _scores(y: Float[np.ndarray, "n outputs"]) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "k outputs"]]:
-    """Return as few columns as have nearly the outputs' own products, and their directions: the same terms suit both."""
+    """Return as few columns as have nearly the outputs' own products, and their directions: terms suit both alike."""
     left, values, directions = np.linalg.svd(y, full_matrices=False)
     count = max(int((np.cumsum(values[::-1] ** 2)[::-1] > _DROPPED * (values**2).sum()).sum()), 1)
     return left[:, :count] * values[:count], directions[:count]

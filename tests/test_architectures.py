@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stages.architectures import ARCHITECTURES
-from stages.architectures.base import ACTIVATIONS, Architecture, activation
+from stages.architectures.base import ACTIVATIONS, Architecture, ClosedForm, activation
 from stages.emulator import build_networks
 from stages.plugins import resolve
 
@@ -52,6 +52,8 @@ class TestEvery:
     def test_an_ensemble_in_float32_stays_in_it(self, name: str) -> None:
         keys = jax.random.split(jax.random.key(0), 4)
         networks = build_networks(name, {}, SIZES, keys, "float32")
+        if isinstance(networks, ClosedForm):
+            return  # it is one, in float64: tests/test_closed_form.py
         with jax.numpy_dtype_promotion("strict"):
             out = eqx.filter_vmap(lambda network: network(jnp.ones(3, "float32")))(networks)
         assert out.shape == (4, 5) and out.dtype == jnp.float32
@@ -61,10 +63,14 @@ class TestEvery:
         def count(network: Architecture) -> int:
             return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_array)))
 
+        if not {"width", "depth"} <= set(inspect.signature(resolve(name, ARCHITECTURES)).parameters):
+            return
         small, large = build(name, width=8, depth=1), build(name, width=16, depth=2)
         assert count(small) < count(large) < count(build(name, width=16, depth=4))
 
     def test_an_unknown_activation_is_refused(self, name: str) -> None:
+        if "activation" not in inspect.signature(resolve(name, ARCHITECTURES)).parameters:
+            return
         with pytest.raises(ValueError, match="expected one of silu"):
             build(name, activation="relu")
 

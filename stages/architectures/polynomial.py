@@ -87,7 +87,7 @@ class Polynomial(ClosedForm):
         return jnp.sqrt(1.0 + ((self.whitener @ self._terms(z)) ** 2).sum()) * self.errors
 
     def fit(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:
-        """Choose terms, and fit them by least squares. One that is fitted keeps how many, among which, and the error."""
+        """Choose terms, and fit them by least squares. One fitted before keeps how many, among which, and the error."""
         axes = np.asarray(jax.vmap(lambda z: orthonormal(z, self.families, self.max_degree))(jnp.asarray(x)))
         scores, directions = _scores(y)
         if not self.truncation[0]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 ARCHITECTURES: dict[str, str] = {
+    "cosmopower": "stages.architectures.cosmopower:CosmoPower",
+    "fourier": "stages.architectures.fourier:Fourier",
     "mlp": "stages.architectures.mlp:MLP",
     "residual": "stages.architectures.residual:Residual",
 }

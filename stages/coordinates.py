@@ -1,4 +1,4 @@
-"""Where outputs lie along their dimensions: coordinates of unit size, and smooth curves between those that are saved."""
+"""Where outputs lie along their dimensions: coordinates of unit size, and smooth curves between saved ones."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def _unevenness(x: Float[np.ndarray, " n"]) -> float:
     return float(gaps.max() / max(gaps.min(), 1e-300))
 
 
-def grid(axes: Sequence[Any]) -> Float[np.ndarray, "points dims"]:
+def grid(axes: Sequence[Any]) -> Array:
     """Return every point of a grid, the last dimension running fastest; of no dimensions, one point of none."""
-    along = np.meshgrid(*(np.asarray(axis, float) for axis in axes), indexing="ij")
-    return np.stack([each.ravel() for each in along], axis=-1) if len(along) else np.zeros((1, 0))
+    along = jnp.meshgrid(*map(jnp.asarray, axes), indexing="ij")
+    return jnp.stack([each.ravel() for each in along], axis=-1) if axes else jnp.ones((1, 0))
 
 
 @lru_cache(maxsize=256)

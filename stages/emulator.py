@@ -18,8 +18,9 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from stages import basis
 from stages.architectures import ARCHITECTURES
-from stages.architectures.base import ClosedForm
+from stages.architectures.base import ClosedForm, Continuous
 from stages.artifacts import Layout
+from stages.coordinates import grid, interpolate, make_axis
 from stages.errors import SimferError
 from stages.parameters import Space
 from stages.plugins import resolve
@@ -121,6 +122,25 @@ class Emulator(eqx.Module):
         """
         return self.natural(self.members(self._point(parameters)).mean(axis=0))
 
+    def between(self, parameters: Mapping[str, Any], at: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
+        """Predict at other coordinates than those that were saved: `emulator.between(point, {"time": 3.7})`.
+
+        As with xarray's `interp`, a dimension takes an array in place of its coordinates, a number drops it, and what
+        is not named stays as it was. The network is asked at any coordinate; location and scale of what it predicts
+        are cubic splines through those at the saved ones. Outside their range the answer is NaN. Raises SimferError
+        if the architecture is none that can be asked so, as `deeponet` is.
+        """
+        if not isinstance(self.networks, Continuous):
+            raise SimferError(
+                f'train.architecture = "{self.header["architecture"]}" knows its outputs at their saved coordinates '
+                'alone; train with "deeponet" to ask between them'
+            )
+        unknown = set(at) - {dim for output in self.layout.outputs.values() for dim in output.dims}
+        if unknown:
+            known = sorted({dim for output in self.layout.outputs.values() for dim in output.dims})
+            raise SimferError(f"got coordinates of {sorted(unknown)}, expected dimensions among {known}")
+        return _between(self, self._input(self._point(parameters)), at)
+
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""
         z = self._point(parameters)
@@ -163,6 +183,28 @@ class Emulator(eqx.Module):
                 + (f" and, fixed when it was trained, {sorted(self.space.fixed)}" if self.space.fixed else "")
             )
         return self.space.whiten(parameters)
+
+
+def _between(emulator: Emulator, x: Float[Array, " size"], at: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
+    outputs, found = emulator.layout.outputs, {}
+    axes = {name: {dim: make_axis(output.coords[dim]) for dim in output.dims} for name, output in outputs.items()}
+    asked = {
+        name: {dim: jnp.atleast_1d(jnp.asarray(at.get(dim, axis.values), float)) for dim, axis in own.items()}
+        for name, own in axes.items()
+    }
+    points = {name: grid(list(own.values())) for name, own in asked.items()}
+    scaled = eqx.filter_vmap(lambda network: network.between(x, points))(emulator.networks)
+    for name, place in emulator.layout.slices.items():
+        own, shape = asked[name], outputs[name].shape
+        location, scale = (
+            interpolate(values[place].reshape(shape), axes[name], own) for values in (emulator.location, emulator.scale)
+        )
+        y = location + scale * scaled[name].mean(axis=0).reshape(location.shape).astype(location.dtype)
+        inside = [(min(axis.values) <= own[dim]) & (own[dim] <= max(axis.values)) for dim, axis in axes[name].items()]
+        y = jnp.where(grid(inside).all(axis=-1).reshape(y.shape), y, jnp.nan)
+        numbers = tuple(i for i, dim in enumerate(own) if dim in at and jnp.ndim(at[dim]) == 0)
+        found[name] = jnp.squeeze(TRANSFORMS[emulator.transform[name]].inverse(y), numbers)
+    return found
 
 
 def spread_factor(members: Float[Array, "members outputs"]) -> Float[Array, "members outputs"]:
@@ -239,7 +281,7 @@ def build_networks(
 ) -> PyTree:
     """Build an ensemble: one network of the named architecture for each key, their leaves stacked; or one ClosedForm.
 
-    `given` holds the `layout` and the `families`, for constructors that take them.
+    `given` holds the `layout`, the `families` and what `varies`, for constructors that take them.
     """
     make = resolve(architecture, ARCHITECTURES)
     asked = {name: value for name, value in (given or {}).items() if name in inspect.signature(make).parameters}

@@ -21,9 +21,7 @@ class CosmoPower(Architecture):
     beta: list[Float[Array, " width"]]
     gamma: list[Float[Array, " width"]]
 
-    def __init__(
-        self, in_size: int, out_size: int, *, key: PRNGKeyArray, width: Count = 128, depth: Count = 3
-    ) -> None:
+    def __init__(self, in_size: int, out_size: int, *, key: PRNGKeyArray, width: Count = 128, depth: Count = 3) -> None:
         sizes = [in_size, *[width] * depth, out_size]
         weights, *shapes = jax.random.split(key, 1 + 2 * depth)
         keys = jax.random.split(weights, depth + 1)

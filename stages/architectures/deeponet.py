@@ -11,18 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stages.architectures.base import Continuous
+from stages.architectures.base import Activation, Continuous
 from stages.architectures.mlp import MLP
 from stages.coordinates import Axis, grid, make_axis
-from stages.settings import Count, CountOrNone
+from stages.settings import Count, Natural
 
 
 class DeepONet(Continuous):
-    """Deep operator network: can be asked between save points (`emulator.between`); a branch over parameters, a trunk over coordinates.
+    """Deep operator network: a branch over parameters, a trunk over coordinates; can be asked between save points.
 
-    An output is b0(z) + sum_k b_k(z) t_k(x), with one branch b for all outputs and a trunk t of each (Lu et al. 2021,
-    equation 2). The trunk sees every coordinate at unit size, and `waves` sines and cosines of it, the first of which
-    has a period of twice the range. An output without dimensions is b0 alone.
+    An output is b0(z) + sum_k b_k(z) t_k(x) with `num_terms` terms, of one branch b for all outputs and a trunk t for
+    each (Lu et al. 2021, equation 2); without dimensions it is b0 alone. The trunk sees every coordinate at unit size,
+    and up to `waves` of its sines and cosines, as many as the saved points resolve; the longest is twice the range.
     """
 
     branch: MLP
@@ -38,26 +38,33 @@ class DeepONet(Continuous):
         out_size: int,
         *,
         key: PRNGKeyArray,
-        coordinates: Mapping[str, Mapping[str, Any]],
+        layout: Any,  # stages.artifacts.Layout, whose layer is above this one
         varies: Sequence[bool] | None = None,
         width: Count = 128,
         depth: Count = 3,
-        activation: str = "silu",
+        activation: Activation = "silu",
         trunk_width: Count = 64,
         trunk_depth: Count = 2,
         num_terms: Count = 48,
-        waves: CountOrNone = 4,
+        waves: Natural = 4,
     ) -> None:
-        self.axes = tuple((name, tuple(map(make_axis, dims.values()))) for name, dims in coordinates.items())
+        if out_size != layout.size:
+            raise ValueError(
+                f"got {out_size} values to learn, expected the outputs' own {layout.size}: the components of "
+                "dataset.pca, and a random simulator's covariance, have no coordinates; take another architecture"
+            )
+        self.axes = tuple(
+            (name, tuple(make_axis(output.coords[dim]) for dim in output.dims))
+            for name, output in layout.outputs.items()
+        )
         self.varies = (True,) * out_size if varies is None else tuple(map(bool, varies))
         self.num_terms, self.waves = num_terms, waves
         own, *others = jax.random.split(key, 1 + len(self.axes))
         branch_size = sum(1 + num_terms * bool(axes) for _, axes in self.axes)
         self.branch = MLP(in_size, branch_size, key=own, width=width, depth=depth, activation=activation)
+        trunk = {"width": trunk_width, "depth": trunk_depth, "activation": activation}
         self.trunks = {
-            name: MLP(
-                len(axes) * (1 + 2 * waves), num_terms, key=k, width=trunk_width, depth=trunk_depth, activation=activation
-            )
+            name: MLP(sum(1 + 2 * self._num_waves(axis) for axis in axes), num_terms, key=k, **trunk)
             for k, (name, axes) in zip(others, self.axes, strict=True)
             if axes
         }
@@ -85,8 +92,15 @@ class DeepONet(Continuous):
     ) -> Float[Array, "n terms"]:
         if not axes:
             return jnp.zeros((len(points), 0), dtype)
-        u = jnp.stack([axis.standard(points[:, i]) for i, axis in enumerate(axes)], axis=-1).astype(dtype)
-        # Of standardised coordinates the range is about 2 sqrt(3).
-        phase = (np.pi / np.sqrt(12.0)) * u[:, :, None] * np.arange(1, self.waves + 1)
-        phase = phase.reshape(len(u), -1).astype(dtype)
-        return jax.vmap(self.trunks[name])(jnp.concatenate([u, jnp.sin(phase), jnp.cos(phase)], axis=1))
+        features = [self._waves(axis, points[:, i]) for i, axis in enumerate(axes)]
+        return jax.vmap(self.trunks[name])(jnp.concatenate(features, axis=1).astype(dtype))
+
+    def _waves(self, axis: Axis, x: Float[Array, " n"]) -> Float[Array, "n features"]:
+        u = axis.standard(x)[:, None]
+        low, high = axis.standard(jnp.asarray([min(axis.values), max(axis.values)]))
+        phase = np.pi * (u - low) / (high - low + 1e-12) * jnp.arange(1, 1 + self._num_waves(axis))
+        return jnp.concatenate([u, jnp.sin(phase), jnp.cos(phase)], axis=1)
+
+    def _num_waves(self, axis: Axis) -> int:
+        # At least four spacings to a period: of faster waves the saved points would say nothing.
+        return min(self.waves, (len(axis.values) - 1) // 2)

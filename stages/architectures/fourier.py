@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stages.architectures.base import Architecture
+from stages.architectures.base import Activation, Architecture
 from stages.architectures.mlp import MLP
 from stages.settings import Count, Positive
 
@@ -32,7 +32,7 @@ class Fourier(Architecture):
         key: PRNGKeyArray,
         width: Count = 128,
         depth: Count = 2,
-        activation: str = "silu",
+        activation: Activation = "silu",
         num_features: Count = 64,
         frequency: Positive = 0.3,
         learned: bool = True,

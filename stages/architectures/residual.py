@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stages.architectures.base import Architecture
+from stages.architectures.base import Activation, Architecture
 from stages.architectures.base import activation as activation_named
 from stages.settings import Count
 
@@ -36,7 +36,7 @@ class Residual(Architecture):
         key: PRNGKeyArray,
         width: Count = 96,
         depth: Count = 2,
-        activation: str = "silu",
+        activation: Activation = "silu",
         normalize: Literal["none", "layer", "rms"] = "none",
     ) -> None:
         first, last, *inner = jax.random.split(key, 2 + 2 * depth)

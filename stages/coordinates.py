@@ -23,9 +23,9 @@ class Axis(NamedTuple):
     center: float
     scale: float
 
-    def standard(self, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Bring coordinates to unit size."""
-        return ((jnp.log(x) if self.logarithmic else x) - self.center) / self.scale
+    def standard(self, x: Any) -> Any:
+        """Bring coordinates to unit size; those of NumPy stay in NumPy, so that nothing of them is compiled."""
+        return ((x.__array_namespace__().log(x) if self.logarithmic else x) - self.center) / self.scale
 
 
 def make_axis(values: Any) -> Axis:
@@ -44,10 +44,12 @@ def _unevenness(x: Float[np.ndarray, " n"]) -> float:
     return float(gaps.max() / max(gaps.min(), 1e-300))
 
 
-def grid(axes: Sequence[Any]) -> Array:
+def grid(axes: Sequence[Any]) -> Any:
     """Return every point of a grid, the last dimension running fastest; of no dimensions, one point of none."""
-    along = jnp.meshgrid(*map(jnp.asarray, axes), indexing="ij")
-    return jnp.stack([each.ravel() for each in along], axis=-1) if axes else jnp.ones((1, 0))
+    if not axes:
+        return np.ones((1, 0))
+    xp = axes[0].__array_namespace__()
+    return xp.stack([each.ravel() for each in xp.meshgrid(*axes, indexing="ij")], axis=-1)
 
 
 @lru_cache(maxsize=256)

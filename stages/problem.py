@@ -142,7 +142,7 @@ def _options(train: Train, make: Callable[..., Any]) -> list[Problem]:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be "))
-            near = _nearest(value, get_args(hints[name])) if isinstance(value, str) else ""
+            near = _nearest(str(value), get_args(hints[name])) if first["type"] == "literal_error" else ""
             where = f"train.options.{name}" if name in train.options else f"train.{name}"
             found.append(Problem(where, f"got {json.dumps(value, default=str)}, expected {expected}.{near}"))
     return found
@@ -151,7 +151,7 @@ def _options(train: Train, make: Callable[..., Any]) -> list[Problem]:
 def _hints(make: Callable[..., Any]) -> dict[str, Any]:
     """Return what a constructor's annotations say of plain values; one's own class need not have any."""
     try:
-        hints = get_type_hints(make.__init__, include_extras=True)  # type: ignore[misc]
+        hints = get_type_hints(make.__init__, include_extras=True)
     except (NameError, TypeError):
         return {}
     plain = (bool, int, float, str)

@@ -62,16 +62,22 @@ class DeepONet(Continuous):
         own, *others = jax.random.split(key, 1 + len(self.axes))
         branch_size = sum(1 + num_terms * bool(axes) for _, axes in self.axes)
         self.branch = MLP(in_size, branch_size, key=own, width=width, depth=depth, activation=activation)
-        trunk = {"width": trunk_width, "depth": trunk_depth, "activation": activation}
         self.trunks = {
-            name: MLP(sum(1 + 2 * self._num_waves(axis) for axis in axes), num_terms, key=k, **trunk)
+            name: MLP(
+                sum(1 + 2 * self._num_waves(axis) for axis in axes),
+                num_terms,
+                key=k,
+                width=trunk_width,
+                depth=trunk_depth,
+                activation=activation,
+            )
             for k, (name, axes) in zip(others, self.axes, strict=True)
             if axes
         }
 
     def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         """Evaluate the network at one point, at all coordinates that were saved; where nothing varies it says zero."""
-        saved = {name: jnp.asarray(grid([axis.values for axis in axes])) for name, axes in self.axes}
+        saved = {name: grid([np.asarray(axis.values) for axis in axes]) for name, axes in self.axes}
         values = jnp.concatenate(list(self.between(z, saved).values()))
         # There is nothing to learn where the scale is zero, and to be zero there would bend the curve beside it.
         return jnp.where(np.asarray(self.varies), values, jnp.zeros_like(values))
@@ -92,14 +98,14 @@ class DeepONet(Continuous):
     ) -> Float[Array, "n terms"]:
         if not axes:
             return jnp.zeros((len(points), 0), dtype)
-        features = [self._waves(axis, points[:, i]) for i, axis in enumerate(axes)]
-        return jax.vmap(self.trunks[name])(jnp.concatenate(features, axis=1).astype(dtype))
+        features = [jnp.asarray(self._waves(axis, points[:, i]), dtype) for i, axis in enumerate(axes)]
+        return jax.vmap(self.trunks[name])(jnp.concatenate(features, axis=1))
 
-    def _waves(self, axis: Axis, x: Float[Array, " n"]) -> Float[Array, "n features"]:
-        u = axis.standard(x)[:, None]
-        low, high = axis.standard(jnp.asarray([min(axis.values), max(axis.values)]))
-        phase = np.pi * (u - low) / (high - low + 1e-12) * jnp.arange(1, 1 + self._num_waves(axis))
-        return jnp.concatenate([u, jnp.sin(phase), jnp.cos(phase)], axis=1)
+    def _waves(self, axis: Axis, x: Any) -> Any:
+        xp, u = x.__array_namespace__(), axis.standard(x)[:, None]
+        low, high = axis.standard(np.asarray([min(axis.values), max(axis.values)]))
+        phase = np.pi * (u - low) / (high - low + 1e-12) * np.arange(1.0, 1.0 + self._num_waves(axis))
+        return xp.concat([u, xp.sin(phase), xp.cos(phase)], axis=1)
 
     def _num_waves(self, axis: Axis) -> int:
         # At least four spacings to a period: of faster waves the saved points would say nothing.

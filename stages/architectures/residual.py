@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -13,7 +13,7 @@ from stages.architectures.base import Activation, Architecture
 from stages.architectures.base import activation as activation_named
 from stages.settings import Count
 
-_NORMS: dict[str, Callable[[int], eqx.Module]] = {"layer": eqx.nn.LayerNorm, "rms": eqx.nn.RMSNorm}
+_NORMS: dict[str, Any] = {"layer": eqx.nn.LayerNorm, "rms": eqx.nn.RMSNorm}
 
 
 class Residual(Architecture):

@@ -16,11 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from stages import basis
+from stages import basis, curves
 from stages.architectures import ARCHITECTURES
 from stages.architectures.base import ClosedForm, Continuous
 from stages.artifacts import Layout
-from stages.coordinates import grid, interpolate, make_axis
 from stages.errors import SimferError
 from stages.parameters import Space
 from stages.plugins import resolve
@@ -135,11 +134,7 @@ class Emulator(eqx.Module):
                 f'train.architecture = "{self.header["architecture"]}" knows its outputs at their saved coordinates '
                 'alone; train with "deeponet" to ask between them'
             )
-        unknown = set(at) - {dim for output in self.layout.outputs.values() for dim in output.dims}
-        if unknown:
-            known = sorted({dim for output in self.layout.outputs.values() for dim in output.dims})
-            raise SimferError(f"got coordinates of {sorted(unknown)}, expected dimensions among {known}")
-        return _between(self, self._input(self._point(parameters)), at)
+        return _between(self, self._input(self._point(parameters)), curves.check(at, self.layout))
 
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""
@@ -185,26 +180,12 @@ class Emulator(eqx.Module):
         return self.space.whiten(parameters)
 
 
-def _between(emulator: Emulator, x: Float[Array, " size"], at: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
-    outputs, found = emulator.layout.outputs, {}
-    axes = {name: {dim: make_axis(output.coords[dim]) for dim in output.dims} for name, output in outputs.items()}
-    asked = {
-        name: {dim: jnp.atleast_1d(jnp.asarray(at.get(dim, axis.values), float)) for dim, axis in own.items()}
-        for name, own in axes.items()
-    }
-    points = {name: grid(list(own.values())) for name, own in asked.items()}
-    scaled = eqx.filter_vmap(lambda network: network.between(x, points))(emulator.networks)
-    for name, place in emulator.layout.slices.items():
-        own, shape = asked[name], outputs[name].shape
-        location, scale = (
-            interpolate(values[place].reshape(shape), axes[name], own) for values in (emulator.location, emulator.scale)
-        )
-        y = location + scale * scaled[name].mean(axis=0).reshape(location.shape).astype(location.dtype)
-        inside = [(min(axis.values) <= own[dim]) & (own[dim] <= max(axis.values)) for dim, axis in axes[name].items()]
-        y = jnp.where(grid(inside).all(axis=-1).reshape(y.shape), y, jnp.nan)
-        numbers = tuple(i for i, dim in enumerate(own) if dim in at and jnp.ndim(at[dim]) == 0)
-        found[name] = jnp.squeeze(TRANSFORMS[emulator.transform[name]].inverse(y), numbers)
-    return found
+@eqx.filter_jit
+def _between(
+    emulator: Emulator, x: Float[Array, " size"], at: Mapping[str, Float[Array, "..."]]
+) -> dict[str, Float[Array, "..."]]:
+    scaling = (emulator.location, emulator.scale)
+    return curves.evaluate(emulator.networks, x, at, emulator.layout, scaling, emulator.transform)
 
 
 def spread_factor(members: Float[Array, "members outputs"]) -> Float[Array, "members outputs"]:

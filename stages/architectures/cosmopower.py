@@ -14,7 +14,8 @@ class CosmoPower(Architecture):
     """Multilayer perceptron whose units each learn their activation's shape, from a straight line to a smooth step.
 
     f(x) = [gamma + (1 - gamma) / (1 + exp(-beta x))] x, with a beta and a gamma of every unit, which start as standard
-    normal draws (Spurio Mancini et al. 2022, section 2; Alsing et al. 2020, equation 8).
+    normal draws (Spurio Mancini et al. 2022; Alsing et al. 2020). Weights start as those of other networks here: from
+    the authors' 0.001 the unexplained variance was 0.7 on borehole and 1.15 on lynx_hare of what it is (three seeds).
     """
 
     layers: list[eqx.nn.Linear]

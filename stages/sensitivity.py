@@ -21,7 +21,7 @@ from stages import design, plots
 from stages.artifacts import Simulations
 from stages.emulator import Emulator, load_emulator, spread_factor
 from stages.errors import StageError
-from stages.progress import Progress, Task
+from stages.progress import Progress
 from stages.settings import Sensitivity, SensitivityConfig
 from stages.simulators.base import Status
 from stages.sobol import INDICES, Estimate, Functions, Variances, estimates, resamples, variances
@@ -49,8 +49,7 @@ def run(
     """Estimate every output's Sobol indices, at each coordinate and of all together, and their bounds by gradients."""
     emulator, settings = load_emulator(inputs["emulator"][0], config.architecture), config.sensitivity
     z = design.saltelli(settings.num_points, emulator.space.size, settings.seed)
-    with progress.task("sensitivity", total=emulator.layout.size, unit="outputs") as bar:
-        found = {name: _analyse(emulator, name, z, settings, bar) for name in emulator.layout.slices}
+    found = _analyse(emulator, z, settings, progress)
     _tree(emulator, found, settings).to_netcdf(folder / SENSITIVITY, engine="h5netcdf")
     simulations = Simulations.load(inputs["simulations"][0])
     units = {str(dim): at.attrs.get("units", "") for dim, at in simulations.to_xarray().coords.items()}
@@ -72,24 +71,28 @@ def run(
 
 
 def _analyse(
-    emulator: Emulator, name: str, z: Float[np.ndarray, "n designs size"], settings: Sensitivity, bar: Task
-) -> Found:
-    at, weights = emulator.layout.slices[name], resamples(settings.num_resamples, len(z), settings.seed + 1)
+    emulator: Emulator, z: Float[np.ndarray, "n designs size"], settings: Sensitivity, progress: Progress
+) -> dict[str, Found]:
+    slices, size = emulator.layout.slices, emulator.layout.size
+    weights = resamples(settings.num_resamples, len(z), settings.seed + 1)
     fewer = z[: max(len(z) // 4, 64)]  # the differences between functions need no more
+    even = np.full((1, len(fewer)), 1.0 / len(fewer))
     # Of a field not everything fits into memory at once; parts of variances add up.
     at_once = max(_BLOCK_BYTES // (16 * (z.size + (1 + _NUM_WAVES) * fewer.size)), 1)
-    each: list[dict[str, Estimate]] = []
-    sums: list[Variances] = []
-    for start in range(at.start, at.stop, at_once):
-        index = np.arange(start, min(start + at_once, at.stop))
-        best, truths = _functions(emulator, name, index, settings)
-        parts = [variances(best, z, weights), variances(truths, fewer, np.full((1, len(fewer)), 1 / len(fewer)))]
-        _assert_finite(name, parts)
-        each.append(estimates(*parts))
-        sums = [a.add(b.sum()) for a, b in zip(sums, parts, strict=True)] if sums else [part.sum() for part in parts]
-        bar.advance(len(index))
-    variance, error = float(sums[0].whole[0, 0, 0, 0]), float(sums[1].error[1:].mean())
-    return Found(_joined(each), estimates(*sums), variance, error / variance if variance else 0.0)
+    blocks: list[dict[str, Estimate]] = []
+    sums: dict[str, list[Variances]] = {}
+    with progress.task("sensitivity", total=size, unit="outputs") as bar:
+        for start in range(0, size, at_once):
+            index = np.arange(start, min(start + at_once, size))
+            best, truths = _functions(emulator, index, settings)
+            parts = [variances(best, z, weights), variances(truths, fewer, even)]
+            for name, at in _places(emulator, index).items():
+                _assert_finite(name, summed := [part.part(at).sum() for part in parts])
+                sums[name] = [a.add(b) for a, b in zip(sums[name], summed, strict=True)] if name in sums else summed
+            blocks.append(estimates(*parts))
+            bar.advance(len(index))
+    joined = _joined(blocks)
+    return {name: _found({i: each.part(slices[name]) for i, each in joined.items()}, *sums[name]) for name in slices}
 
 
 def _joined(blocks: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
@@ -97,9 +100,18 @@ def _joined(blocks: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
     return {name: Estimate(*(np.concatenate(each, axis=-1) for each in parts[name])) for name in INDICES}
 
 
-def _functions(
-    emulator: Emulator, name: str, index: Int[np.ndarray, " n"], settings: Sensitivity
-) -> tuple[Functions, Functions]:
+def _found(each: dict[str, Estimate], sampled: Variances, truths: Variances) -> Found:
+    variance, error = float(sampled.whole[0, 0, 0, 0]), float(truths.error[1:].mean())
+    return Found(each, estimates(sampled, truths), variance, error / variance if variance else 0.0)
+
+
+def _places(emulator: Emulator, index: Int[np.ndarray, " n"]) -> dict[str, slice]:
+    """Return where outputs lie among some places of the flat vector."""
+    ends = {name: np.searchsorted(index, [at.start, at.stop]) for name, at in emulator.layout.slices.items()}
+    return {name: slice(start, stop) for name, (start, stop) in ends.items() if stop > start}
+
+
+def _functions(emulator: Emulator, index: Int[np.ndarray, " n"], settings: Sensitivity) -> tuple[Functions, Functions]:
     """Return the emulator's prediction, and it again followed by what the truth may be in its place.
 
     The emulator knows how large its error is and not which way it goes. So the error is taken to be random waves of
@@ -109,17 +121,21 @@ def _functions(
     members, random = emulator.at(index), np.random.default_rng(settings.seed)
     frequency = random.normal(size=(_NUM_WAVES, emulator.space.size)) / np.sqrt(emulator.space.size)
     phase = random.uniform(0.0, 2.0 * np.pi, size=_NUM_WAVES)
-    inverse = TRANSFORMS[emulator.transform[name]].inverse if settings.scale == "natural" else lambda y: y
+    natural, places = settings.scale == "natural", _places(emulator, index)
+
+    def scaled(y: Float[Array, "functions n"]) -> Float[Array, "functions n"]:
+        parts = [TRANSFORMS[emulator.transform[name]].inverse(y[:, at]) for name, at in places.items()]
+        return jnp.concatenate(parts, axis=-1) if natural else y
 
     def best(z: Float[Array, " size"]) -> Float[Array, "1 n"]:
-        return inverse(members(z).mean(axis=0, keepdims=True))
+        return scaled(members(z).mean(axis=0, keepdims=True))
 
     def truths(z: Float[Array, " size"]) -> Float[Array, "functions n"]:
         predicted = members(z)
         sd = jnp.sqrt(_error(emulator, z, predicted, index) + 1e-300)  # of which even 0 has a slope
         waves = jnp.sqrt(2.0) * jnp.cos(frequency @ z + phase)
         away = jnp.concatenate([jnp.zeros(1), waves])[:, None] * sd
-        return inverse(predicted.mean(axis=0) + away)
+        return scaled(predicted.mean(axis=0) + away)
 
     return best, truths
 

@@ -39,6 +39,10 @@ class Variances(NamedTuple):
         """Add up the outputs, for indices of all of them together (Lamboni, Monod & Makowski 2011)."""
         return Variances(*(each.sum(axis=-1, keepdims=True) for each in self))
 
+    def part(self, at: slice) -> Variances:
+        """Return those of some outputs."""
+        return Variances(*(each[..., at] for each in self))
+
     def add(self, others: Variances) -> Variances:
         """Add those of as many other outputs."""
         return Variances(*map(np.add, self, others))
@@ -60,6 +64,10 @@ class Estimate(NamedTuple):
         """Both together."""
         return np.hypot(self.sampling_sd, self.emulator_sd)
 
+    def part(self, at: slice) -> Estimate:
+        """Return that of some outputs."""
+        return Estimate(*(each[:, at] for each in self))
+
 
 def resamples(num: int, points: int, seed: int) -> Float[np.ndarray, "k points"]:
     """Return the weights of points: even ones, and below them those of a bootstrap, drawn as SALib draws it."""
@@ -75,7 +83,8 @@ def variances(
     y = np.asarray(_evaluate(functions, jnp.asarray(z.reshape(-1, z.shape[-1]))))
     y = y.reshape(*z.shape[:2], *y.shape[1:])
     slopes = np.asarray(_evaluate(jax.jacfwd(functions), jnp.asarray(z[:, 0])))
-    each = [_decompose(y[:, :, f], slopes[:, f], y[:, :1, 0], weights) for f in range(y.shape[2])]
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays so, and may be found in the result
+        each = [_decompose(y[:, :, f], slopes[:, f], y[:, :1, 0], weights) for f in range(y.shape[2])]
     return Variances(*(np.stack(parts) for parts in zip(*each, strict=True)))
 
 
@@ -111,9 +120,9 @@ def _decompose(
 def estimates(sampled: Variances, truths: Variances | None = None) -> dict[str, Estimate]:
     """Return each index with its standard deviations.
 
-    `sampled` holds the best function, its points weighed evenly and then resampled; `truths` that function and then
-    what the truth may be in its place, if that is in doubt. The emulator's part is their root mean square difference, as Le Gratiet,
-    Cannamela & Iooss (2014) have it over draws of a Gaussian process.
+    `sampled` holds the best function, its points weighed evenly and then resampled; `truths`, where it is in doubt,
+    that function and then what the truth may be in its place. The emulator's part is their root mean square
+    difference, as Le Gratiet, Cannamela & Iooss (2014) have it over draws of a Gaussian process.
     """
     found = {}
     for name in INDICES:

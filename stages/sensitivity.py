@@ -8,39 +8,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float
 from scipy.stats import norm
 
 from stages import design, plots
 from stages.artifacts import Simulations
-from stages.emulator import Emulator, load_emulator, spread_factor
-from stages.errors import StageError
+from stages.emulator import Emulator, load_emulator
+from stages.influence import Found, analyse, mean_scatter
 from stages.progress import Progress
 from stages.settings import Sensitivity, SensitivityConfig
 from stages.simulators.base import Status
-from stages.sobol import INDICES, Estimate, Functions, Variances, estimates, resamples, variances
-from stages.transforms import TRANSFORMS
+from stages.sobol import INDICES, Estimate
 
 SENSITIVITY = "sensitivity.nc"
-_BLOCK_BYTES = 2**28  # of the values and slopes held at a time
-_NUM_WAVES = 16
-_NUM_PILOT = 512  # points over which a random simulator's scatter is averaged
 _MOST_ERROR, _MOST_SAMPLING_SD, _MOST_FAILED = 0.1, 0.05, 0.01  # beyond which a warning is due
-
-
-class Found(NamedTuple):
-    """What was found of one output: at each of its coordinates, and of all of them together."""
-
-    each: dict[str, Estimate]
-    together: dict[str, Estimate]
-    variance: float  # summed over the coordinates
-    error: float  # the emulator's mean squared error, as a share of it
 
 
 def run(
@@ -49,7 +34,7 @@ def run(
     """Estimate every output's Sobol indices, at each coordinate and of all together, and their bounds by gradients."""
     emulator, settings = load_emulator(inputs["emulator"][0], config.architecture), config.sensitivity
     z = design.saltelli(settings.num_points, emulator.space.size, settings.seed)
-    found = _analyse(emulator, z, settings, progress)
+    found = analyse(emulator, z, settings, progress)
     _tree(emulator, found, settings).to_netcdf(folder / SENSITIVITY, engine="h5netcdf")
     simulations = Simulations.load(inputs["simulations"][0])
     units = {str(dim): at.attrs.get("units", "") for dim, at in simulations.to_xarray().coords.items()}
@@ -68,94 +53,6 @@ def run(
         "warnings": list(_warnings(emulator, found, simulations)),
         "pictures": _draw(folder, emulator, found, settings, units),
     }
-
-
-def _analyse(
-    emulator: Emulator, z: Float[np.ndarray, "n designs size"], settings: Sensitivity, progress: Progress
-) -> dict[str, Found]:
-    slices, size = emulator.layout.slices, emulator.layout.size
-    weights = resamples(settings.num_resamples, len(z), settings.seed + 1)
-    fewer = z[: max(len(z) // 4, 64)]  # the differences between functions need no more
-    even = np.full((1, len(fewer)), 1.0 / len(fewer))
-    # Of a field not everything fits into memory at once; parts of variances add up.
-    at_once = max(_BLOCK_BYTES // (16 * (z.size + (1 + _NUM_WAVES) * fewer.size)), 1)
-    blocks: list[dict[str, Estimate]] = []
-    sums: dict[str, list[Variances]] = {}
-    with progress.task("sensitivity", total=size, unit="outputs") as bar:
-        for start in range(0, size, at_once):
-            index = np.arange(start, min(start + at_once, size))
-            best, truths = _functions(emulator, index, settings)
-            parts = [variances(best, z, weights), variances(truths, fewer, even)]
-            for name, at in _places(emulator, index).items():
-                _assert_finite(name, summed := [part.part(at).sum() for part in parts])
-                sums[name] = [a.add(b) for a, b in zip(sums[name], summed, strict=True)] if name in sums else summed
-            blocks.append(estimates(*parts))
-            bar.advance(len(index))
-    joined = _joined(blocks)
-    return {name: _found({i: each.part(slices[name]) for i, each in joined.items()}, *sums[name]) for name in slices}
-
-
-def _joined(blocks: Sequence[Mapping[str, Estimate]]) -> dict[str, Estimate]:
-    parts = {name: zip(*(block[name] for block in blocks), strict=True) for name in INDICES}
-    return {name: Estimate(*(np.concatenate(each, axis=-1) for each in parts[name])) for name in INDICES}
-
-
-def _found(each: dict[str, Estimate], sampled: Variances, truths: Variances) -> Found:
-    variance, error = float(sampled.whole[0, 0, 0, 0]), float(truths.error[1:].mean())
-    return Found(each, estimates(sampled, truths), variance, error / variance if variance else 0.0)
-
-
-def _places(emulator: Emulator, index: Int[np.ndarray, " n"]) -> dict[str, slice]:
-    """Return where outputs lie among some places of the flat vector."""
-    ends = {name: np.searchsorted(index, [at.start, at.stop]) for name, at in emulator.layout.slices.items()}
-    return {name: slice(start, stop) for name, (start, stop) in ends.items() if stop > start}
-
-
-def _functions(emulator: Emulator, index: Int[np.ndarray, " n"], settings: Sensitivity) -> tuple[Functions, Functions]:
-    """Return the emulator's prediction, and it again followed by what the truth may be in its place.
-
-    The emulator knows how large its error is and not which way it goes. So the error is taken to be random waves of
-    that size, of unit length however many parameters there are (random features of a Gaussian process: Rahimi & Recht
-    2007), the same for every output.
-    """
-    members, random = emulator.at(index), np.random.default_rng(settings.seed)
-    frequency = random.normal(size=(_NUM_WAVES, emulator.space.size)) / np.sqrt(emulator.space.size)
-    phase = random.uniform(0.0, 2.0 * np.pi, size=_NUM_WAVES)
-    natural, places = settings.scale == "natural", _places(emulator, index)
-
-    def scaled(y: Float[Array, "functions n"]) -> Float[Array, "functions n"]:
-        parts = [TRANSFORMS[emulator.transform[name]].inverse(y[:, at]) for name, at in places.items()]
-        return jnp.concatenate(parts, axis=-1) if natural else y
-
-    def best(z: Float[Array, " size"]) -> Float[Array, "1 n"]:
-        return scaled(members(z).mean(axis=0, keepdims=True))
-
-    def truths(z: Float[Array, " size"]) -> Float[Array, "functions n"]:
-        predicted = members(z)
-        sd = jnp.sqrt(_error(emulator, z, predicted, index) + 1e-300)  # of which even 0 has a slope
-        waves = jnp.sqrt(2.0) * jnp.cos(frequency @ z + phase)
-        away = jnp.concatenate([jnp.zeros(1), waves])[:, None] * sd
-        return scaled(predicted.mean(axis=0) + away)
-
-    return best, truths
-
-
-def _error(
-    emulator: Emulator, z: Float[Array, " size"], members: Float[Array, "members n"], index: Int[np.ndarray, " n"]
-) -> Float[Array, " n"]:
-    """Return the variance of the prediction's error at some places of the flat vector."""
-    variance = (spread_factor(members) ** 2).sum(axis=0) + emulator.base_variance[index]
-    if emulator.random is not None:
-        variance += (emulator.random.excess @ emulator.scatter_factor(z) ** 2)[index]
-    return variance
-
-
-def _assert_finite(name: str, parts: Sequence[Variances]) -> None:
-    if not all(np.isfinite(each).all() for part in parts for each in part):
-        raise StageError(
-            f"{name} overflows at points of the prior where the emulator extrapolates; "
-            'set sensitivity.scale = "transformed", or narrow the priors'
-        )
 
 
 def _rows(found: Mapping[str, Found], emulator: Emulator, settings: Sensitivity) -> list[dict[str, Any]]:
@@ -193,15 +90,10 @@ def _outputs(
             "emulator_error": found[name].error,
         }
         if emulator.random is not None and settings.scale == "transformed":
-            scatter = _mean_scatter(emulator, z[:_NUM_PILOT, 0])[at].sum()
+            scatter = mean_scatter(emulator, z)[at].sum()
             row["scatter"] = float(scatter / (scatter + found[name].variance))
         rows.append(row)
     return rows
-
-
-def _mean_scatter(emulator: Emulator, z: Float[np.ndarray, "n size"]) -> Float[np.ndarray, " outputs"]:
-    variances = jax.jit(lambda z: jax.lax.map(lambda z: (emulator.scatter_factor(z) ** 2).sum(axis=0), z))
-    return np.asarray(variances(jnp.asarray(z))).mean(axis=0)
 
 
 def _warnings(emulator: Emulator, found: Mapping[str, Found], simulations: Simulations) -> Iterator[str]:
@@ -261,7 +153,7 @@ def _draw(
 ) -> list[str]:
     parameters = [f"${prior.label}$" if prior.label else name for name, prior in emulator.space.priors.items()]
     shown = [_influence(emulator, name, found[name], settings, units) for name in found]
-    series = [one for one in shown if len(one.dims) == 1 and one.first_each.shape[1] > 1]
+    series = [one for one in shown if len(one.dims) == 1]
     fields = [one for one in shown if len(one.dims) == 2]
     plots.influences(folder / "sensitivity.png", shown, parameters, settings.level)
     pictures = ["sensitivity.png"]
@@ -277,18 +169,17 @@ def _influence(
 ) -> plots.Influence:
     output, quantile = emulator.layout.outputs[name], norm.ppf(0.5 + settings.level / 2)
     first, total = (found.together[index] for index in ("first", "total"))
-    scale = _scale(emulator, name, settings)
+    scale, dims = _scale(emulator, name, settings), [dim for dim in output.dims if len(output.coords[dim]) > 1]
+    shape = tuple(len(output.coords[dim]) for dim in dims)
     return plots.Influence(
         output=f"{scale} of {name}" if scale else name,
         first=first.value[:, 0],
         first_pm=quantile * first.sd[:, 0],
         total=total.value[:, 0],
         total_pm=quantile * total.sd[:, 0],
-        dims={
-            f"{dim} [{units[dim]}]" if units.get(dim) else dim: np.asarray(output.coords[dim]) for dim in output.dims
-        },
-        first_each=found.each["first"].value.reshape(-1, *output.shape),
-        total_each=found.each["total"].value.reshape(-1, *output.shape),
+        dims={f"{dim} [{units[dim]}]" if units.get(dim) else dim: np.asarray(output.coords[dim]) for dim in dims},
+        first_each=found.each["first"].value.reshape(-1, *shape),
+        total_each=found.each["total"].value.reshape(-1, *shape),
     )
 
 

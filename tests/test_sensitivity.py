@@ -20,8 +20,10 @@ from pipeline import chain
 from pipeline.cli import app
 from stages import design
 from stages.errors import StageError
+from stages.influence import Found
+from stages.influence import analyse as analyse_emulator
 from stages.progress import Silent
-from stages.sensitivity import SENSITIVITY, Found, _analyse
+from stages.sensitivity import SENSITIVITY
 from stages.settings import Sensitivity
 from stages.sobol import estimates, resamples, variances
 from tests import helpers
@@ -108,7 +110,7 @@ def emulator(members: Any, num: int, error: float = 0.0, transform: str = "none"
 
 def analyse(stands_for: Any, settings: Sensitivity = SETTINGS) -> Found:
     z = design.saltelli(settings.num_points, 3, settings.seed)
-    return _analyse(stands_for, z, settings, Silent())["y"]
+    return analyse_emulator(stands_for, z, settings, Silent())["y"]
 
 
 def test_intervals_cover_the_truth_where_the_emulator_errs() -> None:
@@ -136,7 +138,7 @@ def test_a_field_in_blocks_is_the_field_at_once(monkeypatch: pytest.MonkeyPatch)
     weights = jnp.asarray(np.random.default_rng(2).normal(size=(5, 3)))
     stands_for = emulator(lambda z: jnp.sin(weights @ z)[None], 5, error=1e-4)
     at_once = analyse(stands_for)
-    monkeypatch.setattr("stages.sensitivity._BLOCK_BYTES", 2**22)
+    monkeypatch.setattr("stages.influence._BLOCK_BYTES", 2**22)
     in_blocks = analyse(stands_for)
     for name, each in at_once.each.items():
         np.testing.assert_allclose(in_blocks.each[name].value, each.value, rtol=1e-9)

@@ -140,7 +140,7 @@ def calibration(problem: ProblemConfig, number: int) -> list[Link]:
 def sensitivity(problem: ProblemConfig, number: int) -> list[Link]:
     """List the step that says which parameter moves which output; whatever the round, by the emulator of the prior."""
     if find_spec("SALib") is None:
-        raise SimferError("sensitivity needs SALib, which is not installed: pip install 'simfer[sensitivity]'")
+        raise SimferError("sensitivity needs SALib, which is not installed: pip install 'SALib>=1.6'")
     inputs = {"simulations": ("simulate-0",), "emulator": ("train-0",)}
     settings = problem.slice(SensitivityConfig, architecture=problem.train.architecture)
     return [Link("sensitivity", 0, settings, inputs)]

@@ -483,7 +483,7 @@ def _strips(ax: Axes, x: Values, values: Float[np.ndarray, "parameters n"]) -> A
 
 
 def _key_to_shares(figure: Figure, axes: Any, image: Any, values: Sequence[Values]) -> None:
-    bar = figure.colorbar(image, ax=axes)
+    bar = figure.colorbar(image, ax=axes, aspect=15 * len(axes))
     bar.set_label("share" + (" (grey: does not vary)" if any(np.isnan(each).any() for each in values) else ""))
 
 

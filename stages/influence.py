@@ -94,7 +94,9 @@ def _functions(emulator: Emulator, index: Int[np.ndarray, " n"], settings: Sensi
 
     def truths(z: Float[Array, " size"]) -> Float[Array, "functions n"]:
         predicted = members(z)
-        sd = jnp.sqrt(_error(emulator, z, predicted, index) + 1e-300)  # of which even 0 has a slope
+        # Its own slope is left out: it is small, infinite at zero, and where a random simulator's scatter is
+        # differentiated in batches XLA waits for ever (jaxlib 0.10, CPU).
+        sd = jax.lax.stop_gradient(jnp.sqrt(_error(emulator, z, predicted, index)))
         waves = jnp.sqrt(2.0) * jnp.cos(frequency @ z + phase)
         away = jnp.concatenate([jnp.zeros(1), waves])[:, None] * sd
         return scaled(predicted.mean(axis=0) + away)

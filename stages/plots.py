@@ -410,7 +410,7 @@ def influences(file: Path, shown: Sequence[Influence], parameters: Sequence[str]
         keys: list[Any] = [Patch(color=BLUE, label="first order: alone")]
         keys.append(Patch(color=SKY, label="total: with interactions"))
         keys.append(Line2D([], [], color="k", lw=0.8, label=f"{100 * level:g} % interval"))
-        figure.legend(handles=keys, loc="outside lower center", ncols=3 if columns > 1 else 2)
+        figure.legend(handles=keys, loc="outside lower center", ncols=3)
 
 
 def influences_along(file: Path, shown: Sequence[Influence], parameters: Sequence[str]) -> None:

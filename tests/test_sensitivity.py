@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 
 from pipeline import chain
 from pipeline.cli import app
+from pipeline.results import Result
 from stages import design
 from stages.errors import StageError
 from stages.influence import Found
@@ -27,6 +29,7 @@ from stages.sensitivity import SENSITIVITY
 from stages.settings import Sensitivity
 from stages.sobol import estimates, resamples, variances
 from tests import helpers
+from tests.test_scatter import TIMES, exact_ou, ou_run, ou_table, parameters
 
 SETTINGS = Sensitivity(num_points=1024, num_resamples=50)
 PI = np.pi
@@ -156,13 +159,18 @@ def test_the_natural_scale_is_of_the_output_itself_and_may_overflow() -> None:
         analyse(emulator(lambda z: (1e4 * slopes @ z)[None, None], 1, transform="log"), natural)
 
 
-def test_a_trained_emulator_gives_the_exact_indices_of_a_line(tmp_path: Path) -> None:
-    result = helpers.line_run(until="train")
-    problem = helpers.problem(helpers.line(), "sensitivity.num_points=1024", "sensitivity.num_resamples=50")
-    (link,) = chain.sensitivity(problem, 0)
+def run_on(result: Result, table: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], xr.DataTree]:
+    """Run the stage on what was trained; return its summary and its file."""
+    (link,) = chain.sensitivity(
+        helpers.problem(table, "sensitivity.num_points=1024", "sensitivity.num_resamples=50"), 0
+    )
     inputs = {"simulations": [result.folders["simulate"]], "emulator": [result.folders["train"]]}
-    summary = chain.run(link, inputs, tmp_path, Silent())
-    tree = xr.open_datatree(tmp_path / SENSITIVITY, engine="h5netcdf")
+    summary = chain.run(link, inputs, folder, Silent())
+    return summary, xr.open_datatree(folder / SENSITIVITY, engine="h5netcdf")
+
+
+def test_a_trained_emulator_gives_the_exact_indices_of_a_line(tmp_path: Path) -> None:
+    summary, tree = run_on(helpers.line_run(until="train"), helpers.line(), tmp_path)
     (_, intercept), (_, slope) = helpers.PRIOR.values()
     whole = intercept**2 + (slope * helpers.X) ** 2
     exact = np.stack([np.full(9, intercept**2), (slope * helpers.X) ** 2]) / whole
@@ -172,8 +180,27 @@ def test_a_trained_emulator_gives_the_exact_indices_of_a_line(tmp_path: Path) ->
         np.testing.assert_allclose(y[name], exact, atol=0.02)
     assert ((y["first_low"] <= exact) & (exact <= y["first_high"])).all()
     np.testing.assert_allclose(tree["first"].sel(output="y"), (exact * whole).sum(1) / whole.sum(), atol=0.01)
+    assert not summary["warnings"]
     assert summary["pictures"] == ["sensitivity.png", "sensitivity_along.png"]
     assert all((tmp_path / name).stat().st_size > 5000 for name in summary["pictures"])
+
+
+def test_of_a_random_simulator_the_mean_is_taken_apart_and_the_rest_is_chance(tmp_path: Path) -> None:
+    def mean(z: jax.Array) -> jax.Array:
+        left = jnp.exp(-jnp.exp(0.5 * z[0]) * TIMES)
+        return (3.0 * left + z[1] * (1.0 - left))[None]
+
+    summary, tree = run_on(ou_run(until="train"), ou_table(), tmp_path)
+    z = design.saltelli(4096, 3, 1)
+    exact = variances(mean, z, np.full((1, len(z)), 1.0 / len(z)))
+    for name in ("first", "total"):
+        np.testing.assert_allclose(tree["x"][name].values, exact.shares(name)[0, 0], atol=0.05)
+    assert tree["total"].sel(parameter="sigma").item() < 0.02
+    points = parameters(z[:, 0])
+    chance = np.mean([np.trace(exact_ou(TIMES, *point, 3.0)[1]) for point in points])
+    (row,) = summary["tables"]["outputs"]
+    assert row["scatter"] == pytest.approx(chance / (chance + exact.whole.sum()), rel=0.1)
+    assert "the simulator is random" in summary["warnings"][0]
 
 
 def test_the_command_goes_as_far_as_the_emulator_of_the_prior(tmp_path: Path) -> None:

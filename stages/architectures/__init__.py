@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 ARCHITECTURES: dict[str, str] = {
-    "mlp": "stages.architectures.mlp:MLP",
-    "residual": "stages.architectures.residual:Residual",
-    "polynomial": "stages.architectures.polynomial:Polynomial",
+    "cosmopower": "stages.architectures.cosmopower:CosmoPower",
+    "deeponet": "stages.architectures.deeponet:DeepONet",
+    "fourier": "stages.architectures.fourier:Fourier",
     "gaussian_process": "stages.architectures.gaussian_process:GaussianProcess",
+    "mlp": "stages.architectures.mlp:MLP",
+    "polynomial": "stages.architectures.polynomial:Polynomial",
+    "residual": "stages.architectures.residual:Residual",
 }
 
 

@@ -25,10 +25,12 @@ from scipy.stats import qmc
 
 from stages.architectures import ARCHITECTURES
 from stages.architectures.base import ClosedForm
+from stages.artifacts import Layout
 from stages.descent import Rows
 from stages.fitting import Fitted, fit
 from stages.progress import Silent
 from stages.settings import Train
+from stages.simulators import Output
 
 FOLDS, FRESH = 5, 10_000
 Inputs = Float[np.ndarray, "size n"]
@@ -151,9 +153,9 @@ def score(case: Case, architecture: str, num_rows: int, seed: int) -> Score:
     center, spread = design.mean(axis=0), design.std(axis=0)
     rows = Rows((design - center) / spread, ((y - y.mean()) / y.std())[:, None])
     fold = 1 + np.arange(num_rows) % FOLDS
-    families = ("uniform",) * len(case.bounds)
+    given = {"families": ("uniform",) * len(case.bounds), "layout": Layout({"y": Output()}), "varies": (True,)}
     began = time.perf_counter()
-    fitted = fit(Train(architecture=architecture), rows, fold, {"families": families}, Silent())
+    fitted = fit(Train(architecture=architecture), rows, fold, given, Silent())
     seconds = time.perf_counter() - began
     unseen = np.zeros(num_rows)
     for number in range(1, FOLDS + 1):

@@ -148,9 +148,8 @@ def _interpolation_weights(solver: Any) -> Float[np.ndarray, "inputs degree"]:
         return dense.evaluate(fraction)[0]
 
     with jax.ensure_compile_time_eval():
-        values = np.asarray(
-            jax.vmap(jax.vmap(ask, in_axes=(0, None)), in_axes=(None, 0))(np.eye(num_stages + 2), fractions)
-        )
+        asked = jax.jit(jax.vmap(jax.vmap(ask, in_axes=(0, None)), in_axes=(None, 0)))
+        values = np.asarray(asked(np.eye(num_stages + 2), fractions))
     # Twice: with the true degree alone, the powers' coefficients come out to rounding.
     for _ in range(2):
         fitted = chebyshev.chebfit(2.0 * fractions - 1.0, values, degree)

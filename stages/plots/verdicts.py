@@ -49,6 +49,7 @@ def _share(value: float, threshold: float, larger_is_better: bool) -> float:
 def calibration(
     file: Path,
     curves: Mapping[str, Values],
+    stays: Mapping[str, bool],
     grid: Values,
     low: Values,
     high: Values,
@@ -61,11 +62,9 @@ def calibration(
     with new_figure(file, 2.4 * columns, 2.1 * rows + 0.3, title) as figure:
         axes = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).ravel()
         even = (np.arange(len(grid)) + 1) / (len(grid) + 1)
-        for ax, (name, values) in zip(axes, curves.items(), strict=False):
-            curve = np.searchsorted(np.sort(values), grid + 1e-9, side="right") / len(values)
-            stays = bool(((curve >= low - 1e-9) & (curve <= high + 1e-9)).all())
+        for ax, (name, curve) in zip(axes, curves.items(), strict=False):
             ax.fill_between(grid, low - even, high - even, color="0.88", step="post", lw=0)
-            ax.step(grid, curve - even, where="post", color="#009E73" if stays else "#D55E00")
+            ax.step(grid, curve - even, where="post", color=GREEN if stays[name] else RED)
             ax.axhline(0.0, color="0.5", lw=0.6)
             ax.set_title(drawable(name), fontsize=8)
             ax.set_xlabel("rank / number of draws", fontsize=7)

@@ -17,27 +17,28 @@ from stages.plots.figures import Values, drawable, finite, new_figure, span_of, 
 
 
 @dataclass(frozen=True)
-class Field:
-    """One output over two dimensions, as simulated and as emulated; `y` runs upwards."""
+class _Plane:
+    """Where in two dimensions one output lies; `y` runs upwards."""
 
     output: str
     unit: str
     dims: tuple[str, str]
-    y: Float[np.ndarray, " ny"]
-    x: Float[np.ndarray, " nx"]
+    y: Values
+    x: Values
+
+
+@dataclass(frozen=True)
+class Field(_Plane):
+    """One output on a grid, as simulated and as emulated."""
+
     simulated: Float[np.ndarray, "ny nx"]
     emulated: Float[np.ndarray, "ny nx"]
 
 
 @dataclass(frozen=True)
-class Map:
-    """One output's data over two dimensions, each datum beside the mean and sd of what the posterior predicts."""
+class Map(_Plane):
+    """One output's data at points, each datum beside the mean and sd of what the posterior predicts."""
 
-    output: str
-    unit: str
-    dims: tuple[str, str]
-    y: Float[np.ndarray, " n"]
-    x: Float[np.ndarray, " n"]
     observed: Float[np.ndarray, " n"]
     expected: Float[np.ndarray, " n"]
     sd: Float[np.ndarray, " n"]

@@ -72,7 +72,7 @@ def test_running_out_of_steps_is_a_status() -> None:
     assert not np.isfinite(rows.outputs["prey"]).all(axis=1).any()
 
 
-ROOT = '''
+CODE = '''
 import jax.numpy as jnp
 from stages.simulators import FunctionSimulator, ODESimulator, Output
 
@@ -101,13 +101,6 @@ class Blowup(ODESimulator):
     def observe(self, t, y, p):
         return {"y": y}
 '''
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("plugin") / "mine.py"
-    file.write_text(ROOT)
-    return str(file)
 
 
 def test_a_function_that_gives_nan_is_a_status_of_its_row_alone(plugin: str) -> None:

@@ -43,7 +43,8 @@ def run(
     target, space = build_target(config, emulator, near=over == "posterior"), Space(config.parameters)
     num_known = space.size + target.likelihood.noise_space.size
     if over == "posterior":
-        known = _pick(Posterior.load(inputs["posterior"][0]).z()[:, :num_known], settings)
+        z = Posterior.load(inputs["posterior"][0]).z()[:, :num_known]
+        known = z[design.picked(len(z), settings.replicates, settings.seed)]
     else:
         known = design.rows("prior", 0, settings.replicates, settings.replicates, num_known, settings.seed + 10_007)
     whitened = known[:, : space.size]
@@ -56,11 +57,6 @@ def run(
     draws = _infer(target, known, data, over == "posterior", settings, config.infer.dense_mass, progress)
     names = [*space.names, *target.likelihood.noise_space.names]
     return _judge(folder, names, known, draws[:, :, :num_known], over, settings)
-
-
-def _pick(z: Float[np.ndarray, "draws size"], settings: Calibrate) -> Float[np.ndarray, "replicates size"]:
-    order = np.random.default_rng(settings.seed).permutation(len(z))
-    return z[order[: settings.replicates]]
 
 
 def _replicate(

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float
 from scipy.special import logsumexp
 from scipy.stats import chi2, kstest, norm
 
-from stages import basis, plots
+from stages import basis, design, plots
 from stages.artifacts import VERDICT, Posterior, Simulations
 from stages.emulator import Emulator
 from stages.exact import Exact, load_model
@@ -41,7 +41,8 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     """Simulate a sample of the posterior, compare, and give the verdict."""
     emulator = load_model(config, inputs["emulator"][0])
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
-    target, draws = build_target(config, emulator), _thin(posterior.z(), config.check)
+    target, draws = build_target(config, emulator), posterior.z()
+    draws = draws[np.sort(design.picked(len(draws), config.check.num_draws, config.check.seed))]
     z = draws[:, : space.size]
     points, stream = lambda a, b: z[a:b], f"check-{config.round}"
     simulations = fill(folder, config.simulate, space, len(z), points, progress, stream).simulations
@@ -64,12 +65,6 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     dropped = _dropped(target, emulator, at_draws, y[usable]) if enough else {}
     errors = _errors(target, evidence, dropped)
     return _write(folder, figures, "emulator error at the posterior, in data sigma", errors, len(z), told)
-
-
-def _thin(z: Float[np.ndarray, "draws size"], settings: Check) -> Float[np.ndarray, "some size"]:
-    """Pick draws at random, without repeating one."""
-    order = np.random.default_rng(settings.seed).permutation(len(z))
-    return z[np.sort(order[: settings.num_draws])]
 
 
 class Evidence(NamedTuple):

@@ -29,7 +29,7 @@ from stages.settings import Simulate
 from stages.simulators.base import Simulator, Status
 from stages.threads import map_in_threads
 
-_SHARD_BYTES = 2**23  # a shard is one chunk of each output, all of them together no larger than this
+_SHARD_BYTES = 2**23  # a shard is one chunk of each output, all of them together about this large
 _SHARDS = 16  # or more, if each has rows enough: what a kill loses is the two that are being solved
 
 
@@ -157,7 +157,7 @@ def _create(
 def _shard(num: int, row_bytes: int, least: int) -> int:
     """Return how many rows a shard has; all have about as many, so that the last one is no odd remainder."""
     rows = max(least, min(_SHARD_BYTES // row_bytes, -(-num // _SHARDS)))
-    return -(-num // -(-num // rows))
+    return -(-num // max(num // rows, 1))
 
 
 def _units(unit: str) -> dict[str, str]:

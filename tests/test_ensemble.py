@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from stages.ensemble import Rows, build_ensemble
+from stages.ensemble import Ensemble, Rows, build_ensemble
 from stages.parameters import Space
 from stages.settings import Simulate
 from stages.simulators.base import Status
+from stages.simulators.lotka_volterra import LotkaVolterra
 from tests import helpers
 
 TIMES = [0.0, 2.0, 5.0]
@@ -58,6 +59,14 @@ def test_the_size_of_a_block_makes_no_difference() -> None:
         assert parts.status.shape == (37,)
         assert np.allclose(parts.outputs["prey"], whole.outputs["prey"], rtol=1e-12)
         assert np.array_equal(parts.num_steps, whole.num_steps)
+
+
+def test_fewer_rows_than_usual_need_no_program_of_their_own() -> None:
+    z, numbers = points(40), np.arange(40)
+    ensemble = Ensemble(LotkaVolterra(TIMES), Simulate(simulator="lotka_volterra", num_simulations=40), space())
+    whole, few = ensemble(z, numbers), ensemble(z[:3], numbers[:3], like=40)
+    assert ensemble._solve._cache_size() == 1  # type: ignore[attr-defined]
+    assert np.array_equal(few.outputs["prey"], whole.outputs["prey"][:3]) and few.status.shape == (3,)
 
 
 def test_a_row_does_not_know_its_neighbours() -> None:

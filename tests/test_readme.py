@@ -22,12 +22,14 @@ README = (ROOT / "README.md").read_text()
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _OTHERS = ("make", "pip")  # other programs; .ci/run makes the demo and the tests
 # Enough to see that it runs; the posterior of a second network is no news.
-_SHORT = {"--set train.architecture=mlp": ["--set", "train.steps=100", "--until", "train"]}
+_FEW_STEPS = ["train.steps=100", "train.ensemble_size=2"]
+_SHORT = {"--set train.architecture=mlp": [*(w for each in _FEW_STEPS for w in ("--set", each)), "--until", "train"]}
 _SHORT_SETTINGS = [
+    *_FEW_STEPS,
     "simulate.num_simulations=400",
-    "train.steps=300",
-    "infer.num_warmup=100",
-    "infer.num_samples=100",
+    "infer.num_chains=2",
+    "infer.num_warmup=50",
+    "infer.num_samples=50",
     "refine.max_rounds=0",
 ]
 

@@ -19,6 +19,7 @@ from pipeline import chain
 from pipeline.chain import SimferError, StageError, UserCodeError
 from stages.artifacts import SIMULATIONS, Simulations
 from stages.progress import Silent
+from stages.rows import _shard
 from stages.simulators.base import Status
 from tests import helpers
 
@@ -78,6 +79,18 @@ def test_the_end_of_a_simulate_says_its_rate_and_memory(tmp_path: Path) -> None:
     assert facts["rows_per_second"] > 0 and 50 < facts["memory_peak_mb"] < 1e5
     again = chain.run(step, {}, tmp_path, Listening())["facts"]  # all is there already
     assert again["rows_per_second"] is None and said[-1].startswith("  simulate: 0 of 200 rows solved now, memory")
+
+
+@pytest.mark.parametrize(
+    ("num", "row_bytes", "least", "shards"),
+    [(50, 8, 64, 1), (65, 8, 64, 1), (512, 8, 64, 8), (2000, 8, 64, 16), (1_000_000, 336, 64, 40), (500, 8, 250, 2)],
+)
+def test_shards_are_many_alike_and_no_smaller_than_is_worth_a_call(
+    num: int, row_bytes: int, least: int, shards: int
+) -> None:
+    size = _shard(num, row_bytes, least)
+    assert -(-num // size) == shards and num - size * (shards - 1) > size - shards  # the last has about as many
+    assert size >= min(least, num)
 
 
 def test_only_missing_shards_are_solved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,7 +92,7 @@ class Engine:
         lanes = lanes._replace(row=jnp.full(self.width, -1, fresh.row.dtype))
         # The last rows go on in fewer lanes: one hard row at the end must not drag all of them along. A loop of another
         # width is compiled for it, which takes longer than a thousand rows do.
-        narrow = self.width // 16 if self.width >= 64 and rows >= 1024 else 0
+        narrow = max(self.width // 16, 8) if self.width >= 64 and rows >= 1024 else 0
         lanes, next_row, record = self._drain(lanes, next_row, record, waiting, narrow)
         if narrow:
             busy_first = jnp.argsort(lanes.row < 0, stable=True)[:narrow]

@@ -97,6 +97,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -267,7 +268,7 @@ class Train(Settings):
     steps: Count = 5000
     batch_size: Count = 256
     patience: Count = 2000  # steps without a better validation loss before training stops
-    finish_steps: Annotated[int, Field(ge=0)] = 0  # full-batch quasi-Newton (L-BFGS) steps after the optimizer
+    finish_steps: Natural = 0  # full-batch quasi-Newton (L-BFGS) steps after the optimizer
     seed: Seed = 0
     depends_on: list[ExistingFile] = []
 

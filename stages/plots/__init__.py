@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stages.plots.bands import Panel, predictive
+from stages.plots.influences import Influence, influences, influences_along, influences_over
 from stages.plots.planes import Field, Map, fields, maps
 from stages.plots.posterior import pair, trace
 from stages.plots.simulations import design, failures
@@ -11,6 +12,7 @@ from stages.plots.verdicts import calibration, verdict
 
 __all__ = [
     "Field",
+    "Influence",
     "Map",
     "Panel",
     "calibration",
@@ -18,6 +20,9 @@ __all__ = [
     "failures",
     "fields",
     "held_out",
+    "influences",
+    "influences_along",
+    "influences_over",
     "losses",
     "maps",
     "pair",

@@ -51,7 +51,7 @@ def fields(file: Path, shown: Sequence[Field], of: int) -> None:
         for row, field in zip(_rows_of_three(figure, shown[:4]), shown, strict=False):
             _three(
                 row,
-                partial(_image, edges=(*_edges(field.x), *_edges(field.y))),
+                partial(draw_image, edges=(*ends_of(field.x), *ends_of(field.y))),
                 (field.simulated, field.emulated, field.emulated - field.simulated),
                 (f"{with_unit(field.output, field.unit)}, simulated", "emulated", "emulated − simulated"),
                 field.dims,
@@ -71,7 +71,8 @@ def maps(file: Path, shown: Sequence[Map]) -> None:
             )
 
 
-def _image(ax: Axes, values: Values, look: dict[str, Any], edges: tuple[float, float, float, float]) -> Any:
+def draw_image(ax: Axes, values: Values, look: dict[str, Any], edges: tuple[float, float, float, float]) -> Any:
+    """Draw values on a grid."""
     return ax.imshow(values, origin="lower", extent=edges, aspect="auto", **look)
 
 
@@ -104,6 +105,7 @@ def _three(
     row[0].figure.colorbar(images[2], ax=row[2])
 
 
-def _edges(middles: Float[np.ndarray, " n"]) -> tuple[float, float]:
+def ends_of(middles: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Return where cells about these middles begin and end."""
     half = 0.5 * (middles[-1] - middles[0]) / max(len(middles) - 1, 1)
     return float(middles[0] - half), float(middles[-1] + half)

@@ -23,10 +23,10 @@ README = (ROOT / "README.md").read_text()
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _OTHERS = ("make", "pip")  # other programs; .ci/run makes the demo and the tests
 # Enough to see that it runs; the posterior of a second network is no news.
-_FEW_STEPS = ["train.steps=100", "train.ensemble_size=2"]
-_SHORT = {"--set train.architecture=mlp": [*(w for each in _FEW_STEPS for w in ("--set", each)), "--until", "train"]}
+_SHORT = {"--set train.architecture=mlp": ["--set", "train.steps=100", "--until", "train"]}
 _SHORT_SETTINGS = [
-    *_FEW_STEPS,
+    "train.steps=100",
+    "train.ensemble_size=3",
     "simulate.num_simulations=400",
     "infer.num_chains=2",
     "infer.num_warmup=50",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,27 +18,40 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from stages import basis
 from stages.architectures import ARCHITECTURES
+from stages.architectures.base import ClosedForm
 from stages.artifacts import Layout
 from stages.errors import SimferError
 from stages.parameters import Space
 from stages.plugins import resolve
 from stages.scatter import Scatter, make_scatter, num_entries
+from stages.settings import Train
 from stages.transforms import TRANSFORMS
 
-FORMAT = 1
+FORMAT = 2
 HEADER, LEAVES = "emulator.json", "emulator.eqx"
-_KEYS = {"architecture", "options", "num_members", "num_rows", "dtype", "space", "layout", "transform", "floor"}
+_KEYS = {
+    "architecture",
+    "options",
+    "num_members",
+    "num_rows",
+    "dtype",
+    "space",
+    "layout",
+    "transform",
+    "floor",
+    "families",
+}
 _NUM_ROWS = 4096  # training rows kept: where chains may start, the domain's edge, and the error near given data
 _ROW_BYTES = 2**25  # or as many of them as this allows
 
 
 class Emulator(eqx.Module):
-    """A trained ensemble of networks: named parameters in, named outputs out, with their error.
+    """A trained ensemble of networks, or a model with an error of its own: named parameters in, named outputs out.
 
     Everything between is flat: `y` is the vector of all outputs in the order of `layout`, in their transformed scale.
     """
 
-    networks: PyTree  # every leaf with a leading axis over the members
+    networks: PyTree  # every leaf with a leading axis over the members; or one ClosedForm
     center: Float[Array, " size"]
     whitening: Float[Array, "size size"]
     location: Float[Array, " outputs"]
@@ -46,6 +60,7 @@ class Emulator(eqx.Module):
     training_z: Float[Array, "rows size"]
     training_y: Float[Array, "rows outputs"]
     residuals: Float[Array, "rows outputs"]  # of the members that did not see the row
+    spread: Float[Array, "rows outputs"]  # the members' variance about their mean there
     header_json: str = eqx.field(static=True)  # text, since what is static under jit must be hashable
     bases: dict[str, Float[Array, "components size"]]  # float64; of outputs that are predicted by components
     random: Scatter | None = None  # of a simulator that is
@@ -76,6 +91,8 @@ class Emulator(eqx.Module):
 
     def _short(self, z: Float[Array, " size"]) -> Float[Array, "members predicted"]:
         x = self._input(z)
+        if isinstance(self.networks, ClosedForm):
+            return self.scale * self.networks.sigma_points(x)
         scaled = eqx.filter_vmap(lambda network: network(x))(self.networks)
         return self.scale * scaled.astype(self.location.dtype)
 
@@ -87,7 +104,7 @@ class Emulator(eqx.Module):
         return lambda z: location + self._short(z) @ columns
 
     def _input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
-        return (self.whitening @ (z - self.center)).astype(self.header["dtype"])
+        return (self.whitening @ (self.space.inputs(z) - self.center)).astype(self.header["dtype"])
 
     def scatter_factor(self, z: Float[Array, " size"]) -> Float[Array, "factors outputs"]:
         """Return F with F^T F the covariance of a random simulator's scatter, in the transformed scale."""
@@ -189,7 +206,7 @@ def predict(
 
 def unexplained(
     residuals: Float[np.ndarray, "rows outputs"],
-    members: Float[np.ndarray, "rows members outputs"],
+    spread: Float[np.ndarray, "rows outputs"],
     weights: Float[np.ndarray, " rows"],
 ) -> Float[np.ndarray, " outputs"]:
     """Return which fraction of the cross-validated variance goes beyond the members' own spread (weighted means).
@@ -197,7 +214,7 @@ def unexplained(
     Where NUTS stands, the spread there is added to this rest: the sum is the cross-validated error on average, and
     grows away from the training rows.
     """
-    return unexplained_share(weights @ residuals**2, weights @ member_variance(members))
+    return unexplained_share(weights @ residuals**2, weights @ spread)
 
 
 def unexplained_share(
@@ -213,12 +230,28 @@ def member_variance(members: Float[np.ndarray, "rows members outputs"]) -> Float
 
 
 def build_networks(
-    architecture: str, options: Mapping[str, Any], sizes: tuple[int, int], keys: Array, dtype: str
+    architecture: str,
+    options: Mapping[str, Any],
+    sizes: tuple[int, int],
+    keys: Array,
+    dtype: str,
+    given: Mapping[str, Any] | None = None,
 ) -> PyTree:
-    """Build an ensemble: one network of the named architecture for each key, their leaves stacked."""
+    """Build an ensemble: one network of the named architecture for each key, their leaves stacked; or one ClosedForm.
+
+    `given` holds the `layout` and the `families`, for constructors that take them.
+    """
     make = resolve(architecture, ARCHITECTURES)
-    networks = eqx.filter_vmap(lambda key: make(*sizes, key=key, **options))(keys)
+    asked = {name: value for name, value in (given or {}).items() if name in inspect.signature(make).parameters}
+    if issubclass(make, ClosedForm):
+        return make(*sizes, key=keys[0], **asked, **options)
+    networks = eqx.filter_vmap(lambda key: make(*sizes, key=key, **asked, **options))(keys)
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, networks)
+
+
+def network_options(train: Train) -> dict[str, Any]:
+    """Return the options of the network that `train` names."""
+    return train.options_for(inspect.signature(resolve(train.architecture, ARCHITECTURES)).parameters)
 
 
 def save_emulator(emulator: Emulator, folder: Path) -> None:
@@ -279,6 +312,8 @@ def make_header(
     layout: Layout,
     transform: Mapping[str, str],
     floor: float,
+    families: Sequence[str],
+    networks: PyTree,
     architecture: str,
     options: Mapping[str, Any],
     dtype: str,
@@ -303,6 +338,8 @@ def make_header(
         "layout": layout.to_json(),
         "transform": dict(transform),
         "floor": floor,
+        "families": list(families),
+        **({"leaves": _shapes(networks)} if isinstance(networks, ClosedForm) else {}),
         **({"pca": dict(components)} if components else {}),
         "versions": {name: version(name) for name in ("jax", "equinox")},
     }
@@ -331,6 +368,7 @@ def assemble(
         training_z=jnp.asarray(arrays["training_z"][last]),
         training_y=jnp.asarray(arrays["training_y"][last]),
         residuals=jnp.asarray(arrays["residuals"][last]),
+        spread=jnp.asarray(arrays["spread"][last]),
         header_json=json.dumps(header, indent=1),
         bases={name: jnp.asarray(each) for name, each in bases.items()},
         random=random,
@@ -342,7 +380,10 @@ def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
     keys = jax.random.split(jax.random.key(0), header["num_members"])
     counts = header.get("pca", {})
     predicted = list(basis.short_slices(layout.slices, counts).values())[-1].stop
-    networks = build_networks(architecture, header["options"], (space.size, predicted), keys, header["dtype"])
+    given = {"layout": layout, "families": tuple(header["families"])}
+    networks = build_networks(architecture, header["options"], (space.size, predicted), keys, header["dtype"], given)
+    if isinstance(networks, ClosedForm):
+        networks = _blank(networks, header["leaves"])
     return assemble(
         header,
         networks,
@@ -356,7 +397,19 @@ def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
         training_z=np.zeros((header["num_rows"], space.size)),
         training_y=np.zeros((header["num_rows"], layout.size)),
         residuals=np.zeros((header["num_rows"], layout.size)),
+        spread=np.zeros((header["num_rows"], layout.size)),
     )
+
+
+def _shapes(model: ClosedForm) -> list[tuple[list[int], str]]:
+    return [(list(leaf.shape), leaf.dtype.name) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))]
+
+
+def _blank(model: ClosedForm, shapes: Sequence[tuple[Sequence[int], str]]) -> ClosedForm:
+    """Return a model with blank arrays of the shapes that it had when it was fitted: some are its training rows."""
+    arrays, static = eqx.partition(model, eqx.is_array)
+    blank = [jnp.zeros(shape, dtype) for shape, dtype in shapes]
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), blank), static)
 
 
 def _blank_scatter(header: dict[str, Any], architecture: str, keys: Array) -> Scatter | None:

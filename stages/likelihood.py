@@ -17,7 +17,7 @@ from scipy.stats import chi2
 
 from stages import noise as noises
 from stages.artifacts import Layout
-from stages.emulator import Emulator, predict, spread_factor, unexplained
+from stages.emulator import Emulator, spread_factor, unexplained
 from stages.exact import Exact
 from stages.observation import Data, read
 from stages.parameters import Space
@@ -260,8 +260,8 @@ class ErrorModel:
         y = np.asarray(emulator.training_y)
         weights = near_data(likelihood, y) if near else np.full(len(y), 1.0 / len(y))
         residuals = np.asarray(emulator.residuals)[:, likelihood.index]
-        members = predict(emulator, np.asarray(emulator.training_z), likelihood.index)
-        rest = residuals * np.sqrt(unexplained(residuals, members, weights))
+        spread = np.asarray(emulator.spread)[:, likelihood.index]
+        rest = residuals * np.sqrt(unexplained(residuals, spread, weights))
         self.factor, self.rest = _split_covariance(rest, weights)
 
     def _weights_by_mean(self, likelihood: Likelihood) -> Float[np.ndarray, " rows"]:

@@ -23,6 +23,7 @@ from stages.settings import AnyPrior, Prior
 
 # NumPyro inverts these through TensorFlow Probability, or not at all; here their CDFs are inverted by bisection.
 _BISECTED = (dist.Beta, dist.BetaProportion, dist.Gamma, dist.Chi2, dist.InverseGamma, dist.StudentT)
+_FLAT = ("Uniform", "LogUniform")
 _SMALLEST = float(np.finfo(np.float64).tiny)
 _LARGEST = 1.0 - float(np.finfo(np.float64).epsneg)
 
@@ -149,6 +150,22 @@ class Space(eqx.Module):
         """Return the whitened point of named values; quantities that are fixed may be left out."""
         given = [to_normal(distribution(self.priors[name]), jnp.asarray(values[name], float)) for name in self.names]
         return jnp.stack(jnp.broadcast_arrays(*given), axis=-1)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """How the prior lies along each of the `inputs`: "uniform" or "normal"."""
+        return tuple("uniform" if prior.dist in _FLAT else "normal" for prior in self.priors.values())
+
+    def inputs(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+        """Return what an emulator sees of whitened points, of mean 0 and variance 1 under the prior.
+
+        It is z, but between the bounds of a flat prior the position itself: what is smooth in a parameter need not
+        be in z, which runs to infinity there.
+        """
+        flat = np.asarray([family == "uniform" for family in self.families], bool)
+        if not flat.any():
+            return jnp.asarray(z)
+        return jnp.where(flat, np.sqrt(12.0) * (ndtr(jnp.asarray(z)) - 0.5), z)
 
     def to_json(self) -> dict[str, Any]:
         """Describe the space in plain data."""

@@ -17,13 +17,21 @@ from stages import noise as noises
 from stages import observation
 from stages.architectures import ARCHITECTURES
 from stages.artifacts import Layout
+from stages.emulator import build_networks, network_options
 from stages.errors import ConfigError, Problem
 from stages.parameters import Space
 from stages.plugins import resolve
 from stages.scatter import MOST_OUTPUTS
 from stages.settings import ProblemConfig, Solver
 from stages.simulators import SIMULATORS
-from stages.simulators.base import FunctionSimulator, ODESimulator, RandomODESimulator, Simulator, StochasticSimulator
+from stages.simulators.base import (
+    FunctionSimulator,
+    ODESimulator,
+    Output,
+    RandomODESimulator,
+    Simulator,
+    StochasticSimulator,
+)
 from stages.simulators.sde import SDE_SOLVERS, SDESimulator, sde_solver
 from stages.solvers import solvers
 
@@ -103,17 +111,22 @@ def _simulator(config: ProblemConfig, found: list[Problem]) -> Simulator | None:
 
 
 def _architecture(config: ProblemConfig) -> list[Problem]:
-    from stages.architectures.base import Architecture
+    from stages.architectures.base import GIVEN, Architecture
 
     found: list[Problem] = []
     make = _resolve("train.architecture", config.train.architecture, ARCHITECTURES, Architecture, found)
     if make is None:
         return found
-    known = [name for name in inspect.signature(make).parameters if name not in {"in_size", "out_size", "key"}]
+    known = [name for name in inspect.signature(make).parameters if name not in GIVEN]
     found += _names("train.options", config.train.options, known)
     if not found:
+        given = {"layout": Layout({"y": Output((), {}, "")}), "families": ("normal",)}
+        sizes, keys = (1, 1), jax.random.split(jax.random.key(0), 1)
+        train, options = config.train, network_options(config.train)
         try:
-            eqx.filter_eval_shape(lambda key: make(1, 1, key=key, **config.train.options), jax.random.key(0))
+            eqx.filter_eval_shape(
+                lambda keys: build_networks(train.architecture, options, sizes, keys, train.dtype, given), keys
+            )
         except (ValueError, TypeError) as error:
             found.append(Problem("train.options", str(error)))
     return found

@@ -6,7 +6,7 @@ what is not in its slice cannot change its result, and so is not in its fingerpr
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
@@ -28,7 +28,7 @@ from stages.priors import PRIORS, Argument
 from stages.simulators import SIMULATORS
 
 # Raised when an unchanged config would give other numbers.
-VERSIONS = {"simulate": 2, "dataset": 1, "train": 1, "infer": 2, "check": 2, "compare": 1, "calibrate": 1}
+VERSIONS = {"simulate": 2, "dataset": 1, "train": 2, "infer": 2, "check": 2, "compare": 1, "calibrate": 1}
 
 
 class Marker:
@@ -244,7 +244,10 @@ class Train(Settings):
     """Which network, how many of them, and how they are trained."""
 
     architecture: Architecture = "residual"
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {}  # of this architecture; the next three are of any that has such
+    width: Annotated[Count | None, AddedLater()] = None
+    depth: Annotated[Count | None, AddedLater()] = None
+    activation: Annotated[str | None, AddedLater()] = None
     ensemble_size: Count = 5
     dtype: Literal["float32", "float64"] = "float32"  # of the networks; scaling and likelihood are float64
     optimizer: str = "adam"
@@ -258,15 +261,10 @@ class Train(Settings):
     seed: Seed = 0
     depends_on: list[ExistingFile] = []
 
-    @model_validator(mode="before")
-    @classmethod
-    def _common_options(cls, given: Any) -> Any:
-        """Let `train.width = 256` stand for `train.options.width = 256`, for the options that networks share."""
-        if not isinstance(given, dict) or not isinstance(given.get("options", {}), dict):
-            return given
-        short = {name: given[name] for name in ("width", "depth", "activation") if name in given}
-        rest = {name: value for name, value in given.items() if name not in short}
-        return rest | {"options": given.get("options", {}) | short} if short else given
+    def options_for(self, known: Collection[str]) -> dict[str, Any]:
+        """Return the options of a network that takes those `known`: `train.width` and its like are only for some."""
+        shared = {name: getattr(self, name) for name in ("width", "depth", "activation") if name in known}
+        return {name: value for name, value in shared.items() if value is not None} | self.options
 
 
 class Observation(Settings):

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from stages.descent import Rows, Trace, stack
 from stages.emulator import predict, unexplained
 from stages.errors import StageError
+from stages.fitting import fit, loss
 from stages.progress import Silent
 from stages.settings import Train
-from stages.train import Rows, _stack, _Trace, fit, loss
 from tests import helpers
 
 SMALL = {"architecture": "mlp", "options": {"width": 16, "depth": 1}, "ensemble_size": 2, "dtype": "float64"}
@@ -32,7 +33,8 @@ def curve(num: int = 240, noise: float = 0.0) -> tuple[Rows, np.ndarray]:
 
 def trained(rows: Rows, fold: np.ndarray, **settings: Any) -> tuple[Any, Any]:
     checked = Train(**(SMALL | settings))
-    return fit(checked, rows, fold, 1 + np.arange(checked.ensemble_size), Silent())
+    fitted = fit(checked, rows, fold, {}, Silent())
+    return fitted.networks, fitted.history
 
 
 def test_a_known_function_is_learned() -> None:
@@ -56,7 +58,7 @@ def test_the_weights_kept_are_those_of_the_best_look() -> None:
     rows, fold = curve(60, noise=0.5)  # little and noisy: it overfits
     networks, history = trained(rows, fold, steps=1500, learning_rate=1e-2, schedule="constant", patience=10_000)
     weights, static = eqx.partition(networks, eqx.is_inexact_array)
-    at = _stack(fold == m for m in (1, 2))
+    at = stack(fold == m for m in (1, 2))
     kept = jax.vmap(lambda w, i: loss(eqx.combine(w, static), Rows(rows.x[i], rows.y[i])))(weights, at)
     assert np.allclose(kept, history.validation.min(axis=0))
     assert (history.validation[-1] > 1.2 * np.asarray(kept)).all()
@@ -85,14 +87,14 @@ def test_a_loss_that_turns_nan_for_one_member_stops_too() -> None:
 
 
 def test_one_member_that_turns_nan_does_not_slip_into_the_ensemble() -> None:
-    trace = _Trace({"w": jnp.zeros((2, 1))}, patience=100)
+    trace = Trace({"w": jnp.zeros((2, 1))}, patience=100)
     trace.begin_phase()
     with pytest.raises(StageError, match="not finite at step 100"):
         trace.look({"w": jnp.ones((2, 1))}, 100, np.array([np.nan, 0.5]), np.array([np.nan, 0.4]))
 
 
 def test_a_finish_that_turns_nan_leaves_the_best_weights() -> None:
-    trace = _Trace({"w": jnp.zeros((2, 1))}, patience=100)
+    trace = Trace({"w": jnp.zeros((2, 1))}, patience=100)
     trace.begin_phase()
     trace.look({"w": jnp.ones((2, 1))}, 100, np.array([0.5, 0.5]), np.array([0.4, 0.4]))
     trace.begin_phase()
@@ -135,15 +137,14 @@ def test_float32_networks_stay_float32() -> None:
 
 def test_what_the_members_spread_explains_is_not_counted_twice() -> None:
     residuals = np.array([[-10.0, 1.0], [-12.0, 1.0], [-20.0, 1.0]])
-    members = np.array([[10.0, 0.0], [12.0, 0.0], [0.0, 20.0]])[:, :, None] * np.array([1.0, 0.0])
+    spread = np.array([[50.0, 0.0], [72.0, 0.0], [200.0, 0.0]])
     even = np.full(3, 1 / 3)
-    spread = np.mean([50.0, 72.0, 200.0])
-    expected = [1.0 - spread / np.mean(residuals[:, 0] ** 2), 1.0]
-    assert np.allclose(unexplained(residuals, members, even), expected)
+    expected = [1.0 - spread[:, 0].mean() / np.mean(residuals[:, 0] ** 2), 1.0]
+    assert np.allclose(unexplained(residuals, spread, even), expected)
     first = np.array([1.0, 0.0, 0.0])  # the weights say which rows count
-    assert unexplained(residuals, members, first)[0] == pytest.approx(1.0 - 50.0 / 100.0)
-    assert unexplained(0.1 * residuals, members, even)[0] == 0.0  # spread enough and to spare
-    assert unexplained(residuals, members[:, :1], even) == pytest.approx(1.0)  # one member has no spread
+    assert unexplained(residuals, spread, first)[0] == pytest.approx(1.0 - 50.0 / 100.0)
+    assert unexplained(0.1 * residuals, spread, even)[0] == 0.0  # spread enough and to spare
+    assert unexplained(residuals, 0.0 * spread, even) == pytest.approx(1.0)  # one member has no spread
 
 
 def test_residuals_are_those_of_members_that_never_saw_the_row() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from typing import Self
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
@@ -17,8 +20,16 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+# What a constructor is given. All else that it takes is an option of `train.options`.
+GIVEN = frozenset({"in_size", "out_size", "key", "layout", "families"})
+
+
 class Architecture(eqx.Module):
-    """Map one whitened point to the scaled outputs. Everything after `key` is an option of `train.options`."""
+    """Map one whitened point to the scaled outputs. Everything after `key` is an option of `train.options`.
+
+    A constructor that takes `layout` is given the outputs' `Layout`; one that takes `families`, how the training
+    rows lie along each input: "uniform" or "normal", of mean about 0 and variance about 1.
+    """
 
     @abc.abstractmethod
     def __init__(self, in_size: int, out_size: int, *, key: PRNGKeyArray) -> None:
@@ -27,6 +38,29 @@ class Architecture(eqx.Module):
     @abc.abstractmethod
     def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         """Evaluate it at one point."""
+
+
+class ClosedForm(Architecture):
+    """An architecture that is fitted at once instead of by descent, and that gives its own error. In float64."""
+
+    in_size: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def fit(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:
+        """Return this fitted to rows, and to them alone; hyperparameters may start from what they are."""
+
+    @abc.abstractmethod
+    def error_factor(self, z: Float[Array, " in_size"]) -> Float[Array, "factors out_size"]:
+        """Return F with F^T F the covariance of the error of what is predicted at one point."""
+
+    def sigma_points(self, z: Float[Array, " in_size"]) -> Float[Array, "points out_size"]:
+        """Stand in for an ensemble: points whose mean and covariance are the prediction's (Julier & Uhlmann 1997)."""
+        mean, factor = self(z), self.error_factor(z)
+        if not len(factor):
+            return mean[None]
+        # 2 f points have 2 f - 1 in the denominator of their covariance.
+        steps = jnp.sqrt(len(factor) - 0.5) * factor
+        return mean + jnp.concatenate([steps, -steps])
 
 
 def activation(name: str) -> Callable[[Array], Array]:

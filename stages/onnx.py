@@ -18,7 +18,7 @@ import jax
 import jax.extend
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from scipy import special
 
 from stages.emulator import Emulator
@@ -86,26 +86,31 @@ def whitening(prior: Prior) -> Callable[[Float[Array, ""]], Float[Array, ""]]:
     z = np.linspace(-_MOST_Z, _MOST_Z, _KNOTS + 1)
     theta = np.asarray(from_normal(density, jnp.asarray(z)))
     slope = np.asarray(jax.vmap(jax.grad(lambda z: from_normal(density, z)))(jnp.asarray(z)))
-    return _cubic(*map(jnp.asarray, (theta, z, 1.0 / np.maximum(slope, 1e-300))))
+    knots = (jnp.asarray(theta), jnp.asarray(z), jnp.asarray(1.0 / np.maximum(slope, 1e-300)))
+    return lambda value: _hermite(knots, _bisect(knots[0], value), value)
 
 
-def _cubic(
-    x: Float[Array, " k"], y: Float[Array, " k"], slope: Float[Array, " k"]
-) -> Callable[[Float[Array, ""]], Float[Array, ""]]:
-    """Return the cubic Hermite interpolant of increasing values, found by bisection."""
-
-    def at(value: Float[Array, ""]) -> Float[Array, ""]:
-        k, step = jnp.asarray(0), _KNOTS // 2
-        while step:
-            k = jnp.where(value >= x[k + step], k + step, k)
-            step //= 2
-        width = jnp.maximum(x[k + 1] - x[k], 1e-300)
-        t = jnp.clip((value - x[k]) / width, 0.0, 1.0)
-        low, high, rise = y[k], y[k + 1], y[k + 1] - y[k]
-        from_low, to_high = width * slope[k] - rise, rise - width * slope[k + 1]
-        return (1 - t) * low + t * high + t * (1 - t) * ((1 - t) * from_low + t * to_high)
-
+def _bisect(x: Float[Array, " k"], value: Float[Array, "..."]) -> Int[Array, "..."]:
+    """Return the interval of increasing knots, 2^i of them, that a value lies in."""
+    at, step = jnp.zeros(value.shape, int), (len(x) - 1) // 2
+    while step:
+        at = jnp.where(value >= x[at + step], at + step, at)
+        step //= 2
     return at
+
+
+def _hermite(
+    knots: tuple[Float[Array, " k"], Float[Array, " k"], Float[Array, " k"]],
+    at: Int[Array, "..."],
+    value: Float[Array, "..."],
+) -> Float[Array, "..."]:
+    """Return the cubic through the ends of an interval with the slopes there; the end's value beyond the last."""
+    x, y, slope = knots
+    width = jnp.maximum(x[at + 1] - x[at], 1e-300)
+    t = jnp.clip((value - x[at]) / width, 0.0, 1.0)
+    low, high, rise = y[at], y[at + 1], y[at + 1] - y[at]
+    from_low, to_high = width * slope[at] - rise, rise - width * slope[at + 1]
+    return (1 - t) * low + t * high + t * (1 - t) * ((1 - t) * from_low + t * to_high)
 
 
 def _evaluate(traced: Any, *values: Array) -> list[Array]:
@@ -127,11 +132,24 @@ def _evaluate(traced: Any, *values: Array) -> list[Array]:
 
 def _erf(x: Float[Array, "..."]) -> Float[Array, "..."]:
     knots = np.linspace(-_MOST_Z, _MOST_Z, _KNOTS + 1)
-    return _cubic(*map(jnp.asarray, (knots, special.erf(knots), 2.0 / np.sqrt(np.pi) * np.exp(-(knots**2)))))(x)
+    values, slope = special.erf(knots), 2.0 / np.sqrt(np.pi) * np.exp(-(knots**2))
+    at = jnp.floor(jnp.clip((x + _MOST_Z) * (0.5 * _KNOTS / _MOST_Z), 0.0, _KNOTS - 1.0)).astype(int)
+    return _hermite((jnp.asarray(knots), jnp.asarray(values), jnp.asarray(slope)), at, x)
+
+
+def _select(which: Any, *cases: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Choose, where the choice is known already, by position: the converter spreads such a choice the wrong way."""
+    if isinstance(which, jax.core.Tracer):
+        return jax.lax.select_n(which, *cases)
+    chosen = np.asarray(which).astype(int)
+    if not chosen.ndim:
+        return cases[int(chosen)]
+    at = chosen.size * chosen.reshape(-1) + np.arange(chosen.size)
+    return jnp.stack(cases).reshape(-1)[at].reshape(chosen.shape)
 
 
 _CALLS = {"jit": "jaxpr", "pjit": "jaxpr", "closed_call": "call_jaxpr", "custom_jvp_call": "call_jaxpr"}
-_REPLACED = {"erf": _erf, "erfc": lambda x: 1.0 - _erf(x)}
+_REPLACED = {"erf": _erf, "erfc": lambda x: 1.0 - _erf(x), "select_n": _select}
 
 
 def _in_float64(emulator: Emulator) -> Emulator:

@@ -17,16 +17,17 @@ class Domain(eqx.Module):
     """
 
     center: Float[Array, " size"]
-    axes: Float[Array, "axes size"]
-    low: Float[Array, " axes"]
-    high: Float[Array, " axes"]
+    axes: Float[Array, "size size"]
+    low: Float[Array, " size"]
+    high: Float[Array, " size"]
 
     @classmethod
     def of(cls, rows: Float[np.ndarray, "rows size"]) -> Domain:
         """Find the box of training rows."""
         rows = np.asarray(rows)
         center = rows.mean(axis=0)
-        axes = np.linalg.svd(rows - center, full_matrices=False)[2]
+        # All axes, even of fewer rows than there are; and no n x n matrix of many rows.
+        axes = np.linalg.svd(rows - center, full_matrices=len(rows) < rows.shape[1])[2]
         along = (rows - center) @ axes.T
         return cls(*map(jnp.asarray, (center, axes, along.min(axis=0), along.max(axis=0))))
 

@@ -26,7 +26,7 @@ from stages.errors import SimferError, StageError
 from stages.parameters import distribution, from_normal, to_normal
 from stages.settings import Prior
 
-_KNOTS = 2**11  # intervals: a cubic then errs by some 1e-11
+_KNOTS = 2**10  # intervals: a cubic then errs by less than 1e-9
 _MOST_Z = 6.0
 
 

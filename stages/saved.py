@@ -1,7 +1,7 @@
 """An emulator on disk: a JSON header and the leaves of an Equinox module, each held to its digest. No pickle.
 
 Formats, every one of which loads for ever: 1, the first; 2, with the members' spread at the training rows, and flat
-priors seen by their position; 3, with digests.
+priors seen by their position; 3, with the domain of all training rows, and digests.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ FORMAT = 3
 HEADER, LEAVES = "emulator.json", "emulator.eqx"
 _KEYS = {"architecture", "options", "num_members", "num_rows", "dtype", "space", "layout", "transform", "floor"}
 _KEYS_SINCE = {2: {"families"}, 3: {"digests"}}
+_STORED_SINCE = {"spread": 2, "domain": 3}
 _NUM_ROWS = 4096  # training rows kept: where chains may start, the domain's edge, and the error near given data
 _ROW_BYTES = 2**25  # or as many of them as this allows
 
@@ -61,7 +62,7 @@ def load_emulator(folder: Path | str, architecture: str | None = None, outside: 
         raise SimferError(f'got outside = "{outside}", expected one of {", ".join(OUTSIDE)}')
     folder = Path(folder)
     header = _read_header(folder)
-    skeleton = _skeleton(_upgraded(header), architecture or _table_name(header["architecture"], folder))
+    skeleton = _skeleton(_upgraded(header), _architecture(header["architecture"], architecture, folder))
     try:
         leaves = (folder / LEAVES).read_bytes()
         _hold(header, LEAVES, _sha256(leaves))
@@ -86,12 +87,13 @@ def _deserialised(leaves: bytes, like: PyTree) -> PyTree:
 
 
 def _completed(emulator: Emulator, outside: Outside) -> Emulator:
-    """Add what is not stored, and what the first format did not store yet."""
-    z = np.asarray(emulator.training_z)
-    emulator = replace(emulator, domain=Domain.of(z), outside=outside)
-    if emulator.header["format"] > 1:
-        return emulator
-    return replace(emulator, spread=jnp.asarray(member_variance(predict(emulator, z))))
+    """Add what is not stored, or was not yet."""
+    z, emulator = np.asarray(emulator.training_z), replace(emulator, outside=outside)
+    if emulator.header["format"] < _STORED_SINCE["domain"]:
+        emulator = replace(emulator, domain=Domain.of(z))
+    if emulator.header["format"] < _STORED_SINCE["spread"]:
+        emulator = replace(emulator, spread=jnp.asarray(member_variance(predict(emulator, z))))
+    return emulator
 
 
 def _read_header(folder: Path) -> dict[str, Any]:
@@ -133,13 +135,15 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _table_name(name: str, folder: Path) -> str:
-    if name not in ARCHITECTURES:
+def _architecture(name: str, given: str | None, folder: Path) -> str:
+    if name in ARCHITECTURES:
+        return name
+    if given is None:
         raise SimferError(
             f"{folder} was trained with an architecture of your own, {name}; say where it is: "
             f'load_emulator(folder, architecture="file.py:{name.rpartition(":")[2]}")'
         )
-    return name
+    return given
 
 
 def make_header(
@@ -188,6 +192,7 @@ def assemble(
     networks: PyTree,
     bases: Mapping[str, np.ndarray],
     *,
+    domain: Domain,
     random: Scatter | None = None,
     **arrays: np.ndarray,
 ) -> Emulator:
@@ -207,7 +212,7 @@ def assemble(
         training_y=jnp.asarray(arrays["training_y"][last]),
         residuals=jnp.asarray(arrays["residuals"][last]),
         spread=jnp.asarray(arrays["spread"][last]),
-        domain=Domain.of(arrays["training_z"][last]),
+        domain=domain,
         header_json=json.dumps(header, indent=1),
         bases={name: jnp.asarray(each) for name, each in bases.items()},
         random=random,
@@ -226,6 +231,7 @@ def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
         header,
         networks,
         {name: np.zeros((count, layout.outputs[name].size)) for name, count in counts.items()},
+        domain=Domain(*map(jnp.zeros, ((space.size,), (space.size, space.size), (space.size,), (space.size,)))),
         random=_blank_scatter(header, architecture, given),
         center=np.zeros(space.size),
         whitening=np.zeros((space.size, space.size)),
@@ -237,7 +243,8 @@ def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
         residuals=np.zeros((header["num_rows"], layout.size)),
         spread=np.zeros((header["num_rows"], layout.size)),
     )
-    return _without(blank, "domain", *(["spread"] if header["format"] == 1 else []))
+    later = [name for name, since in _STORED_SINCE.items() if header["format"] < since]
+    return replace(blank, **dict[str, Any](dict.fromkeys(later)))
 
 
 def _shapes(model: ClosedForm) -> list[tuple[list[int], str]]:
@@ -281,10 +288,4 @@ def _is_blank(leaf: Any) -> bool:
 
 
 def _arrays(emulator: Emulator) -> PyTree:
-    without = _without(emulator, "domain")  # which follows from the training rows
-    return eqx.filter(without, lambda leaf: eqx.is_array(leaf) or _is_blank(leaf))
-
-
-def _without(emulator: Emulator, *names: str) -> Emulator:
-    blank: dict[str, Any] = dict.fromkeys(names)
-    return replace(emulator, **blank)
+    return eqx.filter(emulator, lambda leaf: eqx.is_array(leaf) or _is_blank(leaf))

@@ -17,6 +17,7 @@ from stages import basis, plots
 from stages.architectures.base import ClosedForm
 from stages.artifacts import TEST, Dataset, Layout
 from stages.descent import History, Rows
+from stages.domain import Domain
 from stages.emulator import Emulator, member_variance, network_options, predict, unexplained_share
 from stages.fitting import Fitted, fit, fit_scatter
 from stages.parameters import Space
@@ -135,6 +136,7 @@ def _assemble(
     blank |= {name: np.zeros((rows, outputs)) for name in ("residuals", "spread")}
     blank["base_variance"] = np.zeros(outputs)
     first, scales = {name: each[0] for name, each in bases.items()}, dict[str, Any](scaling._asdict())
+    scales["domain"] = Domain.of(z[fold != TEST])
     names = ("training_z", "training_y", "residuals", "spread")
     emulator = assemble(stored, networks, first, **scales, **blank)
     kept = [blank[name][:0] for name in names]

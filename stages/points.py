@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
@@ -21,38 +21,40 @@ class Points:
     def __init__(self, file: Path, space: Space) -> None:
         self.file, self.space = file, space
         try:
-            with file.open(encoding="utf-8-sig") as lines:
-                self.header = [name.strip() for name in next(csv.reader(lines), [])]
-                self.num = sum(1 for line in lines if line.strip())
+            with file.open(encoding="utf-8-sig") as text:
+                lines = _lines(text)
+                self.first, line = next(lines, (1, ""))
+                self.header = [name.strip() for name in next(csv.reader([line]), [])]
+                self.num = sum(1 for _ in lines)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
             raise SimferError(f"{file} cannot be read: {error}; expected a CSV file in UTF-8") from error
         self._check_header()
         if not self.num:
-            raise SimferError(f"{file} has no points below its first line")
+            raise SimferError(f"{file} has no points below the parameters' names")
 
     def blocks(self, size: int) -> Iterator[Float[np.ndarray, "n size"]]:
         """Yield the points, their columns in the order of the space's names, at most `size` at a time."""
-        with self.file.open(encoding="utf-8-sig") as lines:
-            numbered = ((number, line) for number, line in enumerate(lines, 1) if number > 1 and line.strip())
-            while block := list(islice(numbered, size)):
+        with self.file.open(encoding="utf-8-sig") as text:
+            lines = islice(_lines(text), 1, None)
+            while block := list(islice(lines, size)):
                 yield self._numbers(block)
 
     def _check_header(self) -> None:
         known = [*self.space.names, *self.space.fixed]
         if not any(name in known for name in self.header):
             raise SimferError(
-                f"{self.file}, line 1: got {', '.join(self.header)[:80] or 'nothing'}, expected the parameters' names, "
+                f"{self.file}, line {self.first}: got {', '.join(self.header)[:80] or 'nothing'}, expected the parameters' names, "
                 f"with commas between: {','.join(self.space.names)}"
             )
         for name in self.header:
             if name not in known:
                 near = get_close_matches(name, known, 1)
                 hint = f'; did you mean "{near[0]}"?' if near else f"; the parameters are {', '.join(known)}"
-                raise SimferError(f'{self.file}, line 1: got the column "{name}"{hint}')
+                raise SimferError(f'{self.file}, line {self.first}: got the column "{name}"{hint}')
             if self.header.count(name) > 1:
-                raise SimferError(f'{self.file}, line 1: the column "{name}" is there more than once')
+                raise SimferError(f'{self.file}, line {self.first}: the column "{name}" is there more than once')
         if missing := [name for name in self.space.names if name not in self.header]:
-            raise SimferError(f"{self.file}, line 1: no column for {', '.join(missing)}")
+            raise SimferError(f"{self.file}, line {self.first}: no column for {', '.join(missing)}")
 
     def _numbers(self, block: Sequence[tuple[int, str]]) -> Float[np.ndarray, "n size"]:
         try:
@@ -85,3 +87,8 @@ class Points:
             got = f'"{cell}"' if cell else "an empty cell"
             raise SimferError(f"{self.file}, line {number}: got {got} for {name}, expected a finite number")
         return value
+
+
+def _lines(text: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """Yield the lines that say something, with their numbers."""
+    return ((number, line) for number, line in enumerate(text, 1) if line.strip() and not line.startswith("#"))

@@ -51,11 +51,12 @@ def simfer(config: Path, *arguments: str | Path) -> Result:
 
 @pytest.fixture
 def points(tmp_path: Path) -> Path:
-    theta = np.random.default_rng(0).normal([0.5, -1.0], [0.5, 0.25], (700, 2))
+    theta = np.random.default_rng(0).normal([0.5, -1.0], [0.3, 0.15], (700, 2))
     theta[5] = (40.0, -1.0)
     file = tmp_path / "points.csv"
     lines = [f"{slope!r}, {intercept!r}" for intercept, slope in theta.tolist()]
-    file.write_text("\ufeffslope,intercept\n" + "\n\n".join(lines))  # another order, blank lines, no last newline
+    # Another order, a comment, blank lines, no last newline.
+    file.write_text("\ufeff# mine\nslope,intercept\n" + "\n\n".join(lines))
     return file
 
 
@@ -73,7 +74,7 @@ def test_csv_and_netcdf_hold_what_the_emulator_says(
     assert facts["file"] == str(tmp_path / "points_predicted.csv")
     assert (facts["points"], facts["outside_the_training_domain"], facts["without_finite_prediction"]) == (700, 1, 0)
     written = np.genfromtxt(facts["file"], delimiter=",", names=True, deletechars="")
-    theta = np.genfromtxt(points, delimiter=",", skip_header=1)
+    theta = np.genfromtxt(points, delimiter=",", skip_header=2)
     expected = emulator().to_xarray({"slope": theta[:, 0], "intercept": theta[:, 1]})
     assert written.dtype.names[:3] == ("intercept", "slope", "y[x=0]")
     assert np.allclose(written["slope"], theta[:, 0], rtol=1e-9)
@@ -108,7 +109,7 @@ def test_it_says_what_lies_outside(config: Path, points: Path) -> None:
         ("intercept,slope\n1,2\n\n3,\n", "line 4: got an empty cell for slope"),
         ("intercept,slope\n1,2\n3,nan\n", 'line 3: got "nan" for slope'),
         ("intercept,slope\n1,2\n3\n", "line 3: got 1 cells, expected 2"),
-        ("intercept,slope\n", "has no points below its first line"),
+        ("intercept,slope\n", "has no points below the parameters' names"),
         ("", "line 1: got nothing, expected"),
     ],
 )

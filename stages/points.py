@@ -43,8 +43,8 @@ class Points:
         known = [*self.space.names, *self.space.fixed]
         if not any(name in known for name in self.header):
             raise SimferError(
-                f"{self.file}, line {self.first}: got {', '.join(self.header)[:80] or 'nothing'}, expected the parameters' names, "
-                f"with commas between: {','.join(self.space.names)}"
+                f"{self.file}, line {self.first}: got {', '.join(self.header)[:80] or 'nothing'}, expected the "
+                f"parameters' names, with commas between: {','.join(self.space.names)}"
             )
         for name in self.header:
             if name not in known:

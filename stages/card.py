@@ -26,9 +26,11 @@ import jax.export
 
 jax.config.update("jax_enable_x64", True)
 
+from pathlib import Path
+
 import numpy as np
 
-emulator = jax.export.deserialize(bytearray(open("{name}.stablehlo", "rb").read()))
+emulator = jax.export.deserialize(bytearray(Path("{name}.stablehlo").read_bytes()))
 points = {{{points}}}
 predicted = emulator.call(points)
 print(predicted["{output}"].shape)""",
@@ -109,7 +111,7 @@ def _training(emulator: Emulator, facts: Mapping[str, Any]) -> Iterable[str]:
 
 def _call(emulator: Emulator, format: str, name: str) -> str:
     typical = {key: float(values) for key, values in emulator.space.values(np.zeros(emulator.space.size)).items()}
-    points = ", ".join(f'"{key}": np.array([{typical[key]:.4g}])' for key in emulator.space.names)
+    points = ", ".join(f'"{key}": np.array([{float(f"{typical[key]:.4g}")}])' for key in emulator.space.names)
     return _CALLS[format].format(name=name, points=points, output=output_of(next(iter(emulator.layout.outputs))))
 
 

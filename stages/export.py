@@ -24,7 +24,7 @@ Format = Literal["onnx", "stablehlo"]
 Predict = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 _NUM_POINTS = 512
 # Of what an output varies over the prior. A float32 network is exported in float64, without its rounding.
-TOLERANCE = {"float32": 1e-4, "float64": 1e-8}
+TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
 
 
 def run(

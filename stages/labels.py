@@ -12,6 +12,12 @@ from stages.artifacts import Layout
 ERROR, SCATTER, INSIDE, POINT = "_error", "_scatter", "inside", "point"
 
 
+def predictions(layout: Layout, *, random: bool) -> list[str]:
+    """Name all that is predicted, in the order of a table's columns."""
+    kinds = ("", ERROR, SCATTER) if random else ("", ERROR)
+    return [f"{name}{kind}" for kind in kinds for name in layout.outputs] + [INSIDE]
+
+
 def output_of(name: str) -> str:
     """Return the output that a prediction is of: the prediction itself, its error, or its scatter."""
     return name.removesuffix(ERROR).removesuffix(SCATTER)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from stages.emulator import Emulator
-from stages.labels import INSIDE
+from stages.labels import INSIDE, predictions
 from stages.points import Points
 from stages.progress import Progress
 from stages.saved import load_emulator
@@ -29,7 +29,7 @@ def run(config: TrainConfig, emulator: Path, progress: Progress, *, parameters: 
     trained = load_emulator(emulator, config.train.architecture)
     points, begun = Points(parameters, trained.space), time.perf_counter()
     outside = broken = 0
-    names = list(eqx.filter_eval_shape(trained.everything_at, jnp.zeros(trained.space.size)))
+    names = predictions(trained.layout, random=trained.random is not None)
     with table(output, trained, names, points.num) as file, progress.task("predict", points.num, "points") as task:
         for theta, predicted in _predicted(trained, points.blocks(_block_size(trained, points.num))):
             file.write(dict(zip(trained.space.names, theta.T, strict=True)), predicted)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,8 +93,8 @@ def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_without_the_converter_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "jax2onnx", None)
-    with pytest.raises(SimferError, match=r"needs jax2onnx, which is not installed; pip install 'simfer\[export\]'"):
+    monkeypatch.setitem(sys.modules, "jax2onnx", None)
+    with pytest.raises(SimferError, match=r"needs jax2onnx, which is not there; pip install 'simfer\[export\]'"):
         exported(tmp_path, "random", "onnx")
 
 

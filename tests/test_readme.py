@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -74,6 +75,8 @@ def test_the_walk_runs_from_top_to_bottom(project: Path, monkeypatch: pytest.Mon
         elif block.name.startswith("in "):
             _run_changed(block)
             ran.append(block.name)
+    center = names["mcmc"].get_samples()["center"]
+    assert abs(center.mean() - np.log(names["rates"]).mean()) < 0.1  # four vessels, each rate known to some percent
     assert ran[0] == "simfer run yeast.toml" and "python" in ran and "in yeast.toml" in ran
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from stages.settings import (
     ProblemConfig,
     RefineConfig,
     SelectConfig,
+    SensitivityConfig,
     Settings,
     SimulateConfig,
     Slice,
@@ -50,6 +52,7 @@ __all__ = [
     "export",
     "links",
     "predict",
+    "sensitivity",
 ]
 
 STAGES = ("simulate", "dataset", "train", "infer", "check")
@@ -134,6 +137,15 @@ def calibration(problem: ProblemConfig, number: int) -> list[Link]:
     """List the step that calibrates round `number`'s emulator on simulated data."""
     inputs = {"emulator": (f"train-{number}",), "posterior": (f"infer-{number}",)}
     return [Link("calibrate", number, problem.slice(CalibrateConfig, refined=number > 0, **_given(problem)), inputs)]
+
+
+def sensitivity(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the step that says which parameter moves which output; whatever the round, by the emulator of the prior."""
+    if find_spec("SALib") is None:
+        raise SimferError("sensitivity needs SALib, which is not installed: pip install 'SALib>=1.6'")
+    inputs = {"simulations": ("simulate-0",), "emulator": ("train-0",)}
+    settings = problem.slice(SensitivityConfig, architecture=problem.train.architecture)
+    return [Link("sensitivity", 0, settings, inputs)]
 
 
 def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:

@@ -135,13 +135,27 @@ def calibrate(
     _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.calibration)
 
 
+@app.command(epilog=_EPILOG)
+def sensitivity(
+    config: ConfigFile, settings: Settings = None, store: Folder = None, quiet: Quiet = False, json: AsJson = False
+) -> None:
+    """Say which parameter moves which output over the prior: Sobol indices, and their bounds by gradients."""
+    _bring_more(config, settings, store, quiet, json, chain.sensitivity, until="train")
+
+
 def _bring_more(
-    path: Path, settings: list[str] | None, folder: Path | None, quiet: bool, json: bool, more: Any
+    path: Path,
+    settings: list[str] | None,
+    folder: Path | None,
+    quiet: bool,
+    json: bool,
+    more: Any,
+    until: str | None = None,
 ) -> None:
     with answering(json) as answer:
         problem, store = _open(path, settings, folder)
         listener = reporter(quiet or json)
-        outcome = execute_more(problem, store, more, reporter=listener, folder=path.resolve().parent)
+        outcome = execute_more(problem, store, more, until=until, reporter=listener, folder=path.resolve().parent)
         answer |= outcome.summary | {"folder": str(outcome.folder)}
         if not (quiet or json):
             screen.show_more(outcome, _console())

@@ -65,13 +65,17 @@ def execute_more(
     store: Store,
     more: Callable[[ProblemConfig, int], list[Link]],
     *,
+    until: str | None = None,
     reporter: Reporter | None = None,
     folder: Path | None = None,
 ) -> Outcome:
-    """Run the chain and then the steps that `more` adds to its last round; return how the last of them ended."""
+    """Run the chain and then the steps that `more` adds to its last round; return how the last of them ended.
+
+    With `until` the chain is run to that stage of the first round alone.
+    """
     listener = reporter or Silent()
     more(problem, 0)  # says what cannot be done before the chain is run for it
-    result = execute(problem, store, reporter=listener, folder=folder)
+    result = execute(problem, store, until=until, reporter=listener, folder=folder)
     extra = more(problem, result.latest["train"].step.link.round)
     builder = Builder(problem, store, None, listener, folder, extra)
     return [builder.bring(builder.steps[link.name]) for link in extra][-1]

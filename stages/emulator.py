@@ -16,9 +16,9 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from stages import basis
+from stages import basis, curves
 from stages.architectures import ARCHITECTURES
-from stages.architectures.base import ClosedForm
+from stages.architectures.base import ClosedForm, Continuous
 from stages.artifacts import Layout
 from stages.domain import Domain
 from stages.errors import SimferError
@@ -137,6 +137,21 @@ class Emulator(eqx.Module):
         """Predict every output at a whitened point."""
         return self.natural(self.members(z).mean(axis=0))
 
+    def between(self, parameters: Mapping[str, Any], at: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
+        """Predict at other coordinates than those that were saved: `emulator.between(point, {"time": 3.7})`.
+
+        As with xarray's `interp`, a dimension takes an array in place of its coordinates, a number drops it, and what
+        is not named stays as it was. The network is asked at any coordinate; location and scale of what it predicts
+        are cubic splines through those at the saved ones. Outside their range the answer is NaN. Raises SimferError
+        if the architecture is none that can be asked so, as `deeponet` is.
+        """
+        if not isinstance(self.networks, Continuous):
+            raise SimferError(
+                f'train.architecture = "{self.header["architecture"]}" knows its outputs at their saved coordinates '
+                'alone; train with "deeponet" to ask between them'
+            )
+        return _between(self, self._input(self._point(parameters)), curves.check(at, self.layout))
+
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""
         return self.error_at(self._point(parameters))
@@ -233,6 +248,14 @@ class Emulator(eqx.Module):
         return self.space.whiten(parameters)
 
 
+@eqx.filter_jit
+def _between(
+    emulator: Emulator, x: Float[Array, " size"], at: Mapping[str, Float[Array, "..."]]
+) -> dict[str, Float[Array, "..."]]:
+    scaling = (emulator.location, emulator.scale)
+    return curves.evaluate(emulator.networks, x, at, emulator.layout, scaling, emulator.transform)
+
+
 def spread_factor(members: Float[Array, "members outputs"]) -> Float[Array, "members outputs"]:
     """Return S with S^T S the covariance of the members about their mean (zero for a single member)."""
     return (members - members.mean(axis=0)) / np.sqrt(max(len(members) - 1, 1))
@@ -317,7 +340,7 @@ def build_networks(
 ) -> PyTree:
     """Build an ensemble: one network of the named architecture for each key, their leaves stacked; or one ClosedForm.
 
-    `given` holds the `layout` and the `families`, for constructors that take them.
+    `given` holds the `layout`, the `families` and what `varies`, for constructors that take them.
     """
     make = resolve(architecture, ARCHITECTURES)
     asked = {name: value for name, value in (given or {}).items() if name in inspect.signature(make).parameters}

@@ -59,7 +59,7 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     scaled = targets / np.where(scaling.scale > 0, scaling.scale, 1.0)
     rows = Rows(x[seen], scaled[seen])
     families = ("normal",) * space.size if scaling.mixes else space.families
-    given = {"layout": layout, "families": families}
+    given = {"layout": layout, "families": families, "varies": tuple((scaling.scale > 0).tolist())}
     begun = time.perf_counter()
     fitted = fit(settings, rows, fold[seen], given, progress)
     random, second = None, None

@@ -59,12 +59,8 @@ def exact(y: np.ndarray) -> dict[str, tuple[float, float]]:
 def test_the_posterior_of_hyperparameters_is_the_exact_one() -> None:
     emulator = load_emulator(helpers.line_run(until="train").folders["train"])
     y = data()
-    mcmc = MCMC(
-        NUTS(model, target_accept_prob=0.9, init_strategy=init_to_median),
-        num_warmup=300,
-        num_samples=1500,
-        progress_bar=False,
-    )
+    kernel = NUTS(model, target_accept_prob=0.9, init_strategy=init_to_median)
+    mcmc = MCMC(kernel, num_warmup=300, num_samples=1500, progress_bar=False)
     mcmc.run(jax.random.key(0), emulator, y)
     draws = mcmc.get_samples()
     for name, (mean, sd) in exact(y).items():

@@ -49,7 +49,9 @@ __all__ = [
     "UserCodeError",
     "calibration",
     "comparison",
+    "export",
     "links",
+    "predict",
     "sensitivity",
 ]
 
@@ -149,6 +151,17 @@ def sensitivity(problem: ProblemConfig, number: int) -> list[Link]:
 def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:
     """Run one stage: it reads the artifact folders `inputs`, writes into `folder`, and returns its summary."""
     return import_module(f"stages.{link.stage}").run(link.config, inputs, folder, progress)  # type: ignore[no-any-return]
+
+
+def predict(link: Link, emulator: Path, progress: Any, *, parameters: Path, output: Path) -> dict[str, Any]:
+    """Write what the emulator in a folder predicts at the points of a file."""
+    run: Any = import_module("stages.predict").run
+    return run(link.config, emulator, progress, parameters=parameters, output=output)  # type: ignore[no-any-return]
+
+
+def export(link: Link, emulator: Path, progress: Any, **options: Any) -> dict[str, Any]:
+    """Write the emulator in a folder as a file for other programs, with its model card."""
+    return import_module("stages.export").run(link.config, emulator, progress, **options)  # type: ignore[no-any-return]
 
 
 def resumes(stage: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from pipeline import chain, config, project, runtime, screen
+from pipeline import chain, config, project, runtime, screen, use
 from pipeline.answer import answering, in_json
 from pipeline.chain import STAGES, SimferError
 from pipeline.plan import plan
@@ -161,6 +161,48 @@ def _bring_more(
             screen.show_more(outcome, _console())
         if outcome.summary["facts"].get("passed") is False:
             raise typer.Exit(4)
+
+
+@app.command(epilog=_EPILOG)
+def predict(
+    config: ConfigFile,
+    parameters: Annotated[Path, typer.Option(help="A CSV file: parameters' names, then points.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option(help="A .csv or .nc file [default: POINTS_predicted.csv].", show_default=False)
+    ] = None,
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Write what the emulator predicts at many points, with errors, into a CSV or NetCDF file."""
+    target = output or parameters.with_name(f"{parameters.stem}_predicted.csv")
+    _use(config, settings, store, quiet, json, lambda problem: use.predict(parameters, target))
+
+
+@app.command(epilog=_EPILOG)
+def export(
+    config: ConfigFile,
+    format: Annotated[Literal["onnx", "stablehlo"], typer.Option(help="What to write.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("export"),
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Write the emulator as a file for other programs, checked against the original, with a model card."""
+    _use(config, settings, store, quiet, json, lambda problem: use.export(problem, format, output, config.stem))
+
+
+def _use(
+    path: Path, settings: list[str] | None, folder: Path | None, quiet: bool, json: bool, make: Callable[..., use.Tool]
+) -> None:
+    with answering(json) as answer:
+        problem, store = _open(path, settings, folder)
+        tool = make(problem)
+        answer |= use.use(problem, store, reporter(quiet or json), path.resolve().parent, tool)
+        if not (quiet or json):
+            screen.show_used(answer, _console())
 
 
 @app.command()

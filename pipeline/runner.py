@@ -12,7 +12,7 @@ from pipeline.plan import Step
 from pipeline.progress import Reporter, Silent
 from pipeline.store import Store
 
-__all__ = ["Outcome", "RunResult", "built", "execute", "execute_more", "has_passed", "until_passed"]
+__all__ = ["Outcome", "RunResult", "built", "execute", "execute_more", "has_passed", "until_passed", "with_emulator"]
 
 
 @dataclass
@@ -79,6 +79,16 @@ def execute_more(
     extra = more(problem, result.latest["train"].step.link.round)
     builder = Builder(problem, store, None, listener, folder, extra)
     return [builder.bring(builder.steps[link.name]) for link in extra][-1]
+
+
+def with_emulator(
+    problem: ProblemConfig, store: Store, *, reporter: Reporter | None = None, folder: Path | None = None
+) -> dict[str, Outcome]:
+    """Return the latest artifact of each stage, the emulator's whole; the first round's is built if there is none."""
+    builder = Builder(problem, store, None, reporter or Silent(), folder)
+    latest = built(builder.steps.values(), store)
+    step = latest["train"].step if "train" in latest else builder.steps["train-0"]
+    return built(builder.steps.values(), store) | {"train": builder.bring(step, thorough=True)}
 
 
 def until_passed(steps: Iterable[Step], passed: Callable[[Step], bool]) -> Iterable[Step]:

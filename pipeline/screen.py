@@ -49,6 +49,11 @@ def show_more(outcome: Outcome, console: Console) -> None:
     _print_pictures([outcome], console)
 
 
+def show_used(summary: Mapping[str, Any], console: Console) -> None:
+    """Print what came of using an emulator."""
+    console.print(_summary("", summary, brief=False), soft_wrap=True)
+
+
 def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], num_needed: int, console: Console) -> None:
     """Print a line for each step: where it stands, its size, when it was made and how long that took; and why."""
     table = Table(box=None, pad_edge=False)
@@ -108,8 +113,11 @@ def _verdict(found: Mapping[str, Outcome]) -> RenderableType:
 
 
 def _stage(outcome: Outcome, brief: bool) -> RenderableType:
-    link, summary = outcome.step.link, outcome.summary
-    parts: list[RenderableType] = [Text(f"\n{link.stage}, round {link.round}", style="bold")]
+    return _summary(f"\n{outcome.step.link.stage}, round {outcome.step.link.round}", outcome.summary, brief)
+
+
+def _summary(title: str, summary: Mapping[str, Any], brief: bool) -> RenderableType:
+    parts: list[RenderableType] = [Text(title, style="bold")] if title else []
     parts += [Text(f"  warning: {text}", style="yellow") for text in summary.get("warnings", [])]
     for title, rows in summary.get("tables", {}).items():
         parts += [Text(f"  {title}", style="italic"), Padding(_table(rows), (0, 0, 0, 2), expand=False)] if rows else []

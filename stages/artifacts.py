@@ -68,6 +68,12 @@ def put_coordinates(group: zarr.Group, outputs: Mapping[str, Output], units: Map
             array.attrs["units"] = units[dim]
 
 
+def coordinate_units(group: zarr.Group, outputs: Mapping[str, Output]) -> dict[str, str]:
+    """Return the units of the coordinates that have one."""
+    dims = dict.fromkeys(dim for out in outputs.values() for dim in out.dims)
+    return {dim: str(unit) for dim in dims if (unit := array(group, dim).attrs.get("units"))}
+
+
 def array(group: zarr.Group, name: str) -> Any:
     """Return an array of a group; zarr's own type cannot tell it from a group."""
     return group[name]
@@ -177,6 +183,12 @@ class Dataset:
         """The parameters' space, the outputs' layout and the transforms, as plain data."""
         return dict(zarr.open_group(self.store, mode="r").attrs)
 
+    @property
+    def coordinate_units(self) -> dict[str, str]:
+        """The units of the coordinates that have one."""
+        outputs = Layout.from_json(self.header["layout"]).outputs
+        return coordinate_units(zarr.open_group(self.store, mode="r"), outputs)
+
     def arrays(self) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:
         """Return whitened points, flat transformed outputs, and the fold of every row."""
         z, fold = self.points()
@@ -265,7 +277,7 @@ def load(stage: str, folder: Path, config: Any) -> Any:
     if stage == "dataset":
         return Dataset.load(folder).to_xarray()
     if stage == "train":
-        from stages.emulator import load_emulator
+        from stages.saved import load_emulator
 
         return load_emulator(folder, config.train.architecture)
     return Posterior.load(folder).tree() if stage == "infer" else Verdict.load(folder)

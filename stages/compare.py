@@ -12,10 +12,10 @@ import xarray as xr
 
 from stages import plots
 from stages.artifacts import Posterior, Simulations
-from stages.emulator import HEADER
 from stages.parameters import Space
 from stages.posterior import summarize
 from stages.progress import Progress
+from stages.saved import HEADER
 from stages.settings import CompareConfig
 
 

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from stages.artifacts import Layout
-from stages.emulator import Emulator, load_emulator, natural_outputs
+from stages.emulator import Emulator, natural_outputs
 from stages.ensemble import build_simulator
 from stages.parameters import Space
+from stages.saved import load_emulator
 from stages.settings import LikelihoodConfig, SimulateConfig, Solver
 from stages.simulators.base import Simulator
 from stages.transforms import TRANSFORMS

@@ -17,9 +17,10 @@ from scipy.stats import norm
 
 from stages import design, plots
 from stages.artifacts import Simulations
-from stages.emulator import Emulator, load_emulator
+from stages.emulator import Emulator
 from stages.influence import Found, analyse, mean_scatter
 from stages.progress import Progress
+from stages.saved import load_emulator
 from stages.settings import Sensitivity, SensitivityConfig
 from stages.simulators.base import Status
 from stages.sobol import INDICES, Estimate

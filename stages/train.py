@@ -17,19 +17,12 @@ from stages import basis, plots
 from stages.architectures.base import ClosedForm
 from stages.artifacts import TEST, Dataset, Layout
 from stages.descent import History, Rows
-from stages.emulator import (
-    Emulator,
-    assemble,
-    make_header,
-    member_variance,
-    network_options,
-    predict,
-    save_emulator,
-    unexplained_share,
-)
+from stages.domain import Domain
+from stages.emulator import Emulator, member_variance, network_options, predict, unexplained_share
 from stages.fitting import Fitted, fit, fit_scatter
 from stages.parameters import Space
 from stages.progress import Progress
+from stages.saved import assemble, make_header, save_emulator
 from stages.scatter import Scatter, cross_validated
 from stages.settings import TrainConfig
 from stages.transforms import TRANSFORMS
@@ -134,6 +127,7 @@ def _assemble(
         seconds=seconds,
         num_rows=num_used,
         components=basis.counts(bases),
+        coordinate_units=dataset.coordinate_units,
     )
     if random is not None:
         stored["num_scattered"] = random.base.shape[1]
@@ -142,6 +136,7 @@ def _assemble(
     blank |= {name: np.zeros((rows, outputs)) for name in ("residuals", "spread")}
     blank["base_variance"] = np.zeros(outputs)
     first, scales = {name: each[0] for name, each in bases.items()}, dict[str, Any](scaling._asdict())
+    scales["domain"] = Domain.of(z[fold != TEST])
     names = ("training_z", "training_y", "residuals", "spread")
     emulator = assemble(stored, networks, first, **scales, **blank)
     kept = [blank[name][:0] for name in names]

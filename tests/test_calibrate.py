@@ -9,8 +9,8 @@ import pytest
 
 from pipeline import chain
 from stages.coverage import ecdf_band, inside, tarp
-from stages.emulator import load_emulator, save_emulator
 from stages.progress import Silent
+from stages.saved import load_emulator, save_emulator
 from tests import helpers
 
 QUICK = (

@@ -55,7 +55,7 @@ def losses(
         (seen,) = finite(np.concatenate([train, validation]).ravel())
         positive = (seen >= 0).all() and (seen > 0).any()  # a negative log-density has no logarithm
         ax.set_yscale("log") if positive else ax.set_yscale("symlog", linthresh=1.0)
-        ax.legend()
+        ax.legend(loc="upper right")
 
 
 def held_out(

@@ -15,7 +15,7 @@ from stages.settings import (
     CalibrateConfig,
     CheckConfig,
     Code,
-    CompareConfig,
+    ContrastConfig,
     DatasetConfig,
     InferConfig,
     InputFile,
@@ -46,7 +46,7 @@ __all__ = [
     "StageError",
     "UserCodeError",
     "calibration",
-    "comparison",
+    "contrast",
     "links",
 ]
 
@@ -107,7 +107,7 @@ def _given(problem: ProblemConfig) -> dict[str, Any]:
     return {"architecture": problem.train.architecture, "exact": exact}
 
 
-def comparison(problem: ProblemConfig, number: int) -> list[Link]:
+def contrast(problem: ProblemConfig, number: int) -> list[Link]:
     """List the steps that hold round `number`'s posterior against the one that the simulator itself gives."""
     by_simulator = problem.infer.model_copy(update={"likelihood": "simulator"})
     exact = problem.model_copy(update={"infer": by_simulator})
@@ -124,7 +124,7 @@ def comparison(problem: ProblemConfig, number: int) -> list[Link]:
     }
     return [
         Link("infer", number, settings, {"emulator": (train,)}, variant="-exact"),
-        Link("compare", number, problem.slice(CompareConfig), inputs),
+        Link("contrast", number, problem.slice(ContrastConfig), inputs),
     ]
 
 

@@ -118,7 +118,7 @@ def compare_posteriors(
     config: ConfigFile, settings: Settings = None, store: Folder = None, quiet: Quiet = False, json: AsJson = False
 ) -> None:
     """Hold the posterior against the one that the simulator itself gives, and say what each has cost."""
-    _bring_more(config, settings, store, quiet, json, chain.comparison)
+    _bring_more(config, settings, store, quiet, json, chain.contrast)
 
 
 @app.command(epilog=_EPILOG)

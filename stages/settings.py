@@ -28,7 +28,7 @@ from stages.priors import PRIORS, Argument
 from stages.simulators import SIMULATORS
 
 # Raised when an unchanged config would give other numbers.
-VERSIONS = {"simulate": 2, "dataset": 1, "train": 2, "infer": 2, "check": 2, "compare": 1, "calibrate": 1}
+VERSIONS = {"simulate": 2, "dataset": 1, "train": 2, "infer": 2, "check": 2, "contrast": 1, "calibrate": 1}
 
 
 class Marker:
@@ -502,8 +502,8 @@ class CheckConfig(LikelihoodConfig):
     round: Annotated[int, NotInKey()] = 0  # told apart by the inputs
 
 
-class CompareConfig(Slice):
-    """What `compare` sees."""
+class ContrastConfig(Slice):
+    """What `contrast` sees."""
 
     parameters: Parameters
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline import chain, runtime
 from pipeline.blame import blame
-from pipeline.chain import ConfigError, Link, ProblemConfig, StageError
+from pipeline.chain import ConfigError, Link, ProblemConfig, StageError, UserCodeError
 from pipeline.manifest import NAME as MANIFEST
 from pipeline.manifest import Manifest, file_digest
 from pipeline.plan import Step, plan, user_files
@@ -116,10 +116,10 @@ class Builder:
 
     def _make(self, step: Step, work: Workplace, removed: Collection[str] = ()) -> Outcome:
         name = step.link.name
-        inputs = {
-            role: [self.bring(self.steps[given], thorough=True).folder for given in names]
-            for role, names in step.link.inputs.items()
-        }
+        inputs, failed = self._inputs(step)
+        if failed:
+            config = step.link.config.model_copy(update={"failed": failed})
+            step = replace(step, link=replace(step.link, config=config))
         started, clock = datetime.now(UTC), time.monotonic()
         self.reporter.note(f"{name}: building")
         keep = chain.resumes(step.stage) and name not in self.again
@@ -132,6 +132,20 @@ class Builder:
         manifest = work.publish(self._entries(step, summary, started, seconds))
         self.reporter.note(f"{name}: done in {duration(seconds)}, {work.final}")
         return Outcome(step, work.final, manifest, cached=False)
+
+    def _inputs(self, step: Step) -> tuple[dict[str, list[Path]], dict[str, str]]:
+        """Bring what a step reads; of optional inputs those that fail are left out, with what was said of them."""
+        inputs: dict[str, list[Path]] = {role: [] for role in step.link.inputs}
+        failed: dict[str, str] = {}
+        for role, given in ((role, name) for role, names in step.link.inputs.items() for name in names):
+            try:
+                inputs[role].append(self.bring(self.steps[given], thorough=True).folder)
+            except (StageError, UserCodeError) as error:
+                if role not in step.link.optional:
+                    raise
+                failed[role] = str(error)
+                self.reporter.note(f"{given}: left out, since {error}")
+        return inputs, failed
 
     def _run(self, step: Step, inputs: Mapping[str, list[Path]], folder: Path) -> dict[str, Any]:
         _refuse_edited(step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,17 +16,21 @@ from stages.settings import (
     CheckConfig,
     Code,
     ContrastConfig,
+    CurveConfig,
     DatasetConfig,
     InferConfig,
     InputFile,
     NotInKey,
     ProblemConfig,
+    RankingConfig,
     RefineConfig,
     SelectConfig,
     Settings,
     SimulateConfig,
     Slice,
+    Train,
     TrainConfig,
+    short_name,
 )
 
 __all__ = [
@@ -47,8 +51,13 @@ __all__ = [
     "UserCodeError",
     "calibration",
     "contrast",
+    "curve",
     "links",
+    "ranking",
 ]
+
+_SHARES = 0.125, 0.25, 0.5, 1.0
+_FEWEST = 20  # rows that can be trained on, as the dataset has it
 
 STAGES = ("simulate", "dataset", "train", "infer", "check")
 
@@ -62,6 +71,7 @@ class Link:
     config: Slice
     inputs: Mapping[str, tuple[str, ...]]  # what the stage calls an input -> names of the steps that give it
     variant: str = ""  # tells apart two steps of one stage and round
+    optional: frozenset[str] = frozenset()  # inputs that may fail: the step is told which did, and why
 
     @property
     def name(self) -> str:
@@ -88,10 +98,33 @@ def _round(problem: ProblemConfig, number: int) -> list[Link]:
     return [
         simulate,
         Link("dataset", number, select, _rows(number)),
-        Link("train", number, problem.slice(TrainConfig), {"dataset": (f"dataset-{number}",)}),
+        *_trainings(problem, number),
         Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
         Link("check", number, problem.slice(CheckConfig, round=number, **given), judged | _rows(number)),
     ]
+
+
+def _trainings(problem: ProblemConfig, number: int, seed: int = 0, fraction: float = 1.0) -> list[Link]:
+    """List the step that trains; before it, where it takes the best of several architectures, those that train them."""
+    train, inputs = problem.train, {"dataset": (f"dataset-{number}",)}
+    if not train.chooses:
+        link = _training(problem, number, train.architecture, seed, fraction)
+        return [replace(link, variant=_part(seed, fraction))]
+    tried = {short_name(name): _training(problem, number, name, seed, fraction) for name in train.tried}
+    config = TrainConfig(train=train.model_copy(update={"seed": train.seed + seed}), fraction=fraction)
+    inputs |= {name: (link.name,) for name, link in tried.items()}
+    return [*tried.values(), Link("train", number, config, inputs, _part(seed, fraction), frozenset(tried))]
+
+
+def _training(problem: ProblemConfig, number: int, architecture: str, seed: int = 0, fraction: float = 1.0) -> Link:
+    """Return the step that trains one architecture: the artifact is the one of a config that names it."""
+    config = TrainConfig(train=problem.train.alone(architecture, seed), fraction=fraction)
+    variant = f"-{short_name(architecture)}{_part(seed, fraction)}"
+    return Link("train", number, config, {"dataset": (f"dataset-{number}",)}, variant)
+
+
+def _part(seed: int, fraction: float) -> str:
+    return (f"-seed{seed}" if seed else "") + (f"-of-{fraction:g}" if fraction < 1.0 else "")
 
 
 def _rows(number: int) -> dict[str, tuple[str, ...]]:
@@ -104,7 +137,8 @@ def _rows(number: int) -> dict[str, tuple[str, ...]]:
 
 def _given(problem: ProblemConfig) -> dict[str, Any]:
     exact = problem.slice(SimulateConfig) if problem.infer.likelihood == "simulator" else None
-    return {"architecture": problem.train.architecture, "exact": exact}
+    own = [name for name in problem.train.tried if ":" in name] if problem.train.chooses else []
+    return {"architecture": problem.train.architecture, "candidates": own, "exact": exact}
 
 
 def contrast(problem: ProblemConfig, number: int) -> list[Link]:
@@ -132,6 +166,44 @@ def calibration(problem: ProblemConfig, number: int) -> list[Link]:
     """List the step that calibrates round `number`'s emulator on simulated data."""
     inputs = {"emulator": (f"train-{number}",), "posterior": (f"infer-{number}",)}
     return [Link("calibrate", number, problem.slice(CalibrateConfig, refined=number > 0, **_given(problem)), inputs)]
+
+
+def ranking(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the steps that train architectures on the first round's rows and hold them against one another."""
+    suited = Train(architecture="auto").tried
+    names = problem.compare.architectures or list(dict.fromkeys([*problem.train.tried, *suited]))
+    trained = {name: [_training(problem, 0, name, seed) for seed in range(problem.compare.seeds)] for name in names}
+    inputs = {short_name(name): tuple(link.name for link in links) for name, links in trained.items()}
+    settings = problem.slice(RankingConfig, candidates=names, limit=problem.check.max_emulator_error, failed={})
+    last = Link("ranking", 0, settings, inputs | {"dataset": ("dataset-0",)}, optional=frozenset(inputs))
+    return [*(link for links in trained.values() for link in links), last]
+
+
+def curve(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the steps that train on nested parts of the first round's rows and draw the error against their number."""
+    shares, total = (
+        problem.curve.shares or [s for s in _SHARES if s * problem.simulate.num_simulations >= _FEWEST],
+        (problem.simulate.num_simulations),
+    )
+    if len(shares) < 3 or shares[0] * total < _FEWEST:
+        what = f"got {total} simulations, shares of {shares}; expected three of {_FEWEST} simulations or more"
+        raise ConfigError([Problem("curve.shares", what)])
+    trained = {
+        f"{share:g}": [_trainings(problem, 0, seed, share) for seed in range(problem.curve.seeds)] for share in shares
+    }
+    inputs = {name: tuple(links[-1].name for links in each) for name, each in trained.items()}
+    given = _given(problem)
+    settings = problem.slice(
+        CurveConfig,
+        architecture=given["architecture"],
+        candidates=given["candidates"],
+        parts=list(inputs),
+        num_simulations=total,
+        target=problem.curve.target or problem.check.max_emulator_error,
+        failed={},
+    )
+    last = Link("curve", 0, settings, inputs | {"dataset": ("dataset-0",)}, optional=frozenset(inputs))
+    return [*(link for each in trained.values() for links in each for link in links), last]
 
 
 def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,7 +16,7 @@ from pipeline.answer import answering, in_json
 from pipeline.chain import STAGES, SimferError
 from pipeline.plan import plan
 from pipeline.progress import reporter
-from pipeline.runner import Outcome, built, execute, execute_more, has_passed, until_passed
+from pipeline.runner import Outcome, built, execute, execute_more, has_passed, to_build, until_passed
 from pipeline.store import Store
 from pipeline.why import why as explain
 
@@ -135,13 +136,56 @@ def calibrate(
     _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.calibration)
 
 
+@app.command(epilog=_EPILOG)
+def compare(
+    config: ConfigFile,
+    architecture: Annotated[
+        list[str] | None,
+        typer.Option(help="One to compare, as often as needed: a name, or file.py:Name.", show_default=False),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How often each is trained.", show_default=False)] = None,
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Train several architectures on the same rows, and hold their errors and costs against one another."""
+    given = [f"compare.architectures={dumps(architecture)}"] if architecture else []
+    given += [f"compare.seeds={seeds}"] if seeds is not None else []
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.ranking, until="dataset")
+
+
+@app.command(epilog=_EPILOG)
+def curve(
+    config: ConfigFile,
+    target: Annotated[
+        float | None, typer.Option(help="99th percentile of the error to reach, in data sigma.", show_default=False)
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How often each part is trained on.", show_default=False)] = None,
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Draw the emulator's error against the number of simulations, and say how many more a target takes."""
+    given = [f"curve.target={target}"] if target is not None else []
+    given += [f"curve.seeds={seeds}"] if seeds is not None else []
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.curve, until="dataset")
+
+
 def _bring_more(
-    path: Path, settings: list[str] | None, folder: Path | None, quiet: bool, json: bool, more: Any
+    path: Path,
+    settings: list[str] | None,
+    folder: Path | None,
+    quiet: bool,
+    json: bool,
+    more: Any,
+    until: str | None = None,
 ) -> None:
     with answering(json) as answer:
         problem, store = _open(path, settings, folder)
         listener = reporter(quiet or json)
-        outcome = execute_more(problem, store, more, reporter=listener, folder=path.resolve().parent)
+        outcome = execute_more(problem, store, more, until=until, reporter=listener, folder=path.resolve().parent)
         answer |= outcome.summary | {"folder": str(outcome.folder)}
         if not (quiet or json):
             screen.show_more(outcome, _console())
@@ -161,9 +205,10 @@ def status(
         problem, place = _open(config, settings, store)
         steps = plan(problem)
         found = {step.link.name: place.find(step.stage, step.fingerprint) for step in steps}
-        needed = list(until_passed(steps, lambda step: has_passed(found[step.link.name].manifest)))
+        last = until_passed(steps, lambda step: has_passed(found[step.link.name].manifest))
+        needed = to_build(list(last), {name for name, each in found.items() if each.sound})
         rows = [(each, found[each.link.name], explain(each, steps, place) if why else []) for each in steps]
-        screen.status(rows, len(needed), _console())
+        screen.status(rows, needed, _console())
 
 
 @app.command()

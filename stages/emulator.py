@@ -17,14 +17,14 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from stages import basis
-from stages.architectures import ARCHITECTURES
+from stages.architectures import ARCHITECTURES, AUTO
 from stages.architectures.base import ClosedForm
 from stages.artifacts import Layout
 from stages.errors import SimferError
 from stages.parameters import Space
 from stages.plugins import resolve
 from stages.scatter import Scatter, make_scatter, num_entries
-from stages.settings import Train
+from stages.settings import Train, short_name
 from stages.transforms import TRANSFORMS
 
 FORMAT = 2
@@ -260,15 +260,18 @@ def save_emulator(emulator: Emulator, folder: Path) -> None:
     eqx.tree_serialise_leaves(folder / LEAVES, _arrays(emulator))
 
 
-def load_emulator(folder: Path | str, architecture: str | None = None) -> Emulator:
+def load_emulator(folder: Path | str, architecture: str | None = None, candidates: Sequence[str] = ()) -> Emulator:
     """Load an emulator without its config or its simulator.
 
     One of a user's own architecture needs `architecture = "file.py:Name"` again: code is run only from a path that
-    its user typed, never from one found in a file. Raises SimferError where the file cannot be trusted or read.
+    its user typed, never from one found in a file. Where it was chosen ("auto"), `candidates` may hold that path.
+    Raises SimferError where the file cannot be trusted or read.
     """
     folder = Path(folder)
     header = _read_header(folder)
-    name = architecture or _table_name(header["architecture"], folder)
+    chosen = {short_name(each): each for each in candidates if ":" in each}.get(header["architecture"])
+    named = None if architecture == AUTO else architecture
+    name = named or chosen or _table_name(header["architecture"], folder)
     skeleton = _skeleton(header, name)
     try:
         with (folder / LEAVES).open("rb") as file:
@@ -323,12 +326,9 @@ def make_header(
     components: Mapping[str, int],
 ) -> dict[str, Any]:
     """Gather what is needed to rebuild an emulator, and to know what it was trained on."""
-    own = ":" in architecture
     return {
         "format": FORMAT,
-        "architecture": f"{Path(architecture.rpartition(':')[0]).name}:{architecture.rpartition(':')[2]}"
-        if own
-        else architecture,
+        "architecture": short_name(architecture),
         "options": dict(options),
         "num_members": num_members,
         "num_rows": min(num_rows, _NUM_ROWS, max(_ROW_BYTES // (8 * layout.size), 64)),

@@ -53,7 +53,7 @@ _NAMES_TAKEN = {
 def problems(config: ProblemConfig) -> list[Problem]:
     """List everything that is wrong with a problem; an empty list means that it can be run."""
     found: list[Problem] = []
-    found += _architecture(config)
+    found += _architectures(config)
     if not hasattr(optax, config.train.optimizer):
         near = _nearest(config.train.optimizer, [name for name in dir(optax) if name.islower()])
         found.append(Problem("train.optimizer", f'optax has no "{config.train.optimizer}".{near}'))
@@ -108,6 +108,17 @@ def _simulator(config: ProblemConfig, found: list[Problem]) -> Simulator | None:
     except (ValueError, TypeError) as error:
         found.append(Problem("simulate.options", str(error)))
         return None
+
+
+def _architectures(config: ProblemConfig) -> list[Problem]:
+    """List what is wrong with each architecture that may be trained."""
+    found: list[Problem] = []
+    for name in dict.fromkeys([*config.train.tried, *config.compare.architectures]):
+        one = config.model_copy(update={"train": config.train.alone(name)})
+        place = "train.candidates" if name in config.train.candidates else "compare.architectures"
+        where = "train.architecture" if name == config.train.architecture else place
+        found += [Problem(p.where.replace("train.architecture", where), p.what) for p in _architecture(one)]
+    return list(dict.fromkeys(found))  # a wrong activation is one mistake, whoever has it
 
 
 def _architecture(config: ProblemConfig) -> list[Problem]:

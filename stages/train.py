@@ -31,6 +31,7 @@ from stages.fitting import Fitted, fit, fit_scatter
 from stages.parameters import Space
 from stages.progress import Progress
 from stages.scatter import Scatter, cross_validated
+from stages.selection import select
 from stages.settings import TrainConfig
 from stages.transforms import TRANSFORMS
 
@@ -56,8 +57,10 @@ class Scaling(NamedTuple):
 
 
 def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
-    """Train an ensemble, judge it on rows that it has not seen, and save it."""
-    dataset, settings = Dataset.load(inputs["dataset"][0]), config.train
+    """Train an ensemble, judge it on rows that it has not seen, and save it; or take the best of those trained."""
+    if config.train.chooses:
+        return select(config, inputs, folder)
+    dataset, settings = Dataset.load(inputs["dataset"][0], config.fraction), config.train
     z, fold = dataset.points()
     space, layout = Space.from_json(dataset.header["space"]), Layout.from_json(dataset.header["layout"])
     seen, targets, coordinates = fold != TEST, dataset.targets(), np.asarray(space.inputs(z))

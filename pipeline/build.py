@@ -68,7 +68,7 @@ class Builder:
         if name in self.intact:
             return self.intact[name]
         found = self.store.find(step.stage, step.fingerprint, thorough=thorough)
-        if found.sound and name not in self.again:
+        if _is_enough(step, found) and name not in self.again:
             outcome = reuse(step, found)
             if not thorough:
                 self.reporter.note(f"{name}: cached, {found.folder}")
@@ -85,7 +85,7 @@ class Builder:
             if name in self.again:
                 return self._make(step, work)
             found = self._settle(step, work, thorough)
-            if found.sound:
+            if _is_enough(step, found):
                 self.reporter.note(f"{name}: finished by another process, {found.folder}")
                 return reuse(step, found)
             return self._make(step, work, removed=found.damage.keys() - {MANIFEST})
@@ -110,6 +110,8 @@ class Builder:
             work.reopen(found.damage)
         elif found.damage:
             work.discard()
+        elif found.sound and not _is_enough(step, found):
+            work.reopen(())
         elif not found.sound and work.adopt():
             return self.store.find(step.stage, step.fingerprint)
         return found
@@ -174,6 +176,11 @@ def reuse(step: Step, found: Found) -> Outcome:
     """Take what the store has as it is."""
     assert found.manifest is not None
     return Outcome(step, found.folder, found.manifest, cached=True)
+
+
+def _is_enough(step: Step, found: Found) -> bool:
+    """Say whether the store has an artifact that is whole, and goes as far as is asked for."""
+    return found.sound and found.manifest is not None and chain.suffices(step.link, found.manifest["summary"])
 
 
 def _refuse_edited(step: Step) -> None:

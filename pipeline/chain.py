@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from stages.settings import (
     Slice,
     Train,
     TrainConfig,
+    TuneConfig,
     short_name,
 )
 
@@ -54,6 +56,7 @@ __all__ = [
     "curve",
     "links",
     "ranking",
+    "tuning",
 ]
 
 _SHARES = 0.125, 0.25, 0.5, 1.0
@@ -181,10 +184,8 @@ def ranking(problem: ProblemConfig, number: int) -> list[Link]:
 
 def curve(problem: ProblemConfig, number: int) -> list[Link]:
     """List the steps that train on nested parts of the first round's rows and draw the error against their number."""
-    shares, total = (
-        problem.curve.shares or [s for s in _SHARES if s * problem.simulate.num_simulations >= _FEWEST],
-        (problem.simulate.num_simulations),
-    )
+    total = problem.simulate.num_simulations
+    shares = problem.curve.shares or [share for share in _SHARES if share * total >= _FEWEST]
     if len(shares) < 3 or shares[0] * total < _FEWEST:
         what = f"got {total} simulations, shares of {shares}; expected three of {_FEWEST} simulations or more"
         raise ConfigError([Problem("curve.shares", what)])
@@ -206,6 +207,17 @@ def curve(problem: ProblemConfig, number: int) -> list[Link]:
     return [*(link for each in trained.values() for links in each for link in links), last]
 
 
+def tuning(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the step that searches for better settings of the training, on the first round's rows."""
+    if problem.train.chooses:
+        what = 'got "auto", expected the one architecture whose settings to search: --set train.architecture=NAME'
+        raise ConfigError([Problem("train.architecture", what)])
+    if find_spec("optuna") is None:
+        raise SimferError('tune needs Optuna, which is not installed: pip install "optuna>=4.2"')
+    train = problem.train.alone(problem.train.architecture)
+    return [Link("tune", 0, TuneConfig(train=train, tune=problem.tune), {"dataset": ("dataset-0",)})]
+
+
 def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:
     """Run one stage: it reads the artifact folders `inputs`, writes into `folder`, and returns its summary."""
     return import_module(f"stages.{link.stage}").run(link.config, inputs, folder, progress)  # type: ignore[no-any-return]
@@ -213,7 +225,12 @@ def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress
 
 def resumes(stage: str) -> bool:
     """Say whether the stage goes on from what a killed run left in its folder (otherwise it starts afresh)."""
-    return stage == "simulate"
+    return stage in ("simulate", "tune")
+
+
+def suffices(link: Link, summary: Mapping[str, Any]) -> bool:
+    """Say whether an artifact is as much as is asked for; a search goes on where fewer trials ended."""
+    return not isinstance(link.config, TuneConfig) or summary["facts"]["trials"] >= link.config.tune.trials
 
 
 def problems(problem: ProblemConfig) -> list[Problem]:

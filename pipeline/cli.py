@@ -173,6 +173,22 @@ def curve(
     _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.curve, until="dataset")
 
 
+@app.command(epilog=_EPILOG)
+def tune(
+    config: ConfigFile,
+    trials: Annotated[
+        int | None, typer.Option(help="Number of trials, those of an earlier search counted.", show_default=False)
+    ] = None,
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Search for settings of the training that leave a smaller error, and print them for the config."""
+    given = [f"tune.trials={trials}"] if trials is not None else []
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.tuning, until="dataset")
+
+
 def _bring_more(
     path: Path,
     settings: list[str] | None,

@@ -117,6 +117,8 @@ def _stage(outcome: Outcome, brief: bool) -> RenderableType:
         parts += [Text(f"  {title}", style="italic"), Padding(_table(rows), (0, 0, 0, 2), expand=False)] if rows else []
     if not brief:
         parts += [Text(f"  {_fact(name, value)}") for name, value in summary.get("facts", {}).items()]
+    if text := summary.get("to_paste"):
+        parts += [Text("\n  to paste into the config", style="italic"), Text(text)]
     return Group(*parts)
 
 

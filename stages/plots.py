@@ -426,7 +426,8 @@ def curve(
     wanted = law.needed(target, level)[0]
     end = min(max(1.3 * n.max(), 1.3 * wanted), 30 * n.max()) if high[-1] > target else 1.3 * n.max()
     x = np.geomspace(n.min() / 1.3, end, 100)
-    title = f"Error falls as n to the {law.slope:.2g} ± {law.reach(level) * law.slope_error:.2g}"
+    power = f"{law.slope:.2g} ± {law.reach(level) * law.slope_error:.2g}".replace("-", "−")
+    title = f"The 99th percentile of the error goes as n to the power {power}"
     with _figure(file, 4.8, 3.5, title) as figure:
         ax = figure.add_subplot(xscale="log", yscale="log", xlabel="number of simulations")
         ax.set_ylabel(f"|emulated − simulated| [{unit}]")
@@ -443,6 +444,30 @@ def curve(
         for axis in (ax.xaxis, ax.yaxis):
             _round_ticks(axis)
         ax.legend()
+
+
+def tuning(file: Path, trials: Sequence[tuple[str, float | None]], importance: Mapping[str, float]) -> None:
+    """Draw the loss of every trial and the best so far, and which settings it hangs on."""
+    number = np.arange(1, len(trials) + 1)
+    state = np.array([each[0] for each in trials])
+    loss = np.array([np.nan if value is None else value for _, value in trials], float)
+    ended = state == "complete"
+    best = np.fmin.accumulate(np.where(ended, loss, np.nan))
+    count = f"{ended.sum()} of {len(trials)} trials run to the end"
+    with _figure(file, 7.2 if importance else 4.4, 3.2, f"Search for settings: {count}") as figure:
+        axes = figure.subplots(1, 2 if importance else 1, squeeze=False)[0]
+        axes[0].plot(number[ended], loss[ended], "o", color=BLUE, ms=3.5, label="trial")
+        axes[0].plot(number[state == "pruned"], loss[state == "pruned"], "x", color=GREY, ms=3.5, label="cut short")
+        axes[0].step(number, best, where="post", color=RED, lw=1, label="best so far")
+        axes[0].plot(number[:1], loss[:1], "s", mfc="none", mec="k", ms=7, label="as configured")
+        axes[0].set(yscale="log", xlabel="trial", ylabel="cross-validated loss")
+        axes[0].xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes[0].legend()
+        for ax in axes[1:]:
+            names = sorted(importance, key=lambda name: importance[name])
+            ax.barh([_text(name) for name in names], [importance[name] for name in names], color=SKY, height=0.6)
+            ax.set(xlabel="share of the loss's variance among trials", xlim=(0, None))
+            ax.tick_params(axis="y", length=0)
 
 
 def _round_ticks(axis: Axis) -> None:

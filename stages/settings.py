@@ -506,6 +506,13 @@ class Curve(Settings):
     target: Positive | None = None  # 99th percentile, in data sigma; `check.max_emulator_error` if left out
 
 
+class Tune(Settings):
+    """How settings of the training are searched for."""
+
+    trials: Annotated[Count, NotInKey()] = 40  # those of an earlier search count
+    seed: Seed = 0
+
+
 class Refine(Settings):
     """Further rounds: simulate where the last round's posterior is, and train again."""
 
@@ -620,6 +627,13 @@ class CurveConfig(Slice):
     failed: Annotated[dict[str, str], NotInKey()] = {}  # shares that could not be trained on, and why
 
 
+class TuneConfig(Slice):
+    """What `tune` sees."""
+
+    train: Train
+    tune: Tune
+
+
 class ProblemConfig(Settings):
     """A whole config file: one inference problem."""
 
@@ -635,6 +649,7 @@ class ProblemConfig(Settings):
     calibrate: Calibrate = Calibrate()
     compare: Compare = Compare()
     curve: Curve = Curve()
+    tune: Tune = Tune()
 
     @model_validator(mode="after")
     def _something_to_infer(self) -> ProblemConfig:

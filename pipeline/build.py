@@ -145,7 +145,7 @@ class Builder:
             except (StageError, UserCodeError) as error:
                 if role not in step.link.optional:
                     raise
-                failed[role] = str(error)
+                failed[role] = str(error).splitlines()[-1]  # of an exception in the user's code the traceback's end
                 self.reporter.note(f"{given}: left out, since {error}")
         return inputs, failed
 

@@ -466,7 +466,7 @@ def tuning(file: Path, trials: Sequence[tuple[str, float | None]], importance: M
         for ax in axes[1:]:
             names = sorted(importance, key=lambda name: importance[name])
             ax.barh([_text(name) for name in names], [importance[name] for name in names], color=SKY, height=0.6)
-            ax.set(xlabel="share of the loss's variance among trials", xlim=(0, None))
+            ax.set(xlabel="importance for being among the best (PED-ANOVA)", xlim=(0, None))
             ax.tick_params(axis="y", length=0)
 
 

@@ -45,7 +45,8 @@ def run(config: CurveConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
         "facts": facts | {"answer": words},
         "tables": {f"error on {len(rows.y)} test rows of the prior, in {rows.unit}": points},
         "warnings": [f"{name} of the rows: left out, since {why}" for name, why in config.failed.items()]
-        + _bends(law, n, error),
+        + _bends(law, n, error)
+        + rows.warnings,
         "pictures": ["curve.png"],
     }
 

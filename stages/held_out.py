@@ -29,6 +29,7 @@ class HeldOut(NamedTuple):
     likelihood: Likelihood
     spread: Float[np.ndarray, " outputs"]
     num_seen: int  # rows that are no test rows
+    warnings: list[str]
 
     def error(self, emulator: Emulator) -> Float[np.ndarray, "rows n"]:
         """Return |emulated - simulated| at the data, in units of sigma."""
@@ -57,4 +58,5 @@ def held_out(dataset: Dataset, observation: Observation, noise: Mapping[str, Noi
     unit = "data sigma"
     if not (np.isfinite(sigma).all() and (sigma > 0).all()):
         sigma, unit = np.broadcast_to(np.where(spread > 0, spread, np.inf)[likelihood.index], sigma.shape), "spread"
-    return HeldOut(z[rows], y, sigma, unit, likelihood, spread, int((fold != TEST).sum()))
+    told = ["the simulator is random: its own scatter is part of every error here"] if header.get("stochastic") else []
+    return HeldOut(z[rows], y, sigma, unit, likelihood, spread, int((fold != TEST).sum()), told)

@@ -24,7 +24,7 @@ class PowerLaw(NamedTuple):
     @classmethod
     def fit(cls, n: Float[np.ndarray, " points"], error: Float[np.ndarray, " points"]) -> Self:
         """Fit at least three points; what they scatter about the line says how well it is known."""
-        x, y = np.log(n), np.log(error)
+        x, y = np.log(n), np.log(np.maximum(error, 1e-300))
         center, freedom = float(x.mean()), len(x) - 2
         weight = float(((x - center) ** 2).sum())
         height, slope = float(y.mean()), float(((x - center) * y).sum() / weight)

@@ -15,6 +15,7 @@ from pipeline.runner import execute_more
 from pipeline.store import Store
 from stages.artifacts import TEST, Dataset
 from stages.emulator import load_emulator
+from stages.held_out import held_out
 from tests import fakes, helpers
 from tests.helpers import NEAREST, REFUSES, SIGMA, STRAIGHT
 
@@ -52,7 +53,7 @@ def test_the_table_goes_from_the_smallest_error_up_and_counts_what_each_costs(ra
     weights = {row["architecture"]: row["weights"] for row in rows}
     assert weights["mlp"] == (2 * 16 + 16) + (16 * 9 + 9)  # of one member
     for row in rows:
-        assert row["of_a_batch_us"] > 0 and 0 < row["evaluation_us"] < 1e5 and 0 < row["gradient_us"] < 1e5
+        assert row["batched_us"] > 0 and 0 < row["evaluation_us"] < 1e5 and 0 < row["gradient_us"] < 1e5
     assert (ranked.folder / "ranking.png").stat().st_size > 5000
     assert set(json.loads((ranked.folder / "ranking.json").read_text())["emulators"]) == set(names)
 
@@ -88,3 +89,15 @@ def test_the_command_trains_what_is_asked_for_on_one_dataset(tmp_path: Path, mon
     assert fakes.simfer("compare", project, *asked).returncode == 0 and fakes.said() == []
     wrong = fakes.simfer("compare", project, "--architecture", "residul")
     assert wrong.returncode == 2 and 'compare.architectures[0]: got "residul"' in wrong.stderr
+
+
+def test_where_the_noise_has_no_variance_the_unit_is_the_spread() -> None:
+    noise = {"y": {"dist": "StudentT", "df": 1.5, "scale": 0.5}}
+    problem = helpers.problem(helpers.line(noise=noise))
+    dataset = Dataset.load(helpers.line_run(until="dataset").folders["dataset"])
+    rows = held_out(dataset, problem.observation, problem.noise)
+    assert rows.unit == "spread"
+    assert np.array_equal(rows.sigma[0], dataset.header["scaling"]["scale"])
+    gaussian = helpers.problem(helpers.line())
+    rows = held_out(dataset, gaussian.observation, gaussian.noise)
+    assert rows.unit == "data sigma" and np.allclose(rows.sigma, SIGMA)

@@ -69,8 +69,8 @@ def _answer(law: PowerLaw, n: Float[np.ndarray, " k"], error: Float[np.ndarray, 
         return f"{have:,} simulations are enough: the 99th percentile is {reached:.3g}, the target {target:g}"
     if not law.falls(_LEVEL):
         return (
-            "the error does not fall beyond doubt, so that nobody can say how many simulations the target takes; "
-            "more seeds (curve.seeds) make the slope surer, and if it stays as it is, train longer or wider instead"
+            f"nobody can say: by its own scatter the slope, {law.slope:.2g}, may as well be 0. More curve.seeds "
+            "or more simulations make it surer; if it stays so, longer training or a wider network may do more"
         )
     middle, low, high = law.needed(target, _LEVEL)
     between = f"{max(low - have, 0):,.0f} to {high - have:,.0f}" if np.isfinite(high) else f"at least {low - have:,.0f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from stages.observation import read
 from stages.settings import Noise, Observation
 
 _MOST_ROWS = 2000
+_FEW_ROWS = 30
 
 
 class HeldOut(NamedTuple):
@@ -58,5 +59,14 @@ def held_out(dataset: Dataset, observation: Observation, noise: Mapping[str, Noi
     unit = "data sigma"
     if not (np.isfinite(sigma).all() and (sigma > 0).all()):
         sigma, unit = np.broadcast_to(np.where(spread > 0, spread, np.inf)[likelihood.index], sigma.shape), "spread"
+    return HeldOut(z[rows], y, sigma, unit, likelihood, spread, int((fold != TEST).sum()), _told(header, len(rows)))
+
+
+def _told(header: Mapping[str, Any], count: int) -> list[str]:
     told = ["the simulator is random: its own scatter is part of every error here"] if header.get("stochastic") else []
-    return HeldOut(z[rows], y, sigma, unit, likelihood, spread, int((fold != TEST).sum()), told)
+    if count < _FEW_ROWS:
+        told.append(
+            f"there are {count} test rows alone, so that figures are coarse; a larger dataset.test_fraction, or "
+            "simulate.num_simulations, gives more"
+        )
+    return told

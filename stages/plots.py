@@ -407,6 +407,7 @@ def ranking(
             _round_ticks(ax.xaxis)
             if limit is not None:
                 ax.axhline(limit, color="k", lw=0.8, ls="--")
+        _round_ticks(axes[0].yaxis)
         axes[0].set_ylabel(f"|emulated − simulated| [{unit}]")
         look: Any = {"color": "0.3", "marker": "o"}
         keys = [
@@ -424,10 +425,11 @@ def curve(
     """Draw the error on test rows against the number of simulations, the line fitted to it, and the target."""
     n, high, middle = (np.array([p[key] for p in points], float) for key in ("simulations", "percentile_99", "median"))
     wanted = law.needed(target, level)[0]
-    end = min(max(1.3 * n.max(), 1.3 * wanted), 30 * n.max()) if high[-1] > target else 1.3 * n.max()
+    sure = law.falls(level) and high[-1] > target  # otherwise the line leads nowhere
+    end = min(max(1.3 * n.max(), 1.3 * wanted), 30 * n.max()) if sure else 1.3 * n.max()
     x = np.geomspace(n.min() / 1.3, end, 100)
     power = f"{law.slope:.2g} ± {law.reach(level) * law.slope_error:.2g}".replace("-", "−")
-    title = f"The 99th percentile of the error goes as n to the power {power}"
+    title = f"The error goes as n to the power {power}"
     with _figure(file, 4.8, 3.5, title) as figure:
         ax = figure.add_subplot(xscale="log", yscale="log", xlabel="number of simulations")
         ax.set_ylabel(f"|emulated − simulated| [{unit}]")

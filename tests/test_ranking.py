@@ -59,8 +59,9 @@ def test_the_table_goes_from_the_smallest_error_up_and_counts_what_each_costs(ra
 
 
 def test_one_that_fails_is_named_with_its_reason(ranked: Outcome) -> None:
-    (warning,) = ranked.summary["warnings"]
-    assert warning.startswith("plugins.py:Refuses") and warning.endswith("RuntimeError: 181 rows are too many")
+    failed, few = ranked.summary["warnings"]
+    assert failed.startswith("plugins.py:Refuses") and failed.endswith("RuntimeError: 181 rows are too many")
+    assert few.startswith("there are 19 test rows alone")
 
 
 def test_each_is_the_artifact_of_a_config_that_names_it() -> None:

@@ -26,6 +26,7 @@ from stages.settings import (
     RankingConfig,
     RefineConfig,
     SelectConfig,
+    SensitivityConfig,
     Settings,
     SimulateConfig,
     Slice,
@@ -56,6 +57,7 @@ __all__ = [
     "curve",
     "links",
     "ranking",
+    "sensitivity",
     "tuning",
 ]
 
@@ -140,8 +142,13 @@ def _rows(number: int) -> dict[str, tuple[str, ...]]:
 
 def _given(problem: ProblemConfig) -> dict[str, Any]:
     exact = problem.slice(SimulateConfig) if problem.infer.likelihood == "simulator" else None
+    return _loading(problem) | {"exact": exact}
+
+
+def _loading(problem: ProblemConfig) -> dict[str, Any]:
+    """Return what loads an emulator: its architecture, and a user's own ones among those that it is chosen from."""
     own = [name for name in problem.train.tried if ":" in name] if problem.train.chooses else []
-    return {"architecture": problem.train.architecture, "candidates": own, "exact": exact}
+    return {"architecture": problem.train.architecture, "candidates": own}
 
 
 def contrast(problem: ProblemConfig, number: int) -> list[Link]:
@@ -193,11 +200,9 @@ def curve(problem: ProblemConfig, number: int) -> list[Link]:
         f"{share:g}": [_trainings(problem, 0, seed, share) for seed in range(problem.curve.seeds)] for share in shares
     }
     inputs = {name: tuple(links[-1].name for links in each) for name, each in trained.items()}
-    given = _given(problem)
     settings = problem.slice(
         CurveConfig,
-        architecture=given["architecture"],
-        candidates=given["candidates"],
+        **_loading(problem),
         parts=list(inputs),
         num_simulations=total,
         target=problem.curve.target or problem.check.max_emulator_error,
@@ -216,6 +221,15 @@ def tuning(problem: ProblemConfig, number: int) -> list[Link]:
         raise SimferError('tune needs Optuna, which is not installed: pip install "optuna>=4.2"')
     train = problem.train.alone(problem.train.architecture)
     return [Link("tune", 0, TuneConfig(train=train, tune=problem.tune), {"dataset": ("dataset-0",)})]
+
+
+def sensitivity(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the step that says which parameter moves which output; whatever the round, by the emulator of the prior."""
+    if find_spec("SALib") is None:
+        raise SimferError("sensitivity needs SALib, which is not installed: pip install 'SALib>=1.6'")
+    inputs = {"simulations": ("simulate-0",), "emulator": ("train-0",)}
+    settings = problem.slice(SensitivityConfig, **_loading(problem))
+    return [Link("sensitivity", 0, settings, inputs)]
 
 
 def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:

@@ -189,6 +189,14 @@ def tune(
     _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.tuning, until="dataset")
 
 
+@app.command(epilog=_EPILOG)
+def sensitivity(
+    config: ConfigFile, settings: Settings = None, store: Folder = None, quiet: Quiet = False, json: AsJson = False
+) -> None:
+    """Say which parameter moves which output over the prior: Sobol indices, and their bounds by gradients."""
+    _bring_more(config, settings, store, quiet, json, chain.sensitivity, until="train")
+
+
 def _bring_more(
     path: Path,
     settings: list[str] | None,

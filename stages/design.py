@@ -37,6 +37,18 @@ def _normal(uniform: Float[np.ndarray, "rows size"]) -> Float[np.ndarray, "rows 
     return ndtri(np.clip(uniform, 2.0**-31, 1.0 - 2.0**-31))
 
 
+def saltelli(num: int, size: int, seed: int) -> Float[np.ndarray, "num designs size"]:
+    """Return `num` pairs of points A and B, each with what lies between them: A, A with one component of B, ..., B.
+
+    The pairs are a scrambled Sobol sequence in twice the dimensions (Saltelli 2002).
+    """
+    from SALib.sample import sobol
+
+    problem = {"num_vars": size, "names": [f"z_{i}" for i in range(size)], "bounds": [[0.0, 1.0]] * size}
+    uniform = sobol.sample(problem, num, calc_second_order=False, seed=seed)
+    return _normal(uniform.reshape(num, size + 2, size))
+
+
 def stretched(
     draws: Float[np.ndarray, "draws size"], start: int, stop: int, stretch: float, seed: int
 ) -> Float[np.ndarray, "rows size"]:

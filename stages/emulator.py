@@ -16,9 +16,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from stages import basis
+from stages import basis, curves
 from stages.architectures import ARCHITECTURES, AUTO
-from stages.architectures.base import ClosedForm
+from stages.architectures.base import ClosedForm, Continuous
 from stages.artifacts import Layout
 from stages.errors import SimferError
 from stages.parameters import Space
@@ -121,6 +121,21 @@ class Emulator(eqx.Module):
         """
         return self.natural(self.members(self._point(parameters)).mean(axis=0))
 
+    def between(self, parameters: Mapping[str, Any], at: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
+        """Predict at other coordinates than those that were saved: `emulator.between(point, {"time": 3.7})`.
+
+        As with xarray's `interp`, a dimension takes an array in place of its coordinates, a number drops it, and what
+        is not named stays as it was. The network is asked at any coordinate; location and scale of what it predicts
+        are cubic splines through those at the saved ones. Outside their range the answer is NaN. Raises SimferError
+        if the architecture is none that can be asked so, as `deeponet` is.
+        """
+        if not isinstance(self.networks, Continuous):
+            raise SimferError(
+                f'train.architecture = "{self.header["architecture"]}" knows its outputs at their saved coordinates '
+                'alone; train with "deeponet" to ask between them'
+            )
+        return _between(self, self._input(self._point(parameters)), curves.check(at, self.layout))
+
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""
         z = self._point(parameters)
@@ -163,6 +178,14 @@ class Emulator(eqx.Module):
                 + (f" and, fixed when it was trained, {sorted(self.space.fixed)}" if self.space.fixed else "")
             )
         return self.space.whiten(parameters)
+
+
+@eqx.filter_jit
+def _between(
+    emulator: Emulator, x: Float[Array, " size"], at: Mapping[str, Float[Array, "..."]]
+) -> dict[str, Float[Array, "..."]]:
+    scaling = (emulator.location, emulator.scale)
+    return curves.evaluate(emulator.networks, x, at, emulator.layout, scaling, emulator.transform)
 
 
 def spread_factor(members: Float[Array, "members outputs"]) -> Float[Array, "members outputs"]:
@@ -239,7 +262,7 @@ def build_networks(
 ) -> PyTree:
     """Build an ensemble: one network of the named architecture for each key, their leaves stacked; or one ClosedForm.
 
-    `given` holds the `layout` and the `families`, for constructors that take them.
+    `given` holds the `layout`, the `families` and what `varies`, for constructors that take them.
     """
     make = resolve(architecture, ARCHITECTURES)
     asked = {name: value for name, value in (given or {}).items() if name in inspect.signature(make).parameters}

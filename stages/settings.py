@@ -7,6 +7,7 @@ what is not in its slice cannot change its result, and so is not in its fingerpr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
@@ -39,6 +40,7 @@ VERSIONS = {
     "ranking": 1,
     "curve": 1,
     "tune": 1,
+    "sensitivity": 1,
 }
 
 
@@ -98,6 +100,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -286,7 +289,7 @@ class Train(Settings):
     steps: Count = 5000
     batch_size: Count = 256
     patience: Count = 2000  # steps without a better validation loss before training stops
-    finish_steps: Annotated[int, Field(ge=0)] = 0  # full-batch quasi-Newton (L-BFGS) steps after the optimizer
+    finish_steps: Natural = 0  # full-batch quasi-Newton (L-BFGS) steps after the optimizer
     seed: Seed = 0
     depends_on: list[ExistingFile] = []
 
@@ -513,6 +516,25 @@ class Tune(Settings):
     seed: Seed = 0
 
 
+def _power_of_two(count: int) -> int:
+    if count & (count - 1):
+        near = 2 ** round(log2(count))
+        raise ValueError(f"got {count}, expected a power of two, which Sobol's sequence is balanced at; take {near}")
+    return count
+
+
+class Sensitivity(Settings):
+    """How each output's variance over the prior is shared out among the parameters."""
+
+    num_points: Annotated[int, Field(ge=64), AfterValidator(_power_of_two)] = (
+        4096  # evaluations are 2 + parameters times it
+    )
+    scale: Literal["transformed", "natural"] = "transformed"  # whose variance: as dataset.transform has it, or in units
+    num_resamples: Annotated[int, Field(ge=20)] = 200  # of the bootstrap
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95  # of the intervals
+    seed: Seed = 0
+
+
 class Refine(Settings):
     """Further rounds: simulate where the last round's posterior is, and train again."""
 
@@ -634,6 +656,14 @@ class TuneConfig(Slice):
     tune: Tune
 
 
+class SensitivityConfig(Slice):
+    """What `sensitivity` sees; the architecture says where a user's own network is to be loaded from."""
+
+    architecture: Architecture
+    candidates: Annotated[Candidates, AddedLater()] = []
+    sensitivity: Sensitivity
+
+
 class ProblemConfig(Settings):
     """A whole config file: one inference problem."""
 
@@ -650,6 +680,7 @@ class ProblemConfig(Settings):
     compare: Compare = Compare()
     curve: Curve = Curve()
     tune: Tune = Tune()
+    sensitivity: Sensitivity = Sensitivity()
 
     @model_validator(mode="after")
     def _something_to_infer(self) -> ProblemConfig:

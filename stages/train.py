@@ -92,7 +92,7 @@ def prepare(dataset: Dataset) -> Prepared:
     x = (coordinates - scaling.center) @ scaling.whitening.T
     scaled = targets / np.where(scaling.scale > 0, scaling.scale, 1.0)
     families = ("normal",) * space.size if scaling.mixes else space.families
-    given = {"layout": layout, "families": families}
+    given = {"layout": layout, "families": families, "varies": tuple((scaling.scale > 0).tolist())}
     return Prepared(Rows(x[seen], scaled[seen]), fold[seen], given, scaling)
 
 

@@ -58,6 +58,17 @@ POINTS = [{"simulations": n, "percentile_99": 9.0 / n, "median": 1.0 / n} for n 
 LAW = PowerLaw.fit(2.0 ** np.arange(6, 10), np.array([0.2, 0.08, 0.03, 0.02]))
 RISING = PowerLaw.fit(2.0 ** np.arange(6, 10), np.array([0.02, 0.03, 0.03, 0.09]))
 
+
+def influence(num=3, dims=(), nan=False, output="log of y"):
+    """Return indices of an output, some of which may not exist."""
+    shape = (num, *(len(x) for x in dims))
+    each = np.where(RANDOM.random(shape) < 0.2, np.nan if nan else 0.5, RANDOM.random(shape))
+    ends = np.full(num, np.nan) if nan and not dims else RANDOM.random(num)
+    places = {f"axis {i} [s]": x for i, x in enumerate(dims)}
+    return plots.Influence(output, ends, 0.1 * ends, ends, 0.1 * ends, places, each, each)
+
+
+PARAMETERS = [r"$\alpha$", "beta", "prey_0"]
 CASES = {
     "ranking": (plots.ranking, NINE, {str(i): (0.5 + i, 1.5 + i) for i in range(9)}, "data sigma", 0.5),
     "ranking of one": (plots.ranking, [ranked("a $ b")], {"a $ b": (1.0, 1.0)}, "spread", None),
@@ -111,6 +122,14 @@ CASES = {
     "verdict": (plots.verdict, [figure(0.3), figure(0.9, passed=False), figure(0.9, larger=True)]),
     "verdict, odd": (plots.verdict, [figure(v, passed=False, larger=up) for v in ODD for up in (0, 1)]),
     "verdict, nothing": (plots.verdict, []),
+    "influences": (plots.influences, [influence()], PARAMETERS, 0.95),
+    "influences, many": (plots.influences, [influence(12)] * 40, PARAMETERS * 4, 0.9),
+    "influences on a constant": (plots.influences, [influence(nan=True, output="$")] * 2, PARAMETERS, 0.95),
+    "influences along": (plots.influences_along, [influence(dims=[TIMES]), influence(dims=[TIMES**2])], PARAMETERS),
+    "influences along decades": (plots.influences_along, [influence(dims=[10.0 ** np.arange(-5, 5)])], PARAMETERS),
+    "influences along, many": (plots.influences_along, [influence(12, [TIMES], True)] * 9, PARAMETERS * 4),
+    "influences over a field": (plots.influences_over, [influence(8, [TIMES, TIMES[:5]], True)], [*"abcdefgh"]),
+    "influences over a field by one": (plots.influences_over, [influence(1, [TIMES, TIMES])] * 9, ["a"]),
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 import pipeline
 from pipeline.chain import ProblemConfig
 from pipeline.cli import app
+from stages.architectures import ARCHITECTURES
 from tests.helpers import ROOT, merged
 
 README = (ROOT / "README.md").read_text()
@@ -114,6 +115,11 @@ def test_the_result_shown_is_the_walks_own(project: Path, monkeypatch: pytest.Mo
 def test_every_command_is_listed() -> None:
     listed = set(re.findall(r"`(?:simfer )?([a-z-]+)", _section("Commands")))
     assert set(get_command(app).commands) <= listed  # type: ignore[attr-defined]
+
+
+def test_every_architecture_is_listed() -> None:
+    section = README.partition("\n### Another network, and your own\n")[2].partition("\n### ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(ARCHITECTURES)
 
 
 def test_every_key_of_a_config_is_listed() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 ARCHITECTURES: dict[str, str] = {
+    "cosmopower": "stages.architectures.cosmopower:CosmoPower",
+    "deeponet": "stages.architectures.deeponet:DeepONet",
+    "fourier": "stages.architectures.fourier:Fourier",
     "mlp": "stages.architectures.mlp:MLP",
     "residual": "stages.architectures.residual:Residual",
 }

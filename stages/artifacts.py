@@ -169,14 +169,19 @@ class Simulations:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The training set: whitened points, transformed outputs and folds, in a Zarr store."""
+    """The training set: whitened points, transformed outputs and folds, in a Zarr store.
+
+    Of a `fraction` of it the rows after the first ones are test rows too: the rows are those that fewer simulations
+    would have given, and more of them only add some.
+    """
 
     store: Path
+    fraction: float = 1.0
 
     @classmethod
-    def load(cls, folder: Path) -> Dataset:
+    def load(cls, folder: Path, fraction: float = 1.0) -> Dataset:
         """Open a published training set."""
-        return cls(Path(folder) / DATASET)
+        return cls(Path(folder) / DATASET, fraction)
 
     @property
     def header(self) -> dict[str, Any]:
@@ -197,7 +202,8 @@ class Dataset:
     def points(self) -> tuple[Float[np.ndarray, "n p"], Int[np.ndarray, " n"]]:
         """Return the whitened point and the fold of every row."""
         group = zarr.open_group(self.store, mode="r")
-        return np.asarray(array(group, "z")[:]), np.asarray(array(group, "fold")[:])
+        z, fold = np.asarray(array(group, "z")[:]), np.asarray(array(group, "fold")[:])
+        return z, np.where(np.arange(len(z)) < round(self.fraction * len(z)), fold, TEST)
 
     def outputs(self, start: int, stop: int) -> Float[np.ndarray, "n d"]:
         """Return flat transformed outputs of the rows from `start` to `stop`."""
@@ -279,5 +285,5 @@ def load(stage: str, folder: Path, config: Any) -> Any:
     if stage == "train":
         from stages.saved import load_emulator
 
-        return load_emulator(folder, config.train.architecture)
+        return load_emulator(folder, config.train.architecture, config.train.candidates)
     return Posterior.load(folder).tree() if stage == "infer" else Verdict.load(folder)

@@ -61,7 +61,7 @@ class Exact(eqx.Module):
 
 def load_model(config: LikelihoodConfig, folder: Path) -> Emulator | Exact:
     """Return what `infer.likelihood` names: the emulator in `folder`, or the simulator."""
-    emulator = load_emulator(folder, config.architecture)
+    emulator = load_emulator(folder, config.architecture, config.candidates)
     if config.infer.likelihood == "emulator":
         return emulator
     assert config.exact is not None

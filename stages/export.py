@@ -38,7 +38,7 @@ def run(
     facts: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write NAME.onnx or NAME.stablehlo, and NAME.md; raise StageError if it differs from the original."""
-    trained = load_emulator(emulator, config.train.architecture)
+    trained = load_emulator(emulator, config.train.architecture, config.train.candidates)
     if not trained.space.names:
         raise SimferError("the emulator has no free parameter: there is nothing to export")
     progress.note(f"exporting to {format}")

@@ -26,7 +26,7 @@ _MOST, _BLOCK_VALUES = 16384, 2**20  # points, and predicted values, that are he
 
 def run(config: TrainConfig, emulator: Path, progress: Progress, *, parameters: Path, output: Path) -> dict[str, Any]:
     """Write a CSV or NetCDF file of outputs with their errors, point by point of a CSV file of parameters."""
-    trained = load_emulator(emulator, config.train.architecture)
+    trained = load_emulator(emulator, config.train.architecture, config.train.candidates)
     points, begun = Points(parameters, trained.space), time.perf_counter()
     outside = broken = 0
     names = predictions(trained.layout, random=trained.random is not None)

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from stages import basis
-from stages.architectures import ARCHITECTURES
+from stages.architectures import ARCHITECTURES, AUTO
 from stages.architectures.base import ClosedForm
 from stages.artifacts import Layout
 from stages.domain import Domain
@@ -30,6 +30,7 @@ from stages.emulator import OUTSIDE, Emulator, Outside, build_networks, member_v
 from stages.errors import SimferError
 from stages.parameters import Space
 from stages.scatter import Scatter, make_scatter, num_entries
+from stages.settings import short_name
 
 FORMAT = 3
 HEADER, LEAVES = "emulator.json", "emulator.eqx"
@@ -50,19 +51,22 @@ def save_emulator(emulator: Emulator, folder: Path) -> None:
     (folder / HEADER).write_text(json.dumps(header | {"digests": digests}, indent=1))
 
 
-def load_emulator(folder: Path | str, architecture: str | None = None, outside: Outside = "warn") -> Emulator:
+def load_emulator(
+    folder: Path | str, architecture: str | None = None, candidates: Sequence[str] = (), outside: Outside = "warn"
+) -> Emulator:
     """Load an emulator without its config or its simulator.
 
     `outside` says what comes of a prediction outside its training domain: "warn", "error", "nan" or "ignore" (see
     `Emulator`). One of a user's own architecture needs `architecture = "file.py:Name"` again: code is run only from
-    a path that its user typed, never from one found in a file. Raises SimferError where the file cannot be trusted
+    a path that its user typed, never from one found in a file; where it was chosen ("auto"), `candidates` may hold that
+    path. Raises SimferError where the file cannot be trusted
     (truncated, edited) or read (a newer format, or JAX without 64 bits).
     """
     if outside not in OUTSIDE:
         raise SimferError(f'got outside = "{outside}", expected one of {", ".join(OUTSIDE)}')
     folder = Path(folder)
     header = _read_header(folder)
-    skeleton = _skeleton(_upgraded(header), _architecture(header["architecture"], architecture, folder))
+    skeleton = _skeleton(_upgraded(header), _architecture(header["architecture"], architecture, candidates, folder))
     try:
         leaves = (folder / LEAVES).read_bytes()
         _hold(header, LEAVES, _sha256(leaves))
@@ -135,9 +139,11 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _architecture(name: str, given: str | None, folder: Path) -> str:
+def _architecture(name: str, given: str | None, candidates: Sequence[str], folder: Path) -> str:
     if name in ARCHITECTURES:
         return name
+    if given in (None, AUTO):
+        given = {short_name(each): each for each in candidates if ":" in each}.get(name)
     if given is None:
         raise SimferError(
             f"{folder} was trained with an architecture of your own, {name}; say where it is: "
@@ -164,12 +170,9 @@ def make_header(
     coordinate_units: Mapping[str, str],
 ) -> dict[str, Any]:
     """Gather what is needed to rebuild an emulator, and to know what it was trained on."""
-    own = ":" in architecture
     return {
         "format": FORMAT,
-        "architecture": f"{Path(architecture.rpartition(':')[0]).name}:{architecture.rpartition(':')[2]}"
-        if own
-        else architecture,
+        "architecture": short_name(architecture),
         "options": dict(options),
         "num_members": num_members,
         "num_rows": min(num_rows, _NUM_ROWS, max(_ROW_BYTES // (8 * layout.size), 64)),

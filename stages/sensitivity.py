@@ -33,7 +33,8 @@ def run(
     config: SensitivityConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """Estimate every output's Sobol indices, at each coordinate and of all together, and their bounds by gradients."""
-    emulator, settings = load_emulator(inputs["emulator"][0], config.architecture), config.sensitivity
+    emulator = load_emulator(inputs["emulator"][0], config.architecture, config.candidates)
+    settings = config.sensitivity
     z = design.saltelli(settings.num_points, emulator.space.size, settings.seed)
     found = analyse(emulator, z, settings, progress)
     _tree(emulator, found, settings).to_netcdf(folder / SENSITIVITY, engine="h5netcdf")

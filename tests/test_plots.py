@@ -10,6 +10,7 @@ from stages.artifacts import Layout
 from stages.plots.densities import smooth, smooth_2d
 from stages.plots.posterior import _interval
 from stages.plots.verdicts import _share
+from stages.power_law import PowerLaw
 from stages.simulators.base import Output, Status
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -50,6 +51,17 @@ def figure(value, threshold=0.5, passed=True, larger=False):
     return {"figure": "k_hat", "value": value, "threshold": threshold, "passed": passed, "larger_is_better": larger}
 
 
+def ranked(name, cost=1.0):
+    """Return what a comparison says of one architecture."""
+    return {"architecture": name, "median": 0.1 * cost, "percentile_99": cost, "gradient_us": cost, "training_s": cost}
+
+
+NINE = [ranked(str(i), float(i + 1)) for i in range(9)]
+POINTS = [{"simulations": n, "percentile_99": 9.0 / n, "median": 1.0 / n} for n in (64, 128, 256, 512)]
+LAW = PowerLaw.fit(2.0 ** np.arange(6, 10), np.array([0.2, 0.08, 0.03, 0.02]))
+RISING = PowerLaw.fit(2.0 ** np.arange(6, 10), np.array([0.02, 0.03, 0.03, 0.09]))
+
+
 def influence(num=3, dims=(), nan=False, output="log of y"):
     """Return indices of an output, some of which may not exist."""
     shape = (num, *(len(x) for x in dims))
@@ -61,6 +73,13 @@ def influence(num=3, dims=(), nan=False, output="log of y"):
 
 PARAMETERS = [r"$\alpha$", "beta", "prey_0"]
 CASES = {
+    "ranking": (plots.ranking, NINE, {str(i): (0.5 + i, 1.5 + i) for i in range(9)}, "data sigma", 0.5),
+    "ranking of one": (plots.ranking, [ranked("a $ b")], {"a $ b": (1.0, 1.0)}, "spread", None),
+    "curve": (plots.curve, POINTS, LAW, 0.005, "data sigma", 0.68),
+    "curve, target met": (plots.curve, POINTS, LAW, 5.0, "data sigma", 0.68),
+    "curve that rises": (plots.curve, POINTS, RISING, 0.001, "spread", 0.68),
+    "tuning": (plots.tuning, [("complete", 0.1), ("fail", None), ("pruned", 0.3), ("complete", 0.05)], {"width": 1.0}),
+    "tuning, one trial": (plots.tuning, [("complete", 0.1)], {}),
     "design": (plots.design, {"a": NORMAL[0], "b": np.exp(3 * NORMAL[1])}, STATUS, {"a": r"$\alpha$ [1/s]"}),
     "design of one": (plots.design, {"a": NORMAL[0]}, STATUS),
     "design, all failed": (plots.design, {"a": NORMAL[0], "b": NORMAL[1]}, np.full(300, 3, np.int8)),

@@ -208,4 +208,4 @@ def test_a_solver_for_additive_noise_is_refused_where_the_noise_depends_on_the_s
 
 def test_the_simulators_own_posterior_is_refused_before_the_chain_runs() -> None:
     with pytest.raises(chain.ConfigError, match="compare-posteriors: the simulator is random"):
-        chain.comparison(helpers.problem(ou_table()), 0)
+        chain.contrast(helpers.problem(ou_table()), 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stages.plots.bands import Panel, predictive
+from stages.plots.comparisons import curve, ranking, tuning
 from stages.plots.influences import Influence, influences, influences_along, influences_over
 from stages.plots.planes import Field, Map, fields, maps
 from stages.plots.posterior import pair, trace
@@ -16,6 +17,7 @@ __all__ = [
     "Map",
     "Panel",
     "calibration",
+    "curve",
     "design",
     "failures",
     "fields",
@@ -27,6 +29,8 @@ __all__ = [
     "maps",
     "pair",
     "predictive",
+    "ranking",
     "trace",
+    "tuning",
     "verdict",
 ]

@@ -16,11 +16,11 @@ from stages.parameters import Space
 from stages.posterior import summarize
 from stages.progress import Progress
 from stages.saved import HEADER
-from stages.settings import CompareConfig
+from stages.settings import ContrastConfig
 
 
 def run(
-    config: CompareConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
+    config: ContrastConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """Compare means, widths, effort and speed, and say at which cost of a simulation the emulator pays."""
     trees = [Posterior.load(inputs["posteriors"][-1]).tree(), Posterior.load(inputs["exact"][0]).tree()]

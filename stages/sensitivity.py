@@ -107,7 +107,7 @@ def _warnings(emulator: Emulator, found: Mapping[str, Found], simulations: Simul
                 "and the intervals are as wide; more runs (simulate.num_simulations) or longer training narrow them"
             )
         elif max(np.max(each.together[i].sampling_sd) for i in ("first", "total")) > _MOST_SAMPLING_SD:
-            yield f"{name}: its variance lies in few of the points; more of them (sensitivity.num_points) help"
+            yield f"{name}: sampling alone makes the intervals wide; take more points (sensitivity.num_points)"
     if emulator.random is not None:
         yield "the simulator is random: these are shares of the variance of its mean; its scatter is no parameter's"
     failed = np.mean(simulations.endings()[1] != Status.OK)

@@ -177,7 +177,7 @@ def losses(
         (seen,) = _finite(np.concatenate([train, validation]).ravel())
         positive = (seen >= 0).all() and (seen > 0).any()  # a negative log-density has no logarithm
         ax.set_yscale("log") if positive else ax.set_yscale("symlog", linthresh=1.0)
-        ax.legend(loc="upper right")
+        ax.legend()
 
 
 def held_out(

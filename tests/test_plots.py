@@ -7,6 +7,9 @@ from PIL import Image
 
 from stages import plots
 from stages.artifacts import Layout
+from stages.plots.densities import smooth, smooth_2d
+from stages.plots.posterior import _interval
+from stages.plots.verdicts import _share
 from stages.simulators.base import Output, Status
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -138,7 +141,7 @@ def test_same_numbers_same_bytes_whatever_the_users_style(draw, tmp_path):
 @pytest.mark.parametrize("slope", [0.0, 50.0])
 def test_regions_hold_what_they_say(slope):
     x, noise = np.random.default_rng(1).normal(size=(2, 100_000))
-    grid_x, grid_y, density, levels = plots._density_2d(x, slope * x + noise)
+    grid_x, grid_y, density, levels = smooth_2d(x, slope * x + noise)
     for level, share in zip(levels, (0.9, 0.5), strict=True):
         inside = density >= level  # exact: the share of a normal inside the ellipse of the same area
         cell = abs(np.linalg.det([[g[1, 0] - g[0, 0], g[0, 1] - g[0, 0]] for g in (grid_x, grid_y)]))
@@ -146,7 +149,7 @@ def test_regions_hold_what_they_say(slope):
 
 
 def test_density_that_stops_sharply_is_not_drawn_to_fade_out():
-    x, density = plots._density(np.random.default_rng(1).uniform(size=20_000), log=False)
+    x, density = smooth(np.random.default_rng(1).uniform(size=20_000), log=False)
     assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)
     assert density.min() > 0.9
 
@@ -162,7 +165,7 @@ def test_density_that_stops_sharply_is_not_drawn_to_fade_out():
     ],
 )
 def test_interval_is_written_with_the_digits_it_deserves(low, middle, high, log, words):
-    assert plots._interval(low, middle, high, log) == words
+    assert _interval(low, middle, high, log) == words
 
 
 @pytest.mark.parametrize(
@@ -176,4 +179,4 @@ def test_interval_is_written_with_the_digits_it_deserves(low, middle, high, log,
     ],
 )
 def test_longer_bars_are_worse(value, threshold, larger, share):
-    assert plots._share(value, threshold, larger) == share
+    assert _share(value, threshold, larger) == share

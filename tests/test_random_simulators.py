@@ -88,13 +88,6 @@ class Decay(RandomODESimulator):
 '''
 
 
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("plugin") / "mine.py"
-    file.write_text(CODE)
-    return str(file)
-
-
 def solve(name: str, num: int, parameters: dict[str, Any], stream: str = "simulate-0", **simulate: Any) -> Rows:
     space = Space(helpers.problem(helpers.line() | {"parameters": parameters}).parameters)
     settings = Simulate(simulator=name, num_simulations=num, **simulate)

@@ -26,10 +26,12 @@ _OTHERS = ("make", "pip")  # other programs; .ci/run makes the demo and the test
 # Enough to see that it runs; the posterior of a second network is no news.
 _SHORT = {"--set train.architecture=mlp": ["--set", "train.steps=100", "--until", "train"]}
 _SHORT_SETTINGS = [
+    "train.steps=100",
+    "train.ensemble_size=3",
     "simulate.num_simulations=400",
-    "train.steps=300",
-    "infer.num_warmup=100",
-    "infer.num_samples=100",
+    "infer.num_chains=2",
+    "infer.num_warmup=50",
+    "infer.num_samples=50",
     "refine.max_rounds=0",
 ]
 

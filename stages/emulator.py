@@ -150,7 +150,7 @@ class Emulator(eqx.Module):
                 f'train.architecture = "{self.header["architecture"]}" knows its outputs at their saved coordinates '
                 'alone; train with "deeponet" to ask between them'
             )
-        return _between(self, self._input(self._point(parameters)), curves.check(at, self.layout))
+        return _between(self, self._input(self._watched(parameters)), curves.check(at, self.layout))
 
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import ndtri
 from scipy.stats import qmc
 
@@ -35,6 +35,11 @@ def _first(sobol: qmc.Sobol, count: int) -> Float[np.ndarray, "rows size"]:
 def _normal(uniform: Float[np.ndarray, "rows size"]) -> Float[np.ndarray, "rows size"]:
     # Sobol points carry 30 bits and may be exactly zero: half a bit keeps them inside.
     return ndtri(np.clip(uniform, 2.0**-31, 1.0 - 2.0**-31))
+
+
+def picked(total: int, num: int, seed: int) -> Int[np.ndarray, " num"]:
+    """Pick `num` of `total` rows at random, or all if those are fewer, none of them twice."""
+    return np.random.default_rng(seed).permutation(total)[:num]
 
 
 def saltelli(num: int, size: int, seed: int) -> Float[np.ndarray, "num designs size"]:

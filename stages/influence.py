@@ -17,7 +17,7 @@ from stages.settings import Sensitivity
 from stages.sobol import INDICES, Estimate, Functions, Variances, estimates, resamples, variances
 from stages.transforms import TRANSFORMS
 
-_BLOCK_BYTES = 2**28  # of the values and slopes held at a time
+_BLOCK_BYTES = 2**29  # of the values and slopes held at a time, and what is made of them
 _NUM_WAVES = 16
 _NUM_PILOT = 512  # points over which a random simulator's scatter is averaged
 
@@ -40,7 +40,8 @@ def analyse(
     fewer = z[: max(len(z) // 4, 64)]  # the differences between functions need no more
     even = np.full((1, len(fewer)), 1.0 / len(fewer))
     # Of a field not everything fits into memory at once; parts of variances add up.
-    at_once = max(_BLOCK_BYTES // (16 * (z.size + (1 + _NUM_WAVES) * fewer.size)), 1)
+    values = (len(z) + (1 + _NUM_WAVES) * len(fewer)) * (2 * z.shape[2] + 2)
+    at_once = max(_BLOCK_BYTES // (24 * values), 1)
     blocks: list[dict[str, Estimate]] = []
     sums: dict[str, list[Variances]] = {}
     with progress.task("sensitivity", total=size, unit="outputs") as bar:

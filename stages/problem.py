@@ -63,7 +63,7 @@ _NAMES_TAKEN = {
 def problems(config: ProblemConfig) -> list[Problem]:
     """List everything that is wrong with a problem; an empty list means that it can be run."""
     found: list[Problem] = []
-    found += _architecture(config)
+    found += _of_each(config, _architecture)
     if not hasattr(optax, config.train.optimizer):
         near = _nearest(config.train.optimizer, [name for name in dir(optax) if name.islower()])
         found.append(Problem("train.optimizer", f'optax has no "{config.train.optimizer}".{near}'))
@@ -87,7 +87,7 @@ def problems(config: ProblemConfig) -> list[Problem]:
         return found  # no simulation can be tried
     layout = Layout(simulator.outputs())
     if not any(problem.where.startswith("train.") for problem in found):
-        found += _layout(config, layout, simulator.stochastic)
+        found += _of_each(config, lambda one: _layout(one, layout, simulator.stochastic))
     found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)
     found += _names("dataset.transform", config.dataset.transform, layout.outputs)
@@ -120,6 +120,17 @@ def _simulator(config: ProblemConfig, found: list[Problem]) -> Simulator | None:
     except (ValueError, TypeError) as error:
         found.append(Problem("simulate.options", str(error)))
         return None
+
+
+def _of_each(config: ProblemConfig, check: Callable[[ProblemConfig], list[Problem]]) -> list[Problem]:
+    """List what is wrong with each architecture that may be trained."""
+    found: list[Problem] = []
+    for name in dict.fromkeys([*config.train.tried, *config.compare.architectures]):
+        one = config.model_copy(update={"train": config.train.alone(name)})
+        place = "train.candidates" if name in config.train.candidates else "compare.architectures"
+        where = "train.architecture" if name == config.train.architecture else place
+        found += [Problem(p.where.replace("train.architecture", where), p.what) for p in check(one)]
+    return list(dict.fromkeys(found))  # a wrong activation is one mistake, whoever has it
 
 
 def _architecture(config: ProblemConfig) -> list[Problem]:

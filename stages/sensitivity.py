@@ -17,9 +17,10 @@ from scipy.stats import norm
 
 from stages import design, plots
 from stages.artifacts import Simulations
-from stages.emulator import Emulator, load_emulator
+from stages.emulator import Emulator
 from stages.influence import Found, analyse, mean_scatter
 from stages.progress import Progress
+from stages.saved import load_emulator
 from stages.settings import Sensitivity, SensitivityConfig
 from stages.simulators.base import Status
 from stages.sobol import INDICES, Estimate
@@ -32,7 +33,8 @@ def run(
     config: SensitivityConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """Estimate every output's Sobol indices, at each coordinate and of all together, and their bounds by gradients."""
-    emulator, settings = load_emulator(inputs["emulator"][0], config.architecture), config.sensitivity
+    emulator = load_emulator(inputs["emulator"][0], config.architecture, config.candidates)
+    settings = config.sensitivity
     z = design.saltelli(settings.num_points, emulator.space.size, settings.seed)
     found = analyse(emulator, z, settings, progress)
     _tree(emulator, found, settings).to_netcdf(folder / SENSITIVITY, engine="h5netcdf")
@@ -106,7 +108,7 @@ def _warnings(emulator: Emulator, found: Mapping[str, Found], simulations: Simul
                 "and the intervals are as wide; more runs (simulate.num_simulations) or longer training narrow them"
             )
         elif max(np.max(each.together[i].sampling_sd) for i in ("first", "total")) > _MOST_SAMPLING_SD:
-            yield f"{name}: its variance lies in few of the points; more of them (sensitivity.num_points) help"
+            yield f"{name}: sampling alone makes the intervals wide; take more points (sensitivity.num_points)"
     if emulator.random is not None:
         yield "the simulator is random: these are shares of the variance of its mean; its scatter is no parameter's"
     failed = np.mean(simulations.endings()[1] != Status.OK)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import pipeline
-from stages.emulator import Emulator, load_emulator, save_emulator
+from stages.emulator import Emulator
 from stages.errors import SimferError
 from stages.problem import problems
+from stages.saved import load_emulator, save_emulator
 from tests import helpers
 
 SIMULATOR = '''

@@ -12,6 +12,9 @@ ARCHITECTURES: dict[str, str] = {
     "residual": "stages.architectures.residual:Residual",
 }
 
+AUTO = "auto"  # in place of a name: the best of the candidates
+CANDIDATES = "residual", "mlp", "cosmopower", "polynomial", "gaussian_process"  # that suit most problems, if there
+
 
 def __getattr__(name: str) -> object:
     # The base class needs JAX; whoever only reads the table must not wait for it.

@@ -22,12 +22,12 @@ from stages.architectures.base import ClosedForm
 from stages.architectures.gaussian_process import GaussianProcess, _kernel
 from stages.architectures.polynomial import Polynomial, multi_indices, orthonormal
 from stages.descent import Rows
-from stages.emulator import load_emulator
 from stages.errors import StageError
 from stages.fitting import fit
 from stages.plugins import resolve
 from stages.problem import problems
 from stages.progress import Silent
+from stages.saved import load_emulator
 from stages.settings import Train
 from tests import helpers
 from tests.test_scatter import ou_table

@@ -22,12 +22,12 @@ from stages.architectures.base import ClosedForm
 from stages.architectures.gaussian_process import GaussianProcess, _kernel
 from stages.architectures.polynomial import Polynomial, multi_indices, orthonormal
 from stages.descent import Rows
-from stages.emulator import load_emulator
 from stages.errors import StageError
 from stages.fitting import fit
 from stages.plugins import resolve
 from stages.problem import problems
 from stages.progress import Silent
+from stages.saved import load_emulator
 from stages.settings import Train
 from tests import helpers
 from tests.test_scatter import ou_table
@@ -98,7 +98,7 @@ class TestEvery:
         assert ((mean - truth) ** 2).mean() < 0.15 * truth.var()
 
     def test_a_twin_never_sees_its_own_fold(self, name: str) -> None:
-        x, y = rows(60)
+        x, y = rows(60, num_outputs=12)
         fold = 1 + np.arange(60) % 3
         settings = Train(architecture=name, dtype="float32")
         one = fit(settings, Rows(x, y), fold, {}, Silent())
@@ -108,6 +108,8 @@ class TestEvery:
         assert set(one.twins) == {1, 2, 3}
         alone = one.networks.fit(x[fold != 2], y[fold != 2])
         assert eqx.tree_equal(one.twins[2], alone)
+        points = [m.sigma_points(jnp.ones(3)).shape for m in (one.networks, *one.twins.values())]
+        assert len(set(points)) == 1
         assert not np.allclose(one.twins[2](jnp.ones(3)), one.networks(jnp.ones(3)), rtol=1e-9)
 
     def test_it_is_kept_to_the_last_bit(self, name: str) -> None:

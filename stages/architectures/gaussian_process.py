@@ -103,7 +103,9 @@ class GaussianProcess(ClosedForm):
     def fit(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:
         """Fit kernels to rows. One that is fitted already starts from its hyperparameters, and keeps what is shared."""
         self._check(len(x))
-        location, scores, basis = _principal(y, self.max_components)
+        # A twin has as many components: its sigma points stand beside those of the others.
+        limits = (self.sd.size,) * 2 if len(self.x) > 1 else (1, max(min(self.max_components, len(y) // 2), 1))
+        location, scores, basis = _principal(y, *limits)
         if len(self.x) > 1:
             is_rough, hyper, iterations = bool(self.is_rough), np.asarray(self.hyper), _AGAIN
             groups = _grouped(len(hyper) == 1, scores)
@@ -231,13 +233,14 @@ def _finish(
 
 
 def _principal(
-    y: Float[np.ndarray, "n outputs"], most: int
+    y: Float[np.ndarray, "n outputs"], fewest: int, most: int
 ) -> tuple[Float[np.ndarray, " outputs"], Float[np.ndarray, "n k"], Float[np.ndarray, "k outputs"]]:
     """Return the mean, scores of unit variance, and the basis that they belong to."""
     location = y.mean(axis=0)
     left, values, right = np.linalg.svd(y - location, full_matrices=False)
     left_out = np.append(np.cumsum(values[::-1] ** 2)[::-1], 0.0)[1:]
     count = min(int((left_out > _DROPPED * (values**2).sum()).sum()) + 1, most)
+    count = max(count, fewest)
     root = math.sqrt(len(y))
     return location, left[:, :count] * root, (values[:count] / root)[:, None] * right[:count]
 

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from stages.artifacts import (
     ATTEMPT,
+    DERIVATIVES,
     SIMULATIONS,
     Layout,
     Simulations,
@@ -25,7 +26,7 @@ from stages.attempts import Attempts, build_attempts
 from stages.ensemble import build_simulator
 from stages.parameters import Space
 from stages.progress import Progress
-from stages.settings import Simulate, Solver
+from stages.settings import Simulate
 from stages.simulators.base import Simulator, Status
 from stages.threads import map_in_threads
 
@@ -57,7 +58,7 @@ def fill(
     """
     begun = time.perf_counter()
     simulator = build_simulator(settings)
-    store, solve = _open(folder / SIMULATIONS, space, simulator, num, settings.retry), build_attempts(settings, space)
+    store, solve = _open(folder / SIMULATIONS, space, simulator, num, settings), build_attempts(settings, space)
     shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
     missing = [shard for shard in shards if not store.has(shard)]
     solved, failed, effort = sum(map(len, missing)), 0, np.zeros(2, int)
@@ -88,12 +89,14 @@ class _Store:
         self.group = zarr.open_group(path, mode="r+")
         self.shard = int(array(self.group, "status").chunks[0])
         self._outputs, self._parameters = list(outputs), list(parameters)
+        self._slopes = {name: name + DERIVATIVES for name in outputs if name + DERIVATIVES in self.group}
         self._counts = [ATTEMPT] if ATTEMPT in self.group else []
 
     def has(self, shard: range) -> bool:
         """Say whether a shard is complete: every chunk there, and a status for every row."""
         index = shard.start // self.shard
-        names = [*self._outputs, *self._parameters, *self._counts, "z", "num_steps", "status"]
+        named = [*self._outputs, *self._slopes.values(), *self._parameters]
+        names = [*named, *self._counts, "z", "num_steps", "status"]
         if not all(self._chunk(name, index).is_file() for name in names):
             return False
         return bool((np.asarray(array(self.group, "status")[shard.start : shard.stop]) != Status.PENDING).all())
@@ -107,6 +110,8 @@ class _Store:
         at, rows = slice(shard.start, shard.stop), attempts.rows
         for name in self._outputs:
             array(self.group, name)[at] = rows.outputs[name]
+        for name, stored in self._slopes.items():
+            array(self.group, stored)[at] = rows.derivatives[name]
         for i, name in enumerate(self._parameters):
             array(self.group, name)[at] = rows.theta[:, i]
         array(self.group, "z")[at] = z
@@ -116,13 +121,14 @@ class _Store:
         array(self.group, "status")[at] = rows.status
 
 
-def _open(path: Path, space: Space, simulator: Simulator, num: int, retry: Solver | None) -> _Store:
+def _open(path: Path, space: Space, simulator: Simulator, num: int, settings: Simulate) -> _Store:
     outputs = simulator.outputs()
     header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
     header |= {"stochastic": True} if simulator.stochastic else {}
+    header |= {"derivatives": True} if settings.derivatives else {}
     # The group's attributes are written after its arrays: a store without them was never begun properly.
     if not path.exists() or not _is_begun(path, header):
-        _create(path, space, simulator, num, header, retry)
+        _create(path, space, simulator, num, header, settings)
     # Written at every opening: a coordinate that was lost with its checksum is there again.
     put_coordinates(zarr.open_group(path, mode="r+"), outputs, getattr(simulator, "units", {}))
     return _Store(path, list(outputs), space.names)
@@ -136,21 +142,28 @@ def _is_begun(path: Path, header: dict[str, Any]) -> bool:
 
 
 def _create(
-    path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any], retry: Solver | None
+    path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any], settings: Simulate
 ) -> None:
     outputs = simulator.outputs()
+    units = {name: prior.unit or simulator.parameters.get(name, "") for name, prior in space.priors.items()}
     group = zarr.open_group(path, mode="w", zarr_format=3)
-    row_bytes = 8 * max(Layout(outputs).size, 1)
+    row_bytes = 8 * max(Layout(outputs).size, 1) * (1 + settings.derivatives * space.size)
     shard = min(2 ** max(6, int(_SHARD_BYTES / row_bytes).bit_length()), num)
     for name, output in outputs.items():
         shape, dims = (num, *output.shape), ("simulation", *output.dims)
         create_array(group, name, shape, shard, "float64", dimension_names=dims, attributes=_units(output.unit))
-    for name, prior in space.priors.items():
-        unit = prior.unit or simulator.parameters.get(name, "")
+        if settings.derivatives:
+            shape, dims = (num, space.size, *output.shape), ("simulation", "parameter", *output.dims)
+            notes: dict[str, Any] = {"parameters": space.names, "comment": f"of {name} by each parameter"}
+            notes["units_by_parameter"] = [f"({output.unit or 1}) / ({unit or 1})" for unit in units.values()]
+            create_array(
+                group, name + DERIVATIVES, shape, shard, "float64", dimension_names=dims, attributes=notes
+            )
+    for name, unit in units.items():
         create_array(group, name, (num,), shard, "float64", dimension_names=("simulation",), attributes=_units(unit))
     create_array(group, "z", (num, space.size), shard, "float64", dimension_names=("simulation", "parameter"))
     create_array(group, "num_steps", (num,), shard, "int32", dimension_names=("simulation",))
-    if retry is not None:
+    if settings.retry is not None:
         notes = {"comment": "the attempt that gave the row, its steps among it: 2 where simulate.retry solved it again"}
         create_array(group, ATTEMPT, (num,), shard, "int8", dimension_names=("simulation",), attributes=notes)
     meanings = {"flag_meanings": " ".join(s.name.lower() for s in Status), "flag_values": [int(s) for s in Status]}

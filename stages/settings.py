@@ -193,6 +193,7 @@ class Simulate(Settings):
     options: dict[str, Any] = {}
     solver: Solver = Solver()
     retry: Annotated[Solver | None, AddedLater()] = None  # how rows that fail are solved once more
+    derivatives: Annotated[bool, AddedLater()] = False  # of the outputs by the free parameters, in every row
     depends_on: list[ExistingFile] = []
     batch_size: Annotated[Count | None, NotInKey()] = None  # lanes, or rows of a block; chosen if left out
 

@@ -223,7 +223,7 @@ class Dataset:
         return np.concatenate(parts, axis=1)
 
     def derivatives(self, start: int, stop: int | None) -> Float[np.ndarray, "n p d"] | None:
-        """Return those of flat transformed outputs by the emulator's inputs (`Space.inputs`); None if there are none."""
+        """Return those of flat transformed outputs by the emulator's inputs (`Space.inputs`); None if it has none."""
         return _derivatives(zarr.open_group(self.store, mode="r"), list(self.header["layout"]), start, stop)
 
     def target_derivatives(self) -> Float[np.ndarray, "n p m"] | None:

@@ -38,11 +38,13 @@ def build_attempts(
             return Attempts(rows, attempt, effort)
         again = second(z[failed], numbers[failed], stream)
         attempt[failed] = 2
-        named = {key: {name: _replaced(old, failed, getattr(again, key)[name]) for name, old in values.items()}
-                 for key, values in (("outputs", rows.outputs), ("derivatives", rows.derivatives))}  # fmt: skip
+        outputs, derivatives = (
+            {name: _replaced(old[name], failed, new[name]) for name in old}
+            for old, new in ((rows.outputs, again.outputs), (rows.derivatives, again.derivatives))
+        )
         status = _replaced(rows.status, failed, again.status)
         num_steps = _replaced(rows.num_steps, failed, again.num_steps)
-        rows = rows._replace(**named, status=status, num_steps=num_steps)
+        rows = rows._replace(outputs=outputs, derivatives=derivatives, status=status, num_steps=num_steps)
         return Attempts(rows, attempt, effort + _effort(again))
 
     return solve

@@ -69,9 +69,7 @@ class Engine:
         held = jax.lax.stop_gradient((y, args))
         dt0 = first_step(self.settings, term, self.start, self.stop, *held).astype(y.dtype)
         order = self.solver.error_order(term)
-        t1, controller_state = self.controller.init(
-            term, t0, self.stop, held[0], dt0, held[1], self.solver.func, order
-        )
+        t1, controller_state = self.controller.init(term, t0, self.stop, held[0], dt0, held[1], self.solver.func, order)
         t1 = jnp.minimum(t1, self.stop)
         solver_state = self.stepper.init(t0, t1, y, args)
         finite = jnp.isfinite(t1) & jnp.isfinite(y).all()

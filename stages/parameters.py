@@ -167,6 +167,12 @@ class Space(eqx.Module):
             return jnp.asarray(z)
         return jnp.where(flat, np.sqrt(12.0) * (ndtr(jnp.asarray(z)) - 0.5), z)
 
+    def speeds(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+        """Return each free quantity's derivative, in its own unit, by its own of the `inputs`."""
+        z = jnp.asarray(z)
+        by_z = [jax.jvp(each, (z,), (jnp.ones_like(z),))[1] for each in (self.theta, self.inputs)]
+        return by_z[0] / by_z[1]
+
     def to_json(self) -> dict[str, Any]:
         """Describe the space in plain data."""
         priors = {name: prior.model_dump() for name, prior in self.priors.items()}

@@ -156,9 +156,7 @@ def _create(
             shape, dims = (num, space.size, *output.shape), ("simulation", "parameter", *output.dims)
             notes: dict[str, Any] = {"parameters": space.names, "comment": f"of {name} by each parameter"}
             notes["units_by_parameter"] = [f"({output.unit or 1}) / ({unit or 1})" for unit in units.values()]
-            create_array(
-                group, name + DERIVATIVES, shape, shard, "float64", dimension_names=dims, attributes=notes
-            )
+            create_array(group, name + DERIVATIVES, shape, shard, "float64", dimension_names=dims, attributes=notes)
     for name, unit in units.items():
         create_array(group, name, (num,), shard, "float64", dimension_names=("simulation",), attributes=_units(unit))
     create_array(group, "z", (num, space.size), shard, "float64", dimension_names=("simulation", "parameter"))

@@ -60,6 +60,8 @@ def _summary(
         "steps_max": int(steps.max()),
         **_effort(filled),
     }
+    if config.simulate.derivatives:
+        facts["derivatives"] = space.size
     if config.simulate.retry is not None:
         facts |= {"retried": int((attempt == 2).sum()), "solved_by_retry": int(((attempt == 2) & ~failed).sum())}
     progress.note(_in_words(filled, len(status)))

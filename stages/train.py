@@ -64,7 +64,8 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     scaling = _scaling(dataset, coordinates[seen], targets[seen])
     x = (coordinates - scaling.center) @ scaling.whitening.T
     scaled = targets / np.where(scaling.scale > 0, scaling.scale, 1.0)
-    rows = Rows(x[seen], scaled[seen])
+    slopes = _scaled_slopes(dataset, scaling) if settings.derivative_weight else None
+    rows = Rows(x[seen], scaled[seen], None if slopes is None else slopes[seen])
     families = ("normal",) * space.size if scaling.mixes else space.families
     given = {"layout": layout, "families": families}
     begun = time.perf_counter()
@@ -94,6 +95,14 @@ def _scaling(
         # Mixed by what correlates by chance, an input that does nothing would seem to do something.
         covariance = np.diag(sd**2)
     return Scaling(inputs.mean(axis=0), np.linalg.inv(np.linalg.cholesky(covariance)), location, scale)
+
+
+def _scaled_slopes(dataset: Dataset, scaling: Scaling) -> Float[np.ndarray, "n size predicted"] | None:
+    """Return the derivatives of what a network predicts by what it sees; None where the rows carry none."""
+    slopes = dataset.target_derivatives()
+    if slopes is None:
+        return None
+    return np.linalg.inv(scaling.whitening).T @ slopes / np.where(scaling.scale > 0, scaling.scale, 1.0)
 
 
 def _loudness(coefficients: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -68,7 +67,11 @@ class Root(FunctionSimulator):
     def __call__(self, p):
         return {"root": jnp.sqrt(p["a"])}
 '''
-GROWTH = {"r": {"dist": "LogNormal", "loc": -0.7, "scale": 0.2}, "k": 50.0, "n": {"dist": "Uniform", "low": 1, "high": 9}}
+GROWTH = {
+    "r": {"dist": "LogNormal", "loc": -0.7, "scale": 0.2},
+    "k": 50.0,
+    "n": {"dist": "Uniform", "low": 1, "high": 9},
+}
 THROWN = {"v": {"dist": "Normal", "loc": 4.0, "scale": 0.3}, "k": {"dist": "Uniform", "low": 0.05, "high": 0.5}}
 TIMES = [0.0, 0.7, 3.0, 9.0]
 
@@ -86,9 +89,7 @@ def space(parameters: dict[str, Any]) -> Space:
 
 def solve(name: str, parameters: dict[str, Any], z: np.ndarray, derivatives: bool = True, **simulate: Any) -> Rows:
     options = simulate.pop("options", {"times": TIMES})
-    settings = Simulate(
-        simulator=name, num_simulations=len(z), options=options, derivatives=derivatives, **simulate
-    )
+    settings = Simulate(simulator=name, num_simulations=len(z), options=options, derivatives=derivatives, **simulate)
     return build_ensemble(settings, space(parameters))(z, np.arange(len(z)))
 
 

@@ -125,8 +125,8 @@ class _Writer:
             shape = (count, *output.shape)
             create_array(group, name, shape, self.block, "float64", dimension_names=dims, attributes=notes)
             if sloped:
-                shape, dims = (count, space.size, *output.shape), ("row", "input", *output.dims)
-                notes = {"comment": "by each input: z, or between the bounds of a flat prior the position itself"}
+                shape, dims = (count, space.size, *output.shape), ("row", "parameter", *output.dims)
+                notes = {"comment": "by each component of z, or of the position between a flat prior's bounds"}
                 named = name + DERIVATIVES
                 create_array(group, named, shape, self.block, "float64", dimension_names=dims, attributes=notes)
         names = {"parameters": space.names}

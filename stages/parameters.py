@@ -168,10 +168,14 @@ class Space(eqx.Module):
         return jnp.where(flat, np.sqrt(12.0) * (ndtr(jnp.asarray(z)) - 0.5), z)
 
     def speeds(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
-        """Return each free quantity's derivative, in its own unit, by its own of the `inputs`."""
+        """Return each free quantity's derivative, in its own unit, by the one of the `inputs` that is its own."""
         z = jnp.asarray(z)
-        by_z = [jax.jvp(each, (z,), (jnp.ones_like(z),))[1] for each in (self.theta, self.inputs)]
-        return by_z[0] / by_z[1]
+        return jax.jvp(self.theta, (z,), (jnp.ones_like(z),))[1] / self.input_speeds(z)
+
+    def input_speeds(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+        """Return the derivative of each of the `inputs` by its own component of z."""
+        z = jnp.asarray(z)
+        return jax.jvp(self.inputs, (z,), (jnp.ones_like(z),))[1]
 
     def to_json(self) -> dict[str, Any]:
         """Describe the space in plain data."""

@@ -245,12 +245,12 @@ def _summary(writer: _Writer, total: int) -> dict[str, Any]:
         }
         for name, output in writer.layout.outputs.items()
     ]
-    facts = {
+    facts: dict[str, Any] = {
         "rows": writer.at,
         "left_out": total - writer.at,
         "test": int(writer.counts[TEST]),
         "folds": len(writer.counts) - 1,
     }
     if any(name + DERIVATIVES in writer.group for name in writer.layout.outputs):
-        facts["derivatives"] = writer.space.size
+        facts["derivatives_by"] = ", ".join(writer.space.names)
     return {"facts": facts, "tables": {"outputs": outputs}}

@@ -260,7 +260,7 @@ class Train(Settings):
     patience: Count = 2000  # steps without a better validation loss before training stops
     finish_steps: Annotated[int, Field(ge=0)] = 0  # full-batch quasi-Newton (L-BFGS) steps after the optimizer
     # Of the derivatives' squared error beside that of the values, where rows carry them (simulate.derivatives).
-    derivative_weight: Annotated[float, Field(ge=0, allow_inf_nan=False), AddedLater()] = 0.1
+    derivative_weight: Annotated[float, Field(ge=0, allow_inf_nan=False), AddedLater()] = 1.0
     seed: Seed = 0
     depends_on: list[ExistingFile] = []
 

@@ -289,7 +289,7 @@ def test_rows_of_every_round_and_of_the_check_carry_derivatives(tmp_path: Path) 
     )  # fmt: skip
     result = pipeline.run(table, store=tmp_path)
     assert result.summaries["dataset"]["facts"]["rows"] == 60 + 20 + 20
-    assert result.summaries["dataset"]["facts"]["derivatives"] == 2
+    assert result.summaries["dataset"]["facts"]["derivatives_by"] == "intercept, slope"
     slopes = result.dataset["y_derivatives"].values
     by_input = [sd * each for (_, sd), each in zip(helpers.PRIOR.values(), (helpers.X**0, helpers.X), strict=True)]
     assert np.allclose(slopes, by_input)

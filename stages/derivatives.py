@@ -37,7 +37,6 @@ def with_derivatives(
     }
     _, slopes, (solution, done) = jax.vmap(along, out_axes=(None, 1, None))(directions)
     status = jax.vmap(final_status)(slopes, solution.status)
-    slopes = jax.vmap(lambda status, row: jax.tree.map(lambda s: jnp.where(status == Status.OK, s, jnp.nan), row))(
-        status, slopes
-    )
+    known = lambda s: (status == Status.OK).reshape(-1, *[1] * (s.ndim - 1))  # noqa: E731
+    slopes = {name: jnp.where(known(each), each, jnp.nan) for name, each in slopes.items()}
     return solution._replace(status=status), done, slopes

@@ -284,17 +284,17 @@ def test_the_loss_weighs_derivatives_by_the_network_s_own_inputs() -> None:
 def test_rows_of_every_round_and_of_the_check_carry_derivatives(tmp_path: Path) -> None:
     brief = {"num_warmup": 100, "num_samples": 100, "num_chains": 1}  # too few draws to pass
     table = helpers.line(
-        simulate={"derivatives": True, "num_simulations": 60}, infer=brief, check={"num_draws": 20},
+        simulate={"derivatives": True, "num_simulations": 60}, infer=brief, check={"num_draws": 30},
         refine={"max_rounds": 1, "simulations_per_round": 20}, train={"finish_steps": 0},
     )  # fmt: skip
     result = pipeline.run(table, store=tmp_path)
-    assert result.summaries["dataset"]["facts"]["rows"] == 60 + 20 + 20
+    assert result.summaries["dataset"]["facts"]["rows"] == 60 + 30 + 20
     assert result.summaries["dataset"]["facts"]["derivatives_by"] == "intercept, slope"
     slopes = result.dataset["y_derivatives"].values
     by_input = [sd * each for (_, sd), each in zip(helpers.PRIOR.values(), (helpers.X**0, helpers.X), strict=True)]
     assert np.allclose(slopes, by_input)
     row = result.summaries["train"]["tables"]["held-out error"][0]
-    assert row["slopes_unexplained"] < 0.01
+    assert row["slopes_unexplained"] < 0.1
 
 
 REFUSED = '''

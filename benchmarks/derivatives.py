@@ -27,13 +27,14 @@ import numpy as np
 from benchmarks.posteriors import CONFIGS, TASKS, cases
 from pipeline import config
 from stages import dataset, design, train
-from stages.emulator import Emulator, load_emulator
+from stages.emulator import Emulator
 from stages.ensemble import Ensemble, build_simulator
 from stages.likelihood import Likelihood
 from stages.observation import read
 from stages.parameters import Space
 from stages.progress import Silent
 from stages.rows import fill
+from stages.saved import load_emulator
 from stages.settings import DatasetConfig, ProblemConfig, TrainConfig
 
 SIZES = {"lotka_volterra": (25, 50, 100), "sir": (20, 40, 80)}

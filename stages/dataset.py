@@ -20,6 +20,7 @@ from stages.artifacts import (
     Simulations,
     array,
     consolidate,
+    coordinate_units,
     create_array,
     put_coordinates,
 )
@@ -47,6 +48,7 @@ def run(
     total = sum(map(len, sources))
     chosen = _selection(config, sources, block)
     writer = _Writer(folder / DATASET, layout, space, config.dataset, int(chosen.sum()), sloped)
+    put_coordinates(writer.group, layout.outputs, coordinate_units(sources[0].group, layout.outputs))
     with progress.task("dataset", total=total, unit="rows") as task:
         for at, z, y, _, derivatives in _blocks(sources, block):
             keep = chosen[at : at + len(z)]
@@ -134,7 +136,6 @@ class _Writer:
         create_array(group, "z", (count, space.size), _BLOCK, "float64", dimension_names=dims, attributes=names)
         notes = {"comment": f"{TEST}: test rows, seen by no network; 1 to {settings.folds}: cross-validation folds"}
         create_array(group, "fold", (count,), _BLOCK, "int8", dimension_names=("row",), attributes=notes)
-        put_coordinates(group, layout.outputs, {})
 
     def append(self, z: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n d"], fold: Int[np.ndarray, " n"]) -> None:
         """Transform and write some rows."""

@@ -87,7 +87,8 @@ def fit(
         return _fit_closed(networks, rows, fold, progress)
     held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
     picks = Picks(stack(fold != m for m in held_out), stack(fold == m for m in held_out), keys[:, 1])
-    chosen = loss if rows.slopes is None else loss_with_slopes(settings.derivative_weight)
+    weight = settings.derivative_weight if rows.slopes is not None else 0.0
+    rows, chosen = (rows, loss_with_slopes(weight)) if weight else (rows._replace(slopes=None), loss)
     networks, history = descend(settings, networks, chosen, _typed(rows, settings.dtype), picks, progress, "train")
     return Fitted(networks, held_out, history)
 

@@ -17,20 +17,14 @@ from stages import basis, plots
 from stages.architectures.base import ClosedForm
 from stages.artifacts import TEST, Dataset, Layout
 from stages.descent import History, Rows
-from stages.emulator import (
-    Emulator,
-    assemble,
-    make_header,
-    member_variance,
-    network_options,
-    predict,
-    save_emulator,
-    unexplained_share,
-)
+from stages.domain import Domain
+from stages.emulator import Emulator, member_variance, network_options, predict, unexplained_share
 from stages.fitting import Fitted, fit, fit_scatter, value_and_slopes
 from stages.parameters import Space
 from stages.progress import Progress
+from stages.saved import assemble, make_header, save_emulator
 from stages.scatter import Scatter, cross_validated
+from stages.selection import select
 from stages.settings import TrainConfig
 from stages.transforms import TRANSFORMS
 
@@ -59,29 +53,46 @@ class Scaling(NamedTuple):
         return bool(np.tril(self.whitening, -1).any())
 
 
+class Prepared(NamedTuple):
+    """Scaled rows that are no test rows, the fold of each, what constructors are given, and the scaling."""
+
+    rows: Rows
+    fold: Int[np.ndarray, " n"]
+    given: dict[str, Any]
+    scaling: Scaling
+
+
 def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
-    """Train an ensemble, judge it on rows that it has not seen, and save it."""
-    dataset, settings = Dataset.load(inputs["dataset"][0]), config.train
+    """Train an ensemble, judge it on rows that it has not seen, and save it; or take the best of those trained."""
+    if config.train.chooses:
+        return select(config, inputs, folder)
+    dataset, settings = Dataset.load(inputs["dataset"][0], config.fraction), config.train
+    rows, fold, given, scaling = prepare(dataset)
+    begun = time.perf_counter()
+    fitted = fit(settings, rows, fold, given, progress)
+    random, second = None, None
+    if dataset.header.get("stochastic"):
+        fitted, random, second = fit_scatter(settings, fitted, rows, fold, given, scaling.scale, progress)
+    emulator = _assemble(config, dataset, fitted, random, scaling, given["families"], time.perf_counter() - begun)
+    save_emulator(emulator, folder)
+    if fitted.history:
+        _write_history(folder / "history.csv", fitted.history)
+    return _summary(folder, emulator, fitted, second, dataset)
+
+
+def prepare(dataset: Dataset) -> Prepared:
+    """Scale the rows that networks may see, and gather what a constructor may ask for."""
     z, fold = dataset.points()
     space, layout = Space.from_json(dataset.header["space"]), Layout.from_json(dataset.header["layout"])
     seen, targets, coordinates = fold != TEST, dataset.targets(), np.asarray(space.inputs(z))
     scaling = _scaling(dataset, coordinates[seen], targets[seen])
     x = (coordinates - scaling.center) @ scaling.whitening.T
     scaled = targets / np.where(scaling.scale > 0, scaling.scale, 1.0)
-    slopes = _scaled_slopes(dataset, scaling) if settings.derivative_weight else None
-    rows = Rows(x[seen], scaled[seen], None if slopes is None else slopes[seen])
     families = ("normal",) * space.size if scaling.mixes else space.families
-    given = {"layout": layout, "families": families}
-    begun = time.perf_counter()
-    fitted = fit(settings, rows, fold[seen], given, progress)
-    random, second = None, None
-    if dataset.header.get("stochastic"):
-        fitted, random, second = fit_scatter(settings, fitted, rows, fold[seen], given, scaling.scale, progress)
-    emulator = _assemble(config, dataset, fitted, random, scaling, families, time.perf_counter() - begun)
-    save_emulator(emulator, folder)
-    if fitted.history:
-        _write_history(folder / "history.csv", fitted.history)
-    return _summary(folder, emulator, fitted, second, dataset)
+    given = {"layout": layout, "families": families, "varies": tuple((scaling.scale > 0).tolist())}
+    slopes = _scaled_slopes(dataset, scaling)
+    rows = Rows(x[seen], scaled[seen], None if slopes is None else slopes[seen])
+    return Prepared(rows, fold[seen], given, scaling)
 
 
 def _scaling(
@@ -147,6 +158,7 @@ def _assemble(
         seconds=seconds,
         num_rows=num_used,
         components=basis.counts(bases),
+        coordinate_units=dataset.coordinate_units,
     )
     if random is not None:
         stored["num_scattered"] = random.base.shape[1]
@@ -155,6 +167,7 @@ def _assemble(
     blank |= {name: np.zeros((rows, outputs)) for name in ("residuals", "spread")}
     blank["base_variance"] = np.zeros(outputs)
     first, scales = {name: each[0] for name, each in bases.items()}, dict[str, Any](scaling._asdict())
+    scales["domain"] = Domain.of(z[fold != TEST])
     names = ("training_z", "training_y", "residuals", "spread")
     emulator = assemble(stored, networks, first, **scales, **blank)
     kept = [blank[name][:0] for name in names]

@@ -22,6 +22,7 @@ SIMULATIONS, DATASET, POSTERIOR, VERDICT = "simulations.zarr", "dataset.zarr", "
 
 
 ATTEMPT = "attempt"  # an array that simulations have where failed rows were solved once more
+DERIVATIVES = "_derivatives"  # after an output's name: the array of its derivatives, where rows carry them
 TEST = 0  # the fold of rows that no network sees; the others are 1, 2, ...
 
 
@@ -118,6 +119,15 @@ class Layout:
         )
 
 
+def _derivatives(
+    group: zarr.Group, outputs: Sequence[str], start: int, stop: int | None
+) -> Float[np.ndarray, "n p d"] | None:
+    if any(name + DERIVATIVES not in group for name in outputs):
+        return None
+    values = [np.asarray(array(group, name + DERIVATIVES)[start:stop]) for name in outputs]
+    return np.concatenate([value.reshape(*value.shape[:2], -1) for value in values], axis=2)
+
+
 @dataclass(frozen=True)
 class Simulations:
     """Simulated rows: whitened points, outputs, statuses and step counts, in a Zarr store."""
@@ -151,6 +161,10 @@ class Simulations:
         flat = [np.asarray(array(group, name)[start:stop]).reshape(len(z), -1) for name in self.layout.outputs]
         y = np.concatenate(flat, axis=1)
         return z, y, (np.asarray(array(group, "status")[start:stop]) == Status.OK) & np.isfinite(y).all(axis=1)
+
+    def derivatives(self, start: int, stop: int) -> Float[np.ndarray, "n p d"] | None:
+        """Return those of flat outputs by each parameter in its own unit; None where rows do not carry them."""
+        return _derivatives(self.group, list(self.header["layout"]), start, stop)
 
     def endings(self) -> tuple[Float[np.ndarray, "n p"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
         """Return whitened points, how each row ended (a `Status`), and after which attempt (1 or 2)."""
@@ -225,6 +239,19 @@ class Dataset:
             for name, at in layout.slices.items()
         ]
         return np.concatenate(parts, axis=1)
+
+    def derivatives(self, start: int, stop: int | None) -> Float[np.ndarray, "n p d"] | None:
+        """Return those of flat transformed outputs by the emulator's inputs (`Space.inputs`); None if it has none."""
+        return _derivatives(zarr.open_group(self.store, mode="r"), list(self.header["layout"]), start, stop)
+
+    def target_derivatives(self) -> Float[np.ndarray, "n p m"] | None:
+        """Return the derivatives of `targets` by the emulator's inputs; None if there are none."""
+        whole, slices = self.derivatives(0, None), Layout.from_json(self.header["layout"]).slices
+        if whole is None:
+            return None
+        bases = self.bases()
+        parts = [whole[..., at] @ bases[name][0].T if name in bases else whole[..., at] for name, at in slices.items()]
+        return np.concatenate(parts, axis=-1)
 
     def bases(self) -> dict[str, Float[np.ndarray, "folds components size"]]:
         """Return the principal components of outputs that have some: [f] never saw the rows of fold f."""

@@ -38,10 +38,13 @@ def build_attempts(settings: Simulate, space: Space) -> Callable[..., Attempts]:
             return Attempts(rows, attempt, effort)
         again = second(z[failed], numbers[failed], stream)
         attempt[failed] = 2
-        outputs = {name: _replaced(rows.outputs[name], failed, again.outputs[name]) for name in rows.outputs}
+        outputs, derivatives = (
+            {name: _replaced(old[name], failed, new[name]) for name in old}
+            for old, new in ((rows.outputs, again.outputs), (rows.derivatives, again.derivatives))
+        )
         status = _replaced(rows.status, failed, again.status)
         num_steps = _replaced(rows.num_steps, failed, again.num_steps)
-        rows = rows._replace(outputs=outputs, status=status, num_steps=num_steps)
+        rows = rows._replace(outputs=outputs, derivatives=derivatives, status=status, num_steps=num_steps)
         return Attempts(rows, attempt, effort + _effort(again))
 
     return solve

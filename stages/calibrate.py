@@ -49,7 +49,8 @@ def run(
         known = design.rows("prior", 0, settings.replicates, settings.replicates, num_known, settings.seed + 10_007)
     whitened = known[:, : space.size]
     points = lambda a, b: whitened[a:b]  # noqa: E731
-    simulations = fill(folder, config.simulate, space, len(known), points, progress, "calibrate").simulations
+    plain = config.simulate.model_copy(update={"derivatives": False})  # of which nothing is trained
+    simulations = fill(folder, plain, space, len(known), points, progress, "calibrate").simulations
     _, y, usable = simulations.rows(0, len(simulations))
     truth = target.likelihood.to_transformed(y[usable], float(emulator.header["floor"]))
     known = known[usable]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from jaxtyping import Float, Int
 from stages import basis
 from stages.artifacts import (
     DATASET,
+    DERIVATIVES,
     TEST,
     Layout,
     Simulations,
@@ -26,7 +28,7 @@ from stages.errors import StageError
 from stages.parameters import Space
 from stages.progress import Progress
 from stages.settings import Dataset, DatasetConfig, SelectConfig
-from stages.transforms import TRANSFORMS
+from stages.transforms import TRANSFORMS, steepness
 
 _BLOCK = 16384
 _BLOCK_BYTES = 2**27  # or as many rows as this holds
@@ -41,36 +43,42 @@ def run(
     sources = [Simulations.load(path) for name in ("simulations", "checks") for path in inputs[name]]
     header, layout = sources[0].header, sources[0].layout
     _check_outputs(config.dataset, layout)
-    block = _block_rows(layout)
+    space, sloped = Space.from_json(header["space"]), bool(header.get("derivatives"))
+    block = _block_rows(layout, space.size if sloped else 0)
     total = sum(map(len, sources))
     chosen = _selection(config, sources, block)
-    writer = _Writer(folder / DATASET, layout, Space.from_json(header["space"]), config.dataset, int(chosen.sum()))
+    writer = _Writer(folder / DATASET, layout, space, config.dataset, int(chosen.sum()), sloped)
     put_coordinates(writer.group, layout.outputs, coordinate_units(sources[0].group, layout.outputs))
     with progress.task("dataset", total=total, unit="rows") as task:
-        for at, z, y, _ in _blocks(sources, block):
+        for at, z, y, _, derivatives in _blocks(sources, block):
             keep = chosen[at : at + len(z)]
             writer.append(z[keep], y[keep], _folds(config.dataset, np.arange(at, at + len(z)))[keep])
+            if (slopes := derivatives()) is not None:
+                writer.put_derivatives(z[keep], y[keep], slopes[keep])
             task.advance(len(z), left_out=int((~keep).sum()))
     writer.compress()
     writer.close(header)
     return _summary(writer, total)
 
 
-def _block_rows(layout: Layout) -> int:
-    return max(min(_BLOCK, _BLOCK_BYTES // (8 * layout.size)), 1)
+def _block_rows(layout: Layout, num_slopes: int = 0) -> int:
+    return max(min(_BLOCK, _BLOCK_BYTES // (8 * layout.size * (1 + num_slopes))), 1)
 
 
-def _blocks(sources: Sequence[Simulations], block: int) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray]]:
+def _blocks(
+    sources: Sequence[Simulations], block: int
+) -> Iterator[tuple[int, np.ndarray, np.ndarray, np.ndarray, Callable[[], np.ndarray | None]]]:
     at = 0
     for source in sources:
         for start in range(0, len(source), block):
-            z, y, usable = source.rows(start, min(start + block, len(source)))
-            yield at, z, y, usable
+            stop = min(start + block, len(source))
+            z, y, usable = source.rows(start, stop)
+            yield at, z, y, usable, partial(source.derivatives, start, stop)
             at += len(z)
 
 
 def _selection(config: DatasetConfig | SelectConfig, sources: Sequence[Simulations], block: int) -> np.ndarray:
-    usable = np.concatenate([usable for _, _, _, usable in _blocks(sources, block)])
+    usable = np.concatenate([usable for _, _, _, usable, _ in _blocks(sources, block)])
     if usable.sum() < 20:
         raise StageError(
             f"{usable.sum()} of {len(usable)} simulations are usable; a training set needs at least 20. Raise "
@@ -80,7 +88,7 @@ def _selection(config: DatasetConfig | SelectConfig, sources: Sequence[Simulatio
         return usable
     from stages.likelihood import select_near_data
 
-    y = (y[usable] for _, _, y, usable in _blocks(sources, block))
+    y = (y[usable] for _, _, y, usable, _ in _blocks(sources, block))
     size = Space.from_json(sources[0].header["space"]).size
     chosen = usable.copy()
     chosen[usable] = select_near_data(config, sources[0].layout, size, y)
@@ -103,9 +111,11 @@ def _check_outputs(settings: Dataset, layout: Layout) -> None:
 class _Writer:
     """Write rows block by block, and gather the training rows' mean and variance on the way (Chan et al. 1983)."""
 
-    def __init__(self, path: Path, layout: Layout, space: Space, settings: Dataset, count: int) -> None:
-        self.path, self.layout, self.settings, self.at = path, layout, settings, 0
-        self.block = _block_rows(layout)
+    def __init__(
+        self, path: Path, layout: Layout, space: Space, settings: Dataset, count: int, sloped: bool = False
+    ) -> None:
+        self.path, self.layout, self.space, self.settings, self.at = path, layout, space, settings, 0
+        self.block = _block_rows(layout, space.size if sloped else 0)
         self.dropped: dict[str, float] = {}
         self.group = group = zarr.open_group(path, mode="w", zarr_format=3)
         self.transform = {name: settings.transform.get(name, "none") for name in layout.outputs}
@@ -116,6 +126,11 @@ class _Writer:
             dims = ("row", *output.dims)
             shape = (count, *output.shape)
             create_array(group, name, shape, self.block, "float64", dimension_names=dims, attributes=notes)
+            if sloped:
+                shape, dims = (count, space.size, *output.shape), ("row", "parameter", *output.dims)
+                notes = {"comment": "by each component of z, or of the position between a flat prior's bounds"}
+                named = name + DERIVATIVES
+                create_array(group, named, shape, self.block, "float64", dimension_names=dims, attributes=notes)
         names = {"parameters": space.names}
         dims = ("row", "parameter")
         create_array(group, "z", (count, space.size), _BLOCK, "float64", dimension_names=dims, attributes=names)
@@ -134,6 +149,18 @@ class _Writer:
         self.at += len(z)
         self.counts += np.bincount(fold, minlength=len(self.counts))
         self._gather(transformed[fold != TEST])
+
+    def put_derivatives(
+        self, z: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n d"], slopes: Float[np.ndarray, "n p d"]
+    ) -> None:
+        """Write the derivatives of the rows appended last, transformed by the chain rule."""
+        rows, speeds = slice(self.at - len(z), self.at), np.asarray(self.space.speeds(z))
+        for name, at in self.layout.slices.items():
+            steep = steepness(self.transform[name], y[:, at], self.settings.floor)
+            values = slopes[:, :, at] * steep[:, None] * speeds[:, :, None]
+            array(self.group, name + DERIVATIVES)[rows] = values.reshape(
+                *speeds.shape, *self.layout.outputs[name].shape
+            )
 
     def _transformed(self, y: Float[np.ndarray, "n d"]) -> Float[np.ndarray, "n d"]:
         parts = [
@@ -219,10 +246,12 @@ def _summary(writer: _Writer, total: int) -> dict[str, Any]:
         }
         for name, output in writer.layout.outputs.items()
     ]
-    facts = {
+    facts: dict[str, Any] = {
         "rows": writer.at,
         "left_out": total - writer.at,
         "test": int(writer.counts[TEST]),
         "folds": len(writer.counts) - 1,
     }
+    if any(name + DERIVATIVES in writer.group for name in writer.layout.outputs):
+        facts["derivatives_by"] = ", ".join(writer.space.names)
     return {"facts": facts, "tables": {"outputs": outputs}}

@@ -21,14 +21,15 @@ _CHUNK = 100  # optimizer steps in one compiled call, between two looks at the v
 
 
 class Rows(NamedTuple):
-    """Network inputs and scaled outputs."""
+    """Network inputs and scaled outputs, and the derivatives of these by those where they are known."""
 
     x: Float[Array, "n size"]
     y: Float[Array, "n outputs"]
+    slopes: Float[Array, "n size outputs"] | None = None
 
     def pick(self, at: Any) -> Rows:
         """Return some of the rows."""
-        return Rows(self.x[at], self.y[at])
+        return Rows(*(None if part is None else part[at] for part in self))  # type: ignore[arg-type]
 
 
 class History(NamedTuple):

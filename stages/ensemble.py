@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,12 +14,13 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from stages.derivatives import with_derivatives
 from stages.odes import solve_in_lanes
 from stages.parameters import Space
 from stages.plugins import resolve
 from stages.settings import Simulate
 from stages.simulators import SIMULATORS
-from stages.simulators.base import ODESimulator, RandomODESimulator, Simulator
+from stages.simulators.base import ODESimulator, RandomODESimulator, Simulator, Solution
 from stages.threads import map_in_threads, num_cores
 
 _IN_LANES = (ODESimulator, RandomODESimulator)
@@ -32,6 +33,7 @@ class Rows(NamedTuple):
 
     theta: Float[np.ndarray, "rows size"]
     outputs: dict[str, Float[np.ndarray, "rows ..."]]
+    derivatives: dict[str, Float[np.ndarray, "rows size ..."]]  # of the outputs by theta; empty if not asked for
     status: Int[np.ndarray, " rows"]
     num_steps: Int[np.ndarray, " rows"]
     steps_done: Int[np.ndarray, " calls"]  # in all lanes, those that were idle too; 0 where there are no lanes
@@ -72,7 +74,7 @@ class Ensemble:
         self.simulator, self.settings, self.space = simulator, settings, space
         self._devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
         self._workers = 1 if len(self._devices) > 1 else num_cores()
-        solve = self._lanes if isinstance(self.simulator, _IN_LANES) else self._block
+        solve = self._rows
         if len(self._devices) > 1:
             mesh, rows = Mesh(np.array(self._devices), ("rows",)), PartitionSpec("rows")
             # Each device goes round its own loops: nothing is sent between them.
@@ -111,22 +113,28 @@ class Ensemble:
         base = jax.random.fold_in(jax.random.key(self.settings.seed), zlib.crc32(stream.encode()))
         return np.asarray(jax.random.key_data(jax.vmap(lambda row: jax.random.fold_in(base, row))(rows)))
 
-    def _block(self, z: Float[Array, "rows size"], real: Bool[Array, " rows"], seeds: Array) -> Rows:
-        def solve(z: Float[Array, " size"], seed: Array) -> tuple[Any, ...]:
+    def _rows(self, z: Float[Array, "rows size"], real: Bool[Array, " rows"], seeds: Array) -> Rows:
+        kind = self._lanes if isinstance(self.simulator, _IN_LANES) else self._block
+        solve, values = partial(kind, real=real, seeds=seeds), self.space.values(z)
+        if self.settings.derivatives:
+            solution, done, derivatives = with_derivatives(solve, values, self.space.names)
+        else:
+            (solution, done), derivatives = solve(values), {}
+        outputs, status, num_steps = solution
+        return Rows(self.space.theta(z), outputs, derivatives, status, num_steps, done[None])  # type: ignore[arg-type]
+
+    def _block(self, values: dict[str, Array], real: Bool[Array, " rows"], seeds: Array) -> tuple[Solution, Array]:
+        def solve(values: dict[str, Array], seed: Array) -> Solution:
             key = jax.random.wrap_key_data(seed) if self.simulator.stochastic else None
-            return tuple(self.simulator.solve(self.space.values(z), self.settings.solver, key))
+            return self.simulator.solve(values, self.settings.solver, key)
 
-        outputs, status, num_steps = jax.vmap(solve)(z, seeds)
-        return Rows(self.space.theta(z), outputs, status, num_steps, jnp.zeros(1, int))  # type: ignore[arg-type]
+        return jax.vmap(solve)(values, seeds), jnp.asarray(0)
 
-    def _lanes(self, z: Float[Array, "rows size"], real: Bool[Array, " rows"], seeds: Array) -> Rows:
+    def _lanes(self, values: dict[str, Array], real: Bool[Array, " rows"], seeds: Array) -> tuple[Solution, Array]:
         assert isinstance(self.simulator, _IN_LANES)
         keys = jax.random.wrap_key_data(seeds) if self.simulator.stochastic else None
         count, settings = real.sum(dtype=jnp.int32), self.settings
-        solved, done = solve_in_lanes(
-            self.simulator, settings.solver, self.space.values(z), keys, count, settings.batch_size
-        )
-        return Rows(self.space.theta(z), *solved, done[None])  # type: ignore[arg-type]
+        return solve_in_lanes(self.simulator, settings.solver, values, keys, count, settings.batch_size)
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:

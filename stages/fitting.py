@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from stages.architectures.base import ClosedForm
-from stages.descent import History, Picks, Rows, descend, stack
+from stages.descent import History, Loss, Picks, Rows, descend, stack
 from stages.emulator import Emulator, build_networks, network_options, predict
 from stages.errors import StageError
 from stages.progress import Progress
@@ -49,6 +49,28 @@ def loss(network: PyTree, rows: Rows) -> Float[Array, ""]:
     return jnp.mean((jax.vmap(network)(rows.x) - rows.y) ** 2)
 
 
+def loss_with_slopes(weight: float) -> Loss:
+    """Return a loss that adds the derivatives' mean squared error, so often as `weight` says (Czarnecki et al. 2017).
+
+    Both are in units of each output's spread, and the derivatives by inputs of unit spread.
+    """
+
+    def with_slopes(network: PyTree, rows: Rows) -> Float[Array, ""]:
+        assert rows.slopes is not None
+        y, slopes = jax.vmap(lambda x: value_and_slopes(network, x))(rows.x)
+        return jnp.mean((y - rows.y) ** 2) + weight * jnp.mean((slopes - rows.slopes) ** 2)
+
+    return with_slopes
+
+
+def value_and_slopes(
+    function: Callable[[Array], Array], x: Float[Array, " size"]
+) -> tuple[Float[Array, " outputs"], Float[Array, "size outputs"]]:
+    """Evaluate a function and its derivatives by each input, in forward mode: inputs are few."""
+    along = lambda direction: jax.jvp(function, (x,), (direction,))  # noqa: E731
+    return jax.vmap(along, out_axes=(None, 0))(jnp.eye(len(x), dtype=x.dtype))
+
+
 def fit(
     settings: Train, rows: Rows, fold: Int[np.ndarray, " n"], given: Mapping[str, Any], progress: Progress
 ) -> Fitted:
@@ -65,16 +87,18 @@ def fit(
         return _fit_closed(networks, rows, fold, progress)
     held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
     picks = Picks(stack(fold != m for m in held_out), stack(fold == m for m in held_out), keys[:, 1])
-    networks, history = descend(settings, networks, loss, _typed(rows, settings.dtype), picks, progress, "train")
+    weight = settings.derivative_weight if rows.slopes is not None else 0.0
+    rows, chosen = (rows, loss_with_slopes(weight)) if weight else (rows._replace(slopes=None), loss)
+    networks, history = descend(settings, networks, chosen, _typed(rows, settings.dtype), picks, progress, "train")
     return Fitted(networks, held_out, history)
 
 
 def _typed(rows: Rows, dtype: str) -> Rows:
-    return Rows(jnp.asarray(rows.x, dtype), jnp.asarray(rows.y, dtype))
+    return jax.tree.map(lambda part: jnp.asarray(part, dtype), rows)
 
 
 def _fit_closed(model: ClosedForm, rows: Rows, fold: Int[np.ndarray, " n"], progress: Progress) -> Fitted:
-    x, y = (np.asarray(part, float) for part in rows)
+    x, y = np.asarray(rows.x, float), np.asarray(rows.y, float)
     folds = range(1, int(fold.max()) + 1)
     with progress.task("train", total=1 + len(folds), unit="fits") as task:
         model = model.fit(x, y)

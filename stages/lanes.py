@@ -66,9 +66,10 @@ class Engine:
     def begin(self, row: Int[Array, ""], y: Float[Array, " size"], args: PyTree) -> Lanes:
         """Return one row before its first step, as `Lanes` without an axis."""
         term, t0 = self.terms(args), jnp.asarray(self.start, y.dtype)
-        dt0 = first_step(self.settings, term, self.start, self.stop, y, args).astype(y.dtype)
+        held = jax.lax.stop_gradient((y, args))
+        dt0 = first_step(self.settings, term, self.start, self.stop, *held).astype(y.dtype)
         order = self.solver.error_order(term)
-        t1, controller_state = self.controller.init(term, t0, self.stop, y, dt0, args, self.solver.func, order)
+        t1, controller_state = self.controller.init(term, t0, self.stop, held[0], dt0, held[1], self.solver.func, order)
         t1 = jnp.minimum(t1, self.stop)
         solver_state = self.stepper.init(t0, t1, y, args)
         finite = jnp.isfinite(t1) & jnp.isfinite(y).all()
@@ -194,7 +195,8 @@ class Engine:
             return keep, next_t0, next_t1, state, to_status(result)
 
         given = (lanes.t0, lanes.t1, lanes.y, step.y, step.error, lanes.controller_state)
-        keep, t0, t1, state, status = jax.vmap(one, in_axes=-1, out_axes=-1)(*given)
+        # A derivative is that of the solution by these steps (stages.derivatives).
+        keep, t0, t1, state, status = jax.vmap(one, in_axes=-1, out_axes=-1)(*jax.lax.stop_gradient(given))
         return keep, t0, t1, state, jnp.where(keep & (step.status != Status.OK), step.status, status)
 
     def _save(
@@ -207,8 +209,10 @@ class Engine:
             due = kept & self._is_due(lanes, next_save, ends < jnp.inf)
             y = self.stepper.interpolate(lanes.t0, lanes.t1, step.dense, t)
             seen = jax.vmap(self.observe, in_axes=-1, out_axes=-1)(t, y, lanes.args)
-            place = jnp.where(due, lanes.row * len(self.times) + next_save, outputs.shape[1])
-            outputs = outputs.at[:, place].set(seen, mode="drop")
+            # No place twice, or a derivative costs a look at all of them; those beyond the end are dropped.
+            nowhere = outputs.shape[1] + jnp.arange(len(lanes.row), dtype=jnp.int32)
+            place = jnp.where(due, lanes.row * len(self.times) + next_save, nowhere)
+            outputs = outputs.at[:, place].set(seen, mode="drop", unique_indices=True)
             next_save = next_save + due.astype(jnp.int32)
         return next_save, record._replace(outputs=outputs)
 
@@ -226,15 +230,21 @@ class Engine:
             return jnp.where(kept & (before | after), jnp.where(before, lanes.t0, lanes.t1), never)
         happened = kept & has_crossed(before, after, self.event_direction)
 
+        def at(t: Float[Array, " lanes"]) -> Array:
+            return value(t, self.stepper.interpolate(lanes.t0, lanes.t1, step.dense, t), lanes.args)
+
         def halve(_: Any, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
             low, high = bracket
             middle = 0.5 * (low + high)
-            there = value(middle, self.stepper.interpolate(lanes.t0, lanes.t1, step.dense, middle), lanes.args)
-            passed = has_crossed(before, there, self.event_direction)
+            passed = has_crossed(before, at(middle), self.event_direction)
             return jnp.where(passed, low, middle), jnp.where(passed, middle, high)
 
         def locate() -> Array:
-            return jax.lax.fori_loop(0, 50, halve, (lanes.t0, lanes.t1))[1]
+            t = jax.lax.fori_loop(0, 50, halve, (lanes.t0, lanes.t1))[1]
+            there, speed = jax.jvp(at, (t,), (jnp.ones_like(t),))
+            # Nothing is added to the time but its derivative: an event moves by - dg/dtheta / (dg/dt).
+            held, speed = jax.lax.stop_gradient((there, jnp.where(speed == 0.0, 1.0, speed)))
+            return t - (there - held) / speed
 
         return jnp.where(happened, jax.lax.cond(happened.any(), locate, lambda: never), never)
 

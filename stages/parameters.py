@@ -167,6 +167,16 @@ class Space(eqx.Module):
             return jnp.asarray(z)
         return jnp.where(flat, np.sqrt(12.0) * (ndtr(jnp.asarray(z)) - 0.5), z)
 
+    def speeds(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+        """Return each free quantity's derivative, in its own unit, by the one of the `inputs` that is its own."""
+        z = jnp.asarray(z)
+        return jax.jvp(self.theta, (z,), (jnp.ones_like(z),))[1] / self.input_speeds(z)
+
+    def input_speeds(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+        """Return the derivative of each of the `inputs` by its own component of z."""
+        z = jnp.asarray(z)
+        return jax.jvp(self.inputs, (z,), (jnp.ones_like(z),))[1]
+
     def to_json(self) -> dict[str, Any]:
         """Describe the space in plain data."""
         priors = {name: prior.model_dump() for name, prior in self.priors.items()}

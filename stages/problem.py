@@ -19,7 +19,7 @@ from stages import noise as noises
 from stages import observation
 from stages.architectures import ARCHITECTURES
 from stages.architectures.base import ClosedForm
-from stages.artifacts import Layout
+from stages.artifacts import DERIVATIVES, Layout
 from stages.emulator import build_networks, network_options
 from stages.errors import ConfigError, Problem
 from stages.parameters import Space
@@ -28,6 +28,7 @@ from stages.scatter import MOST_OUTPUTS, num_entries
 from stages.settings import ProblemConfig, Solver, Train
 from stages.simulators import SIMULATORS
 from stages.simulators.base import (
+    DifferentialSimulator,
     FunctionSimulator,
     ODESimulator,
     Output,
@@ -90,6 +91,7 @@ def problems(config: ProblemConfig) -> list[Problem]:
         found += _of_each(config, lambda one: _layout(one, layout, simulator.stochastic))
     found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)
+    found += _derivatives(config, simulator) if config.simulate.derivatives and not found else []
     found += _names("dataset.transform", config.dataset.transform, layout.outputs)
     found += _names("dataset.pca", config.dataset.pca, layout.outputs)
     found += [
@@ -311,6 +313,7 @@ def _names(where: str, given: Iterable[str], known: Iterable[str], needed: bool 
 def _outputs(config: ProblemConfig, simulator: Simulator, layout: Layout) -> list[Problem]:
     taken = _NAMES_TAKEN | {dim for output in layout.outputs.values() for dim in output.dims}
     names = [*layout.outputs, *config.parameters]
+    names += [name + DERIVATIVES for name in layout.outputs if config.simulate.derivatives]
     found = [
         Problem("simulate.simulator", f'"{name}" names two things, or one that simfer uses itself; rename it')
         for name in sorted({name for name in names if names.count(name) > 1 or name in taken})
@@ -324,6 +327,27 @@ def _outputs(config: ProblemConfig, simulator: Simulator, layout: Layout) -> lis
             what = f"output {name}: got {got} from the simulator, expected {output.shape} as its outputs() says"
             found.append(Problem("simulate.simulator", what))
     return found
+
+
+def _derivatives(config: ProblemConfig, simulator: Simulator) -> list[Problem]:
+    """List why the outputs of a simulator have no derivatives."""
+    given = Space(config.parameters).values(jnp.zeros(Space(config.parameters).size))
+    where, event = "simulate.derivatives", getattr(simulator, "event", None)
+    if simulator.stochastic:
+        what = "the simulator is random, and what is emulated of it, a mean and a covariance, is in no single row"
+        return [Problem(where, f"{what}: leave it out")]
+    if isinstance(simulator, DifferentialSimulator) and event is not None:
+        state = simulator.begin(given, None)
+        if jax.eval_shape(event, jnp.asarray(0.0), state, given).dtype == bool:
+            what = "the event is true or false, which says nothing of how it moves; let it return a number that changes"
+            return [Problem(where, f"{what} its sign")]
+    try:
+        solve = lambda p: simulator.solve(p, config.simulate.solver).outputs  # noqa: E731
+        eqx.filter_eval_shape(lambda p: jax.jvp(solve, (p,), (p,)), given)
+    except Exception as error:  # whatever the user's code has in it that JAX cannot differentiate
+        reason = str(error).partition("\n")[0]
+        return [Problem(where, f"JAX cannot differentiate {config.simulate.simulator} in forward mode: {reason}")]
+    return []
 
 
 def _data(config: ProblemConfig, layout: Layout) -> list[Problem]:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 
 from stages.artifacts import (
     ATTEMPT,
+    DERIVATIVES,
     SIMULATIONS,
     Layout,
     Simulations,
@@ -89,7 +90,8 @@ class _Store:
         group = zarr.open_group(path, mode="r+")
         self._outputs, self._parameters = list(outputs), list(parameters)
         self._counts = [ATTEMPT] if ATTEMPT in group else []
-        names = [*outputs, *parameters, *self._counts, "z", "num_steps", "status"]
+        self._slopes = [name + DERIVATIVES for name in outputs if name + DERIVATIVES in group]
+        names = [*outputs, *self._slopes, *parameters, *self._counts, "z", "num_steps", "status"]
         self._arrays = {name: array(group, name) for name in names}  # opened once: it takes as long as a small write
         self.shard = int(self._arrays["status"].chunks[0])
 
@@ -108,6 +110,7 @@ class _Store:
         """Write one shard; its statuses last, after all that they speak for."""
         at, rows = slice(shard.start, shard.stop), attempts.rows
         values = {**rows.outputs, **dict(zip(self._parameters, rows.theta.T, strict=True)), "z": z}
+        values |= {name: rows.derivatives[name.removesuffix(DERIVATIVES)] for name in self._slopes}
         values |= dict.fromkeys(self._counts, attempts.attempt)
         for name, value in (values | {"num_steps": rows.num_steps, "status": rows.status}).items():
             self._arrays[name][at] = value
@@ -117,6 +120,7 @@ def _open(path: Path, space: Space, simulator: Simulator, num: int, settings: Si
     outputs = simulator.outputs()
     header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
     header |= {"stochastic": True} if simulator.stochastic else {}
+    header |= {"derivatives": True} if settings.derivatives else {}
     # The group's attributes are written after its arrays: a store without them was never begun properly.
     if not path.exists() or not _is_begun(path, header):
         _create(path, space, simulator, num, header, settings)
@@ -136,13 +140,20 @@ def _create(
     path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any], settings: Simulate
 ) -> None:
     outputs = simulator.outputs()
+    units = {name: prior.unit or simulator.parameters.get(name, "") for name, prior in space.priors.items()}
     group = zarr.open_group(path, mode="w", zarr_format=3)
-    shard = _shard(num, 8 * max(Layout(outputs).size, 1), least_rows(settings))
+    shard = _shard(
+        num, 8 * max(Layout(outputs).size, 1) * (1 + settings.derivatives * space.size), least_rows(settings)
+    )
     for name, output in outputs.items():
         shape, dims = (num, *output.shape), ("simulation", *output.dims)
         create_array(group, name, shape, shard, "float64", dimension_names=dims, attributes=_units(output.unit))
-    for name, prior in space.priors.items():
-        unit = prior.unit or simulator.parameters.get(name, "")
+        if settings.derivatives:
+            shape, dims = (num, space.size, *output.shape), ("simulation", "parameter", *output.dims)
+            notes: dict[str, Any] = {"parameters": space.names, "comment": f"of {name} by each parameter"}
+            notes["units_by_parameter"] = [f"({output.unit or 1}) / ({unit or 1})" for unit in units.values()]
+            create_array(group, name + DERIVATIVES, shape, shard, "float64", dimension_names=dims, attributes=notes)
+    for name, unit in units.items():
         create_array(group, name, (num,), shard, "float64", dimension_names=("simulation",), attributes=_units(unit))
     create_array(group, "z", (num, space.size), shard, "float64", dimension_names=("simulation", "parameter"))
     create_array(group, "num_steps", (num,), shard, "int32", dimension_names=("simulation",))

@@ -224,6 +224,7 @@ class Simulate(Settings):
     options: dict[str, Any] = {}
     solver: Solver = Solver()
     retry: Annotated[Solver | None, AddedLater()] = None  # how rows that fail are solved once more
+    derivatives: Annotated[bool, AddedLater()] = False  # of the outputs by the free parameters, in every row
     depends_on: list[ExistingFile] = []
     batch_size: Annotated[Count | None, NotInKey()] = None  # lanes, or rows of a block; chosen if left out
 
@@ -290,6 +291,8 @@ class Train(Settings):
     batch_size: Count = 256
     patience: Count = 2000  # steps without a better validation loss before training stops
     finish_steps: Natural = 0  # full-batch quasi-Newton (L-BFGS) steps after the optimizer
+    # Of the derivatives' squared error beside that of the values, where rows carry them (simulate.derivatives).
+    derivative_weight: Annotated[float, Field(ge=0, allow_inf_nan=False), AddedLater()] = 1.0
     seed: Seed = 0
     depends_on: list[ExistingFile] = []
 

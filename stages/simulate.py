@@ -53,16 +53,18 @@ def _summary(
         pictures.append("failures.png")
     _refuse_too_many(config.simulate, status, lies, folder)
     steps = np.asarray(array(group, "num_steps")[:])
-    facts = {
+    facts: dict[str, Any] = {
         "rows": len(status),
         "failed": int(failed.sum()),
         "steps_mean": float(steps.mean()),
         "steps_max": int(steps.max()),
         **_effort(filled),
     }
+    if config.simulate.derivatives:
+        facts["derivatives_by"] = ", ".join(space.names)
     if config.simulate.retry is not None:
         facts |= {"retried": int((attempt == 2).sum()), "solved_by_retry": int(((attempt == 2) & ~failed).sum())}
-    progress.note(_in_words(filled, len(status)))
+    progress.note(_in_words(filled, len(status), config.simulate.derivatives))
     told = tables(z, status, attempt, space)
     return {"facts": facts, "tables": told, "warnings": [lies] if lies else [], "pictures": pictures}
 
@@ -87,10 +89,10 @@ def _effort(filled: Filled) -> dict[str, float | None]:
     return {"rows_per_second": rate, "occupancy": filled.occupancy, "memory_peak_mb": _peak_memory()}
 
 
-def _in_words(filled: Filled, num: int) -> str:
+def _in_words(filled: Filled, num: int, derivatives: bool) -> str:
     """Say what solving the rows took: in a line, at the end of the stage."""
     effort = _effort(filled)
-    words = [f"{filled.num_solved:,} of {num:,} rows solved now"]
+    words = [f"{filled.num_solved:,} of {num:,} rows solved now" + ", with derivatives" * derivatives]
     if (rate := effort["rows_per_second"]) is not None:
         words.append(f"{rate:,.3g} rows/s" if rate < 1000 else f"{rate:,.0f} rows/s")
     if (occupancy := effort["occupancy"]) is not None:

@@ -53,6 +53,8 @@ def _solves_odes(kind: Any) -> bool:
 def build_solver(settings: Solver) -> diffrax.AbstractSolver[Any]:
     """Build the solver of that name; an implicit one solves its own equations to the same tolerances."""
     solver = solvers()[settings.solver]()
+    if hasattr(solver, "scan_kind"):  # of the loop over stages, as diffrax.ForwardMode() sets it
+        solver = eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=lambda leaf: leaf is None)
     if isinstance(solver, diffrax.AbstractImplicitSolver):
         tolerances = (settings.rtol, settings.atol, optimistix.rms_norm)
         # By default these are placeholders, which only a solve with an adaptive step fills in.

@@ -19,7 +19,7 @@ from stages.artifacts import TEST, Dataset, Layout
 from stages.descent import History, Rows
 from stages.domain import Domain
 from stages.emulator import Emulator, member_variance, network_options, predict, unexplained_share
-from stages.fitting import Fitted, fit, fit_scatter
+from stages.fitting import Fitted, fit, fit_scatter, value_and_slopes
 from stages.parameters import Space
 from stages.progress import Progress
 from stages.saved import assemble, make_header, save_emulator
@@ -29,6 +29,10 @@ from stages.settings import TrainConfig
 from stages.transforms import TRANSFORMS
 
 _PREDICTED_BYTES = 2**27  # of all members' predictions that are held at a time
+_UNUSED = (
+    "the rows carry derivatives, and an architecture that is fitted in closed form takes no notice of them: leave "
+    "simulate.derivatives out, or take a network that is trained by descent (residual, mlp)"
+)
 _CORRELATED = 0.2  # below this the inputs are those of an independent design
 
 
@@ -86,7 +90,9 @@ def prepare(dataset: Dataset) -> Prepared:
     scaled = targets / np.where(scaling.scale > 0, scaling.scale, 1.0)
     families = ("normal",) * space.size if scaling.mixes else space.families
     given = {"layout": layout, "families": families, "varies": tuple((scaling.scale > 0).tolist())}
-    return Prepared(Rows(x[seen], scaled[seen]), fold[seen], given, scaling)
+    slopes = _scaled_slopes(dataset, scaling)
+    rows = Rows(x[seen], scaled[seen], None if slopes is None else slopes[seen])
+    return Prepared(rows, fold[seen], given, scaling)
 
 
 def _scaling(
@@ -104,6 +110,14 @@ def _scaling(
         # Mixed by what correlates by chance, an input that does nothing would seem to do something.
         covariance = np.diag(sd**2)
     return Scaling(inputs.mean(axis=0), np.linalg.inv(np.linalg.cholesky(covariance)), location, scale)
+
+
+def _scaled_slopes(dataset: Dataset, scaling: Scaling) -> Float[np.ndarray, "n size predicted"] | None:
+    """Return the derivatives of what a network predicts by what it sees; None where the rows carry none."""
+    slopes = dataset.target_derivatives()
+    if slopes is None:
+        return None
+    return np.linalg.inv(scaling.whitening).T @ slopes / np.where(scaling.scale > 0, scaling.scale, 1.0)
 
 
 def _loudness(coefficients: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
@@ -223,7 +237,7 @@ def _summary(
     pictures.append("held_out.png")
     plots.held_out(folder / "held_out.png", emulator.layout, truth, emulated, _flat_sd(emulator, mean, sd))
     scattered = _flat_sd(emulator, mean, np.sqrt(scatter))
-    table = []
+    table, slopes = [], _slope_errors(emulator, dataset, rows)
     for name, at in emulator.layout.slices.items():
         error, scale = emulated[:, at] - truth[:, at], spread[at]
         table.append(
@@ -236,6 +250,7 @@ def _summary(
                 "spread": float(truth[:, at].std(axis=0).mean()),
                 # In the transformed scale, where the network learns and the error is about the same everywhere.
                 "unexplained_variance": float(np.mean((mean - y)[:, at] ** 2) / max(np.mean(scale**2), 1e-300)),
+                **({"slopes_unexplained": slopes[name]} if slopes else {}),
             }
         )
     facts = {"architecture": emulator.header["architecture"]} | _size(fitted)
@@ -243,7 +258,24 @@ def _summary(
         plots.fields(folder / "fields.png", shown, len(truth))
         pictures.append("fields.png")
     title = "held-out error" + (", of which the simulator's own scatter is a part" if second else "")
-    return {"facts": facts, "tables": {title: table}, "pictures": pictures}
+    warnings = [_UNUSED] if slopes and fitted.twins else []
+    return {"facts": facts, "tables": {title: table}, "warnings": warnings, "pictures": pictures}
+
+
+def _slope_errors(emulator: Emulator, dataset: Dataset, rows: Int[np.ndarray, " n"]) -> dict[str, float]:
+    """Return which share of the mean square of each output's derivatives at some rows is error; none if not known."""
+    rows = rows[: max(_PREDICTED_BYTES // (80 * emulator.space.size * emulator.layout.size), 1)]
+    truth = dataset.derivatives(rows[0], rows[-1] + 1)
+    if truth is None:
+        return {}
+    truth, z = truth[rows - rows[0]], jnp.asarray(dataset.points()[0][rows])
+    slopes = lambda z: value_and_slopes(lambda z: emulator.members(z).mean(axis=0), z)[1]  # noqa: E731
+    by_z = jax.jit(lambda z: jax.lax.map(slopes, z, batch_size=64))(z)
+    error = np.asarray(by_z / emulator.space.input_speeds(z)[:, :, None]) - truth
+    return {
+        name: float(np.sum(error[:, :, at] ** 2) / max(np.sum(truth[:, :, at] ** 2), 1e-300))
+        for name, at in emulator.layout.slices.items()
+    }
 
 
 def _size(fitted: Fitted) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from stages.settings import Transform
 
@@ -28,6 +30,12 @@ TRANSFORMS: dict[Transform, Pair] = {
     "sqrt": Pair(lambda y, floor: _xp(y).sqrt(_xp(y).maximum(y, floor)), jnp.square, lambda t: 2.0 * t),
     "asinh": Pair(lambda y, floor: _xp(y).arcsinh(y), jnp.sinh, jnp.cosh),
 }
+
+
+def steepness(transform: Transform, y: Float[np.ndarray, "..."], floor: float) -> Float[np.ndarray, "..."]:
+    """Return a transform's derivative at values before it; zero below the floor."""
+    forward = lambda y: TRANSFORMS[transform].forward(y, floor)  # noqa: E731
+    return np.asarray(jax.jvp(forward, (jnp.asarray(y),), (jnp.ones_like(y),))[1])
 
 
 def _xp(y: Any) -> Any:

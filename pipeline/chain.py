@@ -141,7 +141,7 @@ def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress
 
 def resumes(stage: str) -> bool:
     """Say whether the stage goes on from what a killed run left in its folder (otherwise it starts afresh)."""
-    return stage == "simulate"
+    return stage in ("simulate", "train")
 
 
 def problems(problem: ProblemConfig) -> list[Problem]:

@@ -11,10 +11,9 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 
 from stages import noise as noises
-from stages import observation
+from stages import observation, optimizers
 from stages.architectures import ARCHITECTURES
 from stages.artifacts import Layout
 from stages.emulator import build_networks, network_options
@@ -54,9 +53,7 @@ def problems(config: ProblemConfig) -> list[Problem]:
     """List everything that is wrong with a problem; an empty list means that it can be run."""
     found: list[Problem] = []
     found += _architecture(config)
-    if not hasattr(optax, config.train.optimizer):
-        near = _nearest(config.train.optimizer, [name for name in dir(optax) if name.islower()])
-        found.append(Problem("train.optimizer", f'optax has no "{config.train.optimizer}".{near}'))
+    found += optimizers.problems(config.train)
     simulator = _simulator(config, found)
     if simulator is None:
         return found

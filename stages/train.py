@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from stages import basis, plots
 from stages.architectures.base import ClosedForm
 from stages.artifacts import TEST, Dataset, Layout
-from stages.descent import History, Rows
+from stages.checkpoints import forget
+from stages.descent import History
 from stages.emulator import (
     Emulator,
     assemble,
@@ -27,6 +28,7 @@ from stages.emulator import (
     save_emulator,
     unexplained_share,
 )
+from stages.feed import Rows
 from stages.fitting import Fitted, fit, fit_scatter
 from stages.parameters import Space
 from stages.progress import Progress
@@ -68,15 +70,17 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     families = ("normal",) * space.size if scaling.mixes else space.families
     given = {"layout": layout, "families": families}
     begun = time.perf_counter()
-    fitted = fit(settings, rows, fold[seen], given, progress)
+    fitted = fit(settings, rows, fold[seen], given, progress, folder)
     random, second = None, None
     if dataset.header.get("stochastic"):
-        fitted, random, second = fit_scatter(settings, fitted, rows, fold[seen], given, scaling.scale, progress)
+        fitted, random, second = fit_scatter(settings, fitted, rows, fold[seen], given, scaling.scale, progress, folder)
     emulator = _assemble(config, dataset, fitted, random, scaling, families, time.perf_counter() - begun)
     save_emulator(emulator, folder)
     if fitted.history:
         _write_history(folder / "history.csv", fitted.history)
-    return _summary(folder, emulator, fitted, second, dataset)
+    summary = _summary(folder, emulator, fitted, second, dataset)
+    forget(folder)
+    return summary
 
 
 def _scaling(

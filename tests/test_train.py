@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.descent import Rows, Trace, stack
+from stages.descent import Trace
 from stages.emulator import predict, unexplained
 from stages.errors import StageError
+from stages.feed import Rows, stack
 from stages.fitting import fit, loss
 from stages.progress import Silent
 from stages.settings import Train
@@ -88,16 +89,16 @@ def test_a_loss_that_turns_nan_for_one_member_stops_too() -> None:
 
 def test_one_member_that_turns_nan_does_not_slip_into_the_ensemble() -> None:
     trace = Trace({"w": jnp.zeros((2, 1))}, patience=100)
-    trace.begin_phase()
+    trace.begin_phase(trace.best, 100)
     with pytest.raises(StageError, match="not finite at step 100"):
         trace.look({"w": jnp.ones((2, 1))}, 100, np.array([np.nan, 0.5]), np.array([np.nan, 0.4]))
 
 
 def test_a_finish_that_turns_nan_leaves_the_best_weights() -> None:
     trace = Trace({"w": jnp.zeros((2, 1))}, patience=100)
-    trace.begin_phase()
+    trace.begin_phase(trace.best, 100)
     trace.look({"w": jnp.ones((2, 1))}, 100, np.array([0.5, 0.5]), np.array([0.4, 0.4]))
-    trace.begin_phase()
+    trace.begin_phase(trace.best, 100)
     trace.look({"w": jnp.full((2, 1), np.nan)}, 100, np.array([np.nan, np.nan]), np.array([np.nan, np.nan]))
     assert np.array_equal(trace.best["w"], np.ones((2, 1)))
 

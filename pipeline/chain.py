@@ -88,7 +88,12 @@ def _round(problem: ProblemConfig, number: int) -> list[Link]:
     return [
         simulate,
         Link("dataset", number, select, _rows(number)),
-        Link("train", number, problem.slice(TrainConfig), {"dataset": (f"dataset-{number}",)}),
+        Link(
+            "train",
+            number,
+            _training(problem),
+            {"dataset": (f"dataset-{number}",)},
+        ),
         Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
         Link("check", number, problem.slice(CheckConfig, round=number, **given), judged | _rows(number)),
     ]
@@ -100,6 +105,11 @@ def _rows(number: int) -> dict[str, tuple[str, ...]]:
         "simulations": tuple(f"simulate-{i}" for i in range(number + 1)),
         "checks": tuple(f"check-{i}" for i in range(number)),
     }
+
+
+def _training(problem: ProblemConfig) -> Slice:
+    """Return what `train` sees: the noise only where the loss depends on it."""
+    return problem.slice(TrainConfig, noise=problem.noise if problem.train.loss == "chi_squared" else {})
 
 
 def _given(problem: ProblemConfig) -> dict[str, Any]:

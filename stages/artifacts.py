@@ -196,17 +196,23 @@ class Dataset:
         values = [np.asarray(array(group, name)[start:stop]) for name in names]
         return np.concatenate([value.reshape(len(value), -1) for value in values], axis=1)
 
-    def targets(self) -> Float[np.ndarray, "n m"]:
-        """Return what networks learn of every row, centred: coefficients where there are some, values elsewhere."""
+    def targets(self, start: int = 0, stop: int | None = None) -> Float[np.ndarray, "n m"]:
+        """Return what networks learn of rows, centred: coefficients where there are some, values elsewhere."""
         header, layout = self.header, Layout.from_json(self.header["layout"])
         components, location = header.get("pca", []), np.asarray(header["scaling"]["location"])
         parts = [
-            self._flat([f"{name}_coefficients"], 0, None)
+            self._flat([f"{name}_coefficients"], start, stop)
             if name in components
-            else self._flat([name], 0, None) - location[at]
+            else self._flat([name], start, stop) - location[at]
             for name, at in layout.slices.items()
         ]
         return np.concatenate(parts, axis=1)
+
+    @property
+    def piece(self) -> int:
+        """The number of rows that lie together on disk."""
+        group = zarr.open_group(self.store, mode="r")
+        return min(int(array(group, name).chunks[0]) for name in self.header["layout"])
 
     def bases(self) -> dict[str, Float[np.ndarray, "folds components size"]]:
         """Return the principal components of outputs that have some: [f] never saw the rows of fold f."""

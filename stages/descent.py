@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 from stages.checkpoints import Checkpoint
 from stages.errors import StageError
 from stages.feed import Feed
-from stages.phases import Loss, phases
+from stages.losses import Loss
+from stages.phases import phases
 from stages.progress import Progress
 from stages.settings import Train
 

@@ -23,6 +23,11 @@ class Rows(NamedTuple):
         """Return some of the rows."""
         return Rows(self.x[at], self.y[at])
 
+    @property
+    def sizes(self) -> tuple[int, int]:
+        """Return how many numbers a network is given, and how many it gives."""
+        return self.x.shape[1], self.y.shape[1]
+
     def typed(self, dtype: str) -> Rows:
         """Return the rows as arrays of JAX."""
         return jax.tree.map(lambda part: jnp.asarray(part, dtype), self)

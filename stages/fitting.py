@@ -18,9 +18,11 @@ from stages.descent import History, descend
 from stages.emulator import Emulator, build_networks, network_options, predict
 from stages.errors import StageError
 from stages.feed import Rows, whole
+from stages.losses import Metric, measured, squared_error
 from stages.progress import Progress
 from stages.scatter import MOST_OUTPUTS, Scatter, make_scatter, negative_log_likelihood, num_entries
 from stages.settings import Train
+from stages.stream import Stream
 
 
 class Fitted(NamedTuple):
@@ -47,18 +49,14 @@ class Fitted(NamedTuple):
         return members, np.ones((*members.shape[:2], 1), bool)
 
 
-def loss(network: PyTree, rows: Rows) -> Float[Array, ""]:
-    """Return the mean squared error in units of each output's spread."""
-    return jnp.mean((jax.vmap(network)(rows.x) - rows.y) ** 2)
-
-
 def fit(
     settings: Train,
-    rows: Rows,
+    rows: Rows | Stream,
     fold: Int[np.ndarray, " n"],
     given: Mapping[str, Any],
     progress: Progress,
     folder: Path | None = None,
+    metric: Metric | None = None,
 ) -> Fitted:
     """Fit what `train.architecture` names to rows, each of them in a fold.
 
@@ -67,15 +65,24 @@ def fit(
     without each fold to know its error.
     """
     keys = jax.random.split(jax.random.key(settings.seed), (settings.ensemble_size, 2))
-    sizes = (rows.x.shape[1], rows.y.shape[1])
     options = network_options(settings)
-    networks = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, given)
+    networks = build_networks(settings.architecture, options, rows.sizes, keys[:, 0], settings.dtype, given)
     if isinstance(networks, ClosedForm):
+        if isinstance(rows, Stream):
+            raise _too_large(settings, "is fitted to all rows at once")
         return _fit_closed(networks, rows, fold, progress)
     held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
-    feed = whole(rows, fold, held_out)
+    feed = rows.feed(held_out) if isinstance(rows, Stream) else whole(rows, fold, held_out)
+    loss = squared_error if metric is None and not settings.robust else measured(metric, settings.robust)
     networks, history = descend(settings, networks, loss, feed, keys[:, 1], progress, *_named("train", folder))
     return Fitted(networks, held_out, history)
+
+
+def _too_large(settings: Train, why: str) -> StageError:
+    return StageError(
+        f'train.memory: the rows take more, and "{settings.architecture}" {why}; raise it, or take fewer rows '
+        "(refine.keep) or principal components of large outputs (dataset.pca)"
+    )
 
 
 def _named(name: str, folder: Path | None) -> tuple[str, Checkpoint | None]:
@@ -98,7 +105,7 @@ def _fit_closed(model: ClosedForm, rows: Rows, fold: Int[np.ndarray, " n"], prog
 def fit_scatter(
     settings: Train,
     fitted: Fitted,
-    rows: Rows,
+    rows: Rows | Stream,
     fold: Int[np.ndarray, " n"],
     given: Mapping[str, Any],
     scale: Float[np.ndarray, " outputs"],
@@ -115,6 +122,8 @@ def fit_scatter(
             f'the simulator is random, and train.architecture = "{settings.architecture}" learns no scatter; '
             "take a network that is trained by descent (residual, mlp)"
         )
+    if isinstance(rows, Stream):
+        raise _too_large(settings, "learns a random simulator's scatter from all rows at once")
     held_out, active = fitted.held_out, np.flatnonzero(scale > 0)
     residuals = _residuals(fitted.networks, rows.typed(settings.dtype), fold, held_out)[:, active]
     if len(active) > MOST_OUTPUTS or len(residuals) < 10 * len(active):

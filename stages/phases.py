@@ -16,10 +16,10 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
 from stages import newton
 from stages.feed import Feed, Rows
+from stages.losses import Loss
 from stages.optimizers import optimizer
 from stages.settings import Train
 
-Loss = Callable[[PyTree, Rows], Float[Array, ""]]
 Result = tuple[PyTree, PyTree, Float[np.ndarray, " members"], Float[np.ndarray, " members"]]
 _CHUNK, _FINISH_CHUNK = 100, 20  # steps in one compiled call, between two looks at the validation rows
 _FINISH_PATIENCE = 100

@@ -83,6 +83,7 @@ def problems(config: ProblemConfig) -> list[Problem]:
         if name in layout.outputs and wanted >= (size := layout.outputs[name].size)
     ]
     found += _names("noise", config.noise, layout.outputs)
+    found += _loss(config)
     return found + _data(config, layout)
 
 
@@ -249,6 +250,19 @@ def _outputs(config: ProblemConfig, simulator: Simulator, layout: Layout) -> lis
             what = f"output {name}: got {got} from the simulator, expected {output.shape} as its outputs() says"
             found.append(Problem("simulate.simulator", what))
     return found
+
+
+def _loss(config: ProblemConfig) -> list[Problem]:
+    """List the outputs in units of whose noise no error can be had beforehand."""
+    if config.train.loss != "chi_squared":
+        return []
+    transforms = {name: config.dataset.transform.get(name, "none") for name in config.noise}
+    what = 'needs noise that is Gaussian where the network learns it, its scale a number; take "scaled" or "whitened"'
+    return [
+        Problem("train.loss", f'got "chi_squared", which {what} (noise.{name}, dataset.transform.{name})')
+        for name, noise in config.noise.items()
+        if noises.known_scale(noise, transforms[name]) is None
+    ]
 
 
 def _data(config: ProblemConfig, layout: Layout) -> list[Problem]:

@@ -30,10 +30,13 @@ from stages.emulator import (
 )
 from stages.feed import Rows
 from stages.fitting import Fitted, fit, fit_scatter
+from stages.losses import Metric, whitening
+from stages.noise import known_scale
 from stages.parameters import Space
 from stages.progress import Progress
 from stages.scatter import Scatter, cross_validated
 from stages.settings import TrainConfig
+from stages.stream import Stream
 from stages.transforms import TRANSFORMS
 
 _PREDICTED_BYTES = 2**27  # of all members' predictions that are held at a time
@@ -50,6 +53,7 @@ class Scaling(NamedTuple):
     whitening: Float[np.ndarray, "size size"]
     location: Float[np.ndarray, " outputs"]
     scale: Float[np.ndarray, " predicted"]
+    moved: Float[np.ndarray, " predicted"]  # from the location that the training set has
 
     @property
     def mixes(self) -> bool:
@@ -62,15 +66,20 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     dataset, settings = Dataset.load(inputs["dataset"][0]), config.train
     z, fold = dataset.points()
     space, layout = Space.from_json(dataset.header["space"]), Layout.from_json(dataset.header["layout"])
-    seen, targets, coordinates = fold != TEST, dataset.targets(), np.asarray(space.inputs(z))
-    scaling = _scaling(dataset, coordinates[seen], targets[seen])
-    x = (coordinates - scaling.center) @ scaling.whitening.T
-    scaled = targets / np.where(scaling.scale > 0, scaling.scale, 1.0)
-    rows = Rows(x[seen], scaled[seen])
+    coordinates, seen = np.asarray(space.inputs(z)), fold != TEST
+    at, targets = _sample(dataset, len(z), settings.memory)
+    scaling = _scaling(dataset, coordinates[seen], targets[seen[at]], bool(settings.robust))
+    scaled = lambda part, y: _rows(scaling, coordinates[part], y)  # noqa: E731
+    sample = scaled(at, targets).pick(seen[at])
+    metric = _metric(config, layout, dataset, np.asarray(sample.y), scaling)
+    rows: Rows | Stream = sample
+    if len(at) < len(z):
+        rows = Stream(lambda a, b: scaled(slice(a, b), dataset.targets(a, b)), fold, dataset.piece, settings.memory)
+        progress.note(f"  train: the rows take more than train.memory, {settings.memory / 1e9:g} GB: read from disk")
     families = ("normal",) * space.size if scaling.mixes else space.families
     given = {"layout": layout, "families": families}
     begun = time.perf_counter()
-    fitted = fit(settings, rows, fold[seen], given, progress, folder)
+    fitted = fit(settings, rows, fold[seen], given, progress, folder, metric)
     random, second = None, None
     if dataset.header.get("stochastic"):
         fitted, random, second = fit_scatter(settings, fitted, rows, fold[seen], given, scaling.scale, progress, folder)
@@ -83,12 +92,38 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     return summary
 
 
+def _sample(dataset: Dataset, num: int, memory: int) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k predicted"]]:
+    """Return the numbers and the targets of all rows, or where these take more memory of some from end to end."""
+    first = dataset.targets(0, 1)
+    most = memory // (8 * (first.shape[1] + len(dataset.header["space"]["order"])))
+    if num <= most:
+        return np.arange(num), dataset.targets()
+    pieces = max(most // (8 * dataset.piece), 1)
+    starts = np.linspace(0, max(num - dataset.piece, 0), pieces).astype(int) // dataset.piece * dataset.piece
+    spans = [
+        (start, min(start + min(dataset.piece, max(most // 8, 1)), num)) for start in dict.fromkeys(starts.tolist())
+    ]
+    return np.concatenate([np.arange(*span) for span in spans]), np.concatenate([dataset.targets(*s) for s in spans])
+
+
+def _rows(
+    scaling: Scaling, coordinates: Float[np.ndarray, "k size"], targets: Float[np.ndarray, "k predicted"]
+) -> Rows:
+    x = (coordinates - scaling.center) @ scaling.whitening.T
+    return Rows(x, (targets - scaling.moved) / np.where(scaling.scale > 0, scaling.scale, 1.0))
+
+
 def _scaling(
-    dataset: Dataset, inputs: Float[np.ndarray, "n size"], targets: Float[np.ndarray, "n predicted"]
+    dataset: Dataset, inputs: Float[np.ndarray, "n size"], targets: Float[np.ndarray, "n predicted"], robust: bool
 ) -> Scaling:
     layout, counts = Layout.from_json(dataset.header["layout"]), basis.counts(dataset.bases())
     location, spread = (np.asarray(dataset.header["scaling"][key]) for key in ("location", "scale"))
     own = basis.short_slices(layout.slices, counts)
+    moved = np.zeros(targets.shape[1])
+    for name, at in layout.slices.items():
+        if robust and name not in counts:
+            moved[own[name]], spread[at] = _middle(targets[:, own[name]], spread[at])
+            location[at] += moved[own[name]]
     scale = np.concatenate(
         [_loudness(targets[:, own[name]]) if name in counts else spread[at] for name, at in layout.slices.items()]
     )
@@ -97,7 +132,32 @@ def _scaling(
     if np.abs(covariance / np.outer(sd, sd) - np.eye(len(sd))).max() < _CORRELATED:
         # Mixed by what correlates by chance, an input that does nothing would seem to do something.
         covariance = np.diag(sd**2)
-    return Scaling(inputs.mean(axis=0), np.linalg.inv(np.linalg.cholesky(covariance)), location, scale)
+    return Scaling(inputs.mean(axis=0), np.linalg.inv(np.linalg.cholesky(covariance)), location, scale, moved)
+
+
+def _middle(
+    values: Float[np.ndarray, "n k"], spread: Float[np.ndarray, " k"]
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Return medians, and spreads as half the rows have them: a wild row moves neither (Rousseeuw & Croux 1993)."""
+    middle = np.median(values, axis=0)
+    robust = 1.4826 * np.median(np.abs(values - middle), axis=0)  # the sd of a Gaussian
+    return middle, np.where(robust > 0, np.minimum(robust, spread), spread)
+
+
+def _metric(
+    config: TrainConfig, layout: Layout, dataset: Dataset, targets: Float[np.ndarray, "n predicted"], scaling: Scaling
+) -> Metric | None:
+    """Return what errors are measured by, in scaled units; None where these will do."""
+    if config.train.loss == "whitened":
+        return whitening(targets)
+    if config.train.loss == "scaled":
+        return None
+    slices, found = basis.short_slices(layout.slices, basis.counts(dataset.bases())), np.ones(len(scaling.scale))
+    for name, noise in config.noise.items():
+        sigma = known_scale(noise, dataset.header["transform"][name])
+        assert sigma is not None, "the config was held against the simulator"
+        found[slices[name]] = scaling.scale[slices[name]] / sigma
+    return found
 
 
 def _loudness(coefficients: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:

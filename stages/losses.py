@@ -1,0 +1,60 @@
+"""What training brings down: squared errors, in the units of a metric, and robust to a few wild rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from stages.errors import StageError
+from stages.feed import Rows
+
+Loss = Callable[[PyTree, Rows], Float[Array, ""]]
+Metric = Float[np.ndarray, "k m"]  # turns scaled errors into what is squared
+_RIDGE = 1e-4  # of the mean variance: what outputs hardly vary along is not blown up further
+_THRESHOLD = 10.0
+_MOST_WHITENED = 2048  # outputs of which a covariance is inverted
+
+
+def squared_error(network: PyTree, rows: Rows) -> Float[Array, ""]:
+    """Return the mean squared error in units of each output's spread."""
+    return jnp.mean((jax.vmap(network)(rows.x) - rows.y) ** 2)
+
+
+def measured(metric: Metric | None, robust: bool | float) -> Loss:
+    """Return a loss whose errors are measured by `metric`; by its diagonal, if it is a vector."""
+
+    def loss(network: PyTree, rows: Rows) -> Float[Array, ""]:
+        error = jax.vmap(network)(rows.x) - rows.y
+        if metric is not None:
+            by = jnp.asarray(metric, error.dtype)
+            error = error * by if by.ndim == 1 else error @ by.T
+        each = jnp.mean(error**2, axis=1)
+        return jnp.mean(_tamed(each, _THRESHOLD if robust is True else float(robust)) if robust else each)
+
+    return loss
+
+
+def _tamed(each: Float[Array, " n"], threshold: float) -> Float[Array, " n"]:
+    """Return squared errors below a threshold, and above it what grows as their roots (Charbonnier et al. 1994).
+
+    The threshold is in units of the median row's error, so that it follows as training goes on.
+    """
+    limit = jnp.maximum(threshold**2 * jax.lax.stop_gradient(jnp.median(each)), jnp.finfo(each.dtype).tiny)
+    return 2.0 * each / (1.0 + jnp.sqrt(1.0 + each / limit))
+
+
+def whitening(targets: Float[np.ndarray, "n m"]) -> Metric:
+    """Return W with W^T W the inverse of the targets' covariance: errors in units of how outputs vary together."""
+    size = targets.shape[1]
+    if size > _MOST_WHITENED:
+        raise StageError(
+            f'train.loss = "whitened": got {size} values, expected at most {_MOST_WHITENED}; let networks learn '
+            "principal components of the large outputs (dataset.pca)"
+        )
+    covariance = np.atleast_2d(np.cov(targets.T))
+    sizes, axes = np.linalg.eigh(covariance + _RIDGE * np.trace(covariance) / size * np.eye(size))
+    return (axes / np.sqrt(np.maximum(sizes, 1e-300))).T

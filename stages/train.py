@@ -87,7 +87,7 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     save_emulator(emulator, folder)
     if fitted.history:
         _write_history(folder / "history.csv", fitted.history)
-    summary = _summary(folder, emulator, fitted, second, dataset)
+    summary = _summary(folder, emulator, fitted, second, dataset, settings.memory)
     forget(folder)
     return summary
 
@@ -211,7 +211,7 @@ def _assemble(
     kept = [blank[name][:0] for name in names]
     squared, variance = np.zeros(outputs), np.zeros(outputs)
     unseen: list[tuple[np.ndarray, ...]] = []  # for a random simulator's scatter
-    for at in _blocks(np.flatnonzero(fold != TEST), emulator):
+    for at in _blocks(np.flatnonzero(fold != TEST), emulator, settings.memory):
         y = dataset.outputs(at[0], at[-1] + 1)[at - at[0]]
         members, out = fitted.unseen(emulator, z[at], fold[at])
         used = out.any(axis=(1, 2))
@@ -238,9 +238,9 @@ def _num_points(model: ClosedForm) -> int:
     return len(eqx.filter_eval_shape(model.sigma_points, jnp.zeros(model.in_size)))
 
 
-def _blocks(rows: Int[np.ndarray, " n"], emulator: Emulator) -> list[Int[np.ndarray, " rows"]]:
+def _blocks(rows: Int[np.ndarray, " n"], emulator: Emulator, memory: int) -> list[Int[np.ndarray, " rows"]]:
     """Cut rows into blocks whose predictions are held at a time."""
-    size = _PREDICTED_BYTES // (8 * emulator.header["num_members"] * emulator.layout.size)
+    size = min(_PREDICTED_BYTES, memory // 4) // (8 * emulator.header["num_members"] * emulator.layout.size)
     size = max(size // 256, 1) * 256  # `predict` takes as many at a time
     return np.split(rows, range(size, len(rows), size))
 
@@ -253,10 +253,10 @@ def _write_history(file: Path, history: History) -> None:
 
 
 def _summary(
-    folder: Path, emulator: Emulator, fitted: Fitted, second: History | None, dataset: Dataset
+    folder: Path, emulator: Emulator, fitted: Fitted, second: History | None, dataset: Dataset, memory: int
 ) -> dict[str, Any]:
     z, fold = dataset.points()
-    rows = _blocks(np.flatnonzero(fold == TEST)[:2000], emulator)[0]
+    rows = _blocks(np.flatnonzero(fold == TEST)[:2000], emulator, memory)[0]
     y, z = dataset.outputs(rows[0], rows[-1] + 1)[rows - rows[0]], z[rows]
     members, spread = predict(emulator, z), np.asarray(dataset.header["scaling"]["scale"])
     mean = members.mean(axis=1)

@@ -137,7 +137,7 @@ def by_sklearn(depth: int, width: int, batch: int) -> float:
 
     held = rows()
     x, y = np.asarray(held.x, "float32"), np.asarray(held.y, "float32")
-    network = MLPRegressor((width,) * depth, activation="tanh", batch_size=batch, learning_rate_init=3e-3)
+    network = MLPRegressor(hidden_layer_sizes=(width,) * depth, activation="tanh", batch_size=batch)
     network.partial_fit(x, y)
     epochs, begun = max(STEPS * batch // NUM_ROWS, 1), time.perf_counter()
     for _ in range(epochs):

@@ -14,7 +14,7 @@ from stages.feed import Rows
 
 Loss = Callable[[PyTree, Rows], Float[Array, ""]]
 Metric = Float[np.ndarray, "k m"]  # turns scaled errors into what is squared
-_RIDGE = 1e-4  # of the mean variance: what outputs hardly vary along is not blown up further
+_RIDGE = 1e-2  # of the mean variance: what outputs hardly vary along is not blown up further
 _THRESHOLD = 10.0
 _MOST_WHITENED = 2048  # outputs of which a covariance is inverted
 
@@ -49,12 +49,15 @@ def _tamed(each: Float[Array, " n"], threshold: float) -> Float[Array, " n"]:
 
 def whitening(targets: Float[np.ndarray, "n m"]) -> Metric:
     """Return W with W^T W the inverse of the targets' covariance: errors in units of how outputs vary together."""
-    size = targets.shape[1]
+    active = np.flatnonzero(targets.std(axis=0) > 0)
+    size = len(active)
     if size > _MOST_WHITENED:
         raise StageError(
             f'train.loss = "whitened": got {size} values, expected at most {_MOST_WHITENED}; let networks learn '
             "principal components of the large outputs (dataset.pca)"
         )
-    covariance = np.atleast_2d(np.cov(targets.T))
+    covariance = np.atleast_2d(np.cov(targets[:, active].T))
     sizes, axes = np.linalg.eigh(covariance + _RIDGE * np.trace(covariance) / size * np.eye(size))
-    return (axes / np.sqrt(np.maximum(sizes, 1e-300))).T
+    metric = np.zeros((size, targets.shape[1]))  # an output that never varies counts for nothing
+    metric[:, active] = (axes / np.sqrt(sizes)).T
+    return metric

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipeline import chain, runtime
 from pipeline.blame import blame
-from pipeline.chain import ConfigError, Link, ProblemConfig, StageError
+from pipeline.chain import ConfigError, Link, ProblemConfig, StageError, UserCodeError
 from pipeline.manifest import NAME as MANIFEST
 from pipeline.manifest import Manifest, file_digest
 from pipeline.plan import Step, plan, user_files
@@ -68,7 +68,7 @@ class Builder:
         if name in self.intact:
             return self.intact[name]
         found = self.store.find(step.stage, step.fingerprint, thorough=thorough)
-        if found.sound and name not in self.again:
+        if _is_enough(step, found) and name not in self.again:
             outcome = reuse(step, found)
             if not thorough:
                 self.reporter.note(f"{name}: cached, {found.folder}")
@@ -85,7 +85,7 @@ class Builder:
             if name in self.again:
                 return self._make(step, work)
             found = self._settle(step, work, thorough)
-            if found.sound:
+            if _is_enough(step, found):
                 self.reporter.note(f"{name}: finished by another process, {found.folder}")
                 return reuse(step, found)
             return self._make(step, work, removed=found.damage.keys() - {MANIFEST})
@@ -110,16 +110,18 @@ class Builder:
             work.reopen(found.damage)
         elif found.damage:
             work.discard()
+        elif found.sound and not _is_enough(step, found):
+            work.reopen(())
         elif not found.sound and work.adopt():
             return self.store.find(step.stage, step.fingerprint)
         return found
 
     def _make(self, step: Step, work: Workplace, removed: Collection[str] = ()) -> Outcome:
         name = step.link.name
-        inputs = {
-            role: [self.bring(self.steps[given], thorough=True).folder for given in names]
-            for role, names in step.link.inputs.items()
-        }
+        inputs, failed = self._inputs(step)
+        if failed:
+            config = step.link.config.model_copy(update={"failed": failed})
+            step = replace(step, link=replace(step.link, config=config))
         started, clock = datetime.now(UTC), time.monotonic()
         self.reporter.note(f"{name}: building")
         keep = chain.resumes(step.stage) and name not in self.again
@@ -132,6 +134,20 @@ class Builder:
         manifest = work.publish(self._entries(step, summary, started, seconds))
         self.reporter.note(f"{name}: done in {duration(seconds)}, {work.final}")
         return Outcome(step, work.final, manifest, cached=False)
+
+    def _inputs(self, step: Step) -> tuple[dict[str, list[Path]], dict[str, str]]:
+        """Bring what a step reads; of optional inputs those that fail are left out, with what was said of them."""
+        inputs: dict[str, list[Path]] = {role: [] for role in step.link.inputs}
+        failed: dict[str, str] = {}
+        for role, given in ((role, name) for role, names in step.link.inputs.items() for name in names):
+            try:
+                inputs[role].append(self.bring(self.steps[given], thorough=True).folder)
+            except (StageError, UserCodeError) as error:
+                if role not in step.link.optional:
+                    raise
+                failed[role] = str(error).splitlines()[-1]  # of an exception in the user's code the traceback's end
+                self.reporter.note(f"{given}: left out, since {error}")
+        return inputs, failed
 
     def _run(self, step: Step, inputs: Mapping[str, list[Path]], folder: Path) -> dict[str, Any]:
         _refuse_edited(step)
@@ -160,6 +176,11 @@ def reuse(step: Step, found: Found) -> Outcome:
     """Take what the store has as it is."""
     assert found.manifest is not None
     return Outcome(step, found.folder, found.manifest, cached=True)
+
+
+def _is_enough(step: Step, found: Found) -> bool:
+    """Say whether the store has an artifact that is whole, and goes as far as is asked for."""
+    return found.sound and found.manifest is not None and chain.suffices(step.link, found.manifest["summary"])
 
 
 def _refuse_edited(step: Step) -> None:

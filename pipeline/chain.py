@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,24 @@ from stages.settings import (
     CalibrateConfig,
     CheckConfig,
     Code,
-    CompareConfig,
+    ContrastConfig,
+    CurveConfig,
     DatasetConfig,
     InferConfig,
     InputFile,
     NotInKey,
     ProblemConfig,
+    RankingConfig,
     RefineConfig,
     SelectConfig,
+    SensitivityConfig,
     Settings,
     SimulateConfig,
     Slice,
+    Train,
     TrainConfig,
+    TuneConfig,
+    short_name,
 )
 
 __all__ = [
@@ -46,9 +53,18 @@ __all__ = [
     "StageError",
     "UserCodeError",
     "calibration",
-    "comparison",
+    "contrast",
+    "curve",
+    "export",
     "links",
+    "predict",
+    "ranking",
+    "sensitivity",
+    "tuning",
 ]
+
+_SHARES = 0.125, 0.25, 0.5, 1.0
+_FEWEST = 20  # rows that can be trained on, as the dataset has it
 
 STAGES = ("simulate", "dataset", "train", "infer", "check")
 
@@ -62,6 +78,7 @@ class Link:
     config: Slice
     inputs: Mapping[str, tuple[str, ...]]  # what the stage calls an input -> names of the steps that give it
     variant: str = ""  # tells apart two steps of one stage and round
+    optional: frozenset[str] = frozenset()  # inputs that may fail: the step is told which did, and why
 
     @property
     def name(self) -> str:
@@ -88,15 +105,34 @@ def _round(problem: ProblemConfig, number: int) -> list[Link]:
     return [
         simulate,
         Link("dataset", number, select, _rows(number)),
-        Link(
-            "train",
-            number,
-            _training(problem),
-            {"dataset": (f"dataset-{number}",)},
-        ),
+        *_trainings(problem, number),
         Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
         Link("check", number, problem.slice(CheckConfig, round=number, **given), judged | _rows(number)),
     ]
+
+
+def _trainings(problem: ProblemConfig, number: int, seed: int = 0, fraction: float = 1.0) -> list[Link]:
+    """List the step that trains; before it, where it takes the best of several architectures, those that train them."""
+    train, inputs = problem.train, {"dataset": (f"dataset-{number}",)}
+    if not train.chooses:
+        link = _training(problem, number, train.architecture, seed, fraction)
+        return [replace(link, variant=_part(seed, fraction))]
+    tried = {short_name(name): _training(problem, number, name, seed, fraction) for name in train.tried}
+    seeded = train.model_copy(update={"seed": train.seed + seed})
+    config = TrainConfig(train=seeded, noise=_noise(problem), fraction=fraction)
+    inputs |= {name: (link.name,) for name, link in tried.items()}
+    return [*tried.values(), Link("train", number, config, inputs, _part(seed, fraction), frozenset(tried))]
+
+
+def _training(problem: ProblemConfig, number: int, architecture: str, seed: int = 0, fraction: float = 1.0) -> Link:
+    """Return the step that trains one architecture: the artifact is the one of a config that names it."""
+    config = TrainConfig(train=problem.train.alone(architecture, seed), noise=_noise(problem), fraction=fraction)
+    variant = f"-{short_name(architecture)}{_part(seed, fraction)}"
+    return Link("train", number, config, {"dataset": (f"dataset-{number}",)}, variant)
+
+
+def _part(seed: int, fraction: float) -> str:
+    return (f"-seed{seed}" if seed else "") + (f"-of-{fraction:g}" if fraction < 1.0 else "")
 
 
 def _rows(number: int) -> dict[str, tuple[str, ...]]:
@@ -107,17 +143,23 @@ def _rows(number: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _training(problem: ProblemConfig) -> Slice:
-    """Return what `train` sees: the noise only where the loss depends on it."""
-    return problem.slice(TrainConfig, noise=problem.noise if problem.train.loss == "chi_squared" else {})
+def _noise(problem: ProblemConfig) -> dict[str, Any]:
+    """Return the noise where training depends on it, and nothing elsewhere: another noise trains no emulator anew."""
+    return problem.noise if problem.train.loss == "chi_squared" else {}
 
 
 def _given(problem: ProblemConfig) -> dict[str, Any]:
     exact = problem.slice(SimulateConfig) if problem.infer.likelihood == "simulator" else None
-    return {"architecture": problem.train.architecture, "exact": exact}
+    return _loading(problem) | {"exact": exact}
 
 
-def comparison(problem: ProblemConfig, number: int) -> list[Link]:
+def _loading(problem: ProblemConfig) -> dict[str, Any]:
+    """Return what loads an emulator: its architecture, and a user's own ones among those that it is chosen from."""
+    own = [name for name in problem.train.tried if ":" in name] if problem.train.chooses else []
+    return {"architecture": problem.train.architecture, "candidates": own}
+
+
+def contrast(problem: ProblemConfig, number: int) -> list[Link]:
     """List the steps that hold round `number`'s posterior against the one that the simulator itself gives."""
     by_simulator = problem.infer.model_copy(update={"likelihood": "simulator"})
     exact = problem.model_copy(update={"infer": by_simulator})
@@ -134,7 +176,7 @@ def comparison(problem: ProblemConfig, number: int) -> list[Link]:
     }
     return [
         Link("infer", number, settings, {"emulator": (train,)}, variant="-exact"),
-        Link("compare", number, problem.slice(CompareConfig), inputs),
+        Link("contrast", number, problem.slice(ContrastConfig), inputs),
     ]
 
 
@@ -144,14 +186,84 @@ def calibration(problem: ProblemConfig, number: int) -> list[Link]:
     return [Link("calibrate", number, problem.slice(CalibrateConfig, refined=number > 0, **_given(problem)), inputs)]
 
 
+def ranking(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the steps that train architectures on the first round's rows and hold them against one another."""
+    suited = Train(architecture="auto").tried
+    names = problem.compare.architectures or list(dict.fromkeys([*problem.train.tried, *suited]))
+    trained = {name: [_training(problem, 0, name, seed) for seed in range(problem.compare.seeds)] for name in names}
+    inputs = {short_name(name): tuple(link.name for link in links) for name, links in trained.items()}
+    settings = problem.slice(RankingConfig, candidates=names, limit=problem.check.max_emulator_error, failed={})
+    last = Link("ranking", 0, settings, inputs | {"dataset": ("dataset-0",)}, optional=frozenset(inputs))
+    return [*(link for links in trained.values() for link in links), last]
+
+
+def curve(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the steps that train on nested parts of the first round's rows and draw the error against their number."""
+    total = problem.simulate.num_simulations
+    shares = problem.curve.shares or [share for share in _SHARES if share * total >= _FEWEST]
+    if len(shares) < 3 or shares[0] * total < _FEWEST:
+        what = f"got {total} simulations, shares of {shares}; expected three of {_FEWEST} simulations or more"
+        raise ConfigError([Problem("curve.shares", what)])
+    trained = {
+        f"{share:g}": [_trainings(problem, 0, seed, share) for seed in range(problem.curve.seeds)] for share in shares
+    }
+    inputs = {name: tuple(links[-1].name for links in each) for name, each in trained.items()}
+    settings = problem.slice(
+        CurveConfig,
+        **_loading(problem),
+        parts=list(inputs),
+        num_simulations=total,
+        target=problem.curve.target or problem.check.max_emulator_error,
+        failed={},
+    )
+    last = Link("curve", 0, settings, inputs | {"dataset": ("dataset-0",)}, optional=frozenset(inputs))
+    return [*(link for each in trained.values() for links in each for link in links), last]
+
+
+def tuning(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the step that searches for better settings of the training, on the first round's rows."""
+    if problem.train.chooses:
+        what = 'got "auto", expected the one architecture whose settings to search: --set train.architecture=NAME'
+        raise ConfigError([Problem("train.architecture", what)])
+    if find_spec("optuna") is None:
+        raise SimferError('tune needs Optuna, which is not installed: pip install "optuna>=4.2"')
+    train = problem.train.alone(problem.train.architecture)
+    return [Link("tune", 0, TuneConfig(train=train, tune=problem.tune), {"dataset": ("dataset-0",)})]
+
+
+def sensitivity(problem: ProblemConfig, number: int) -> list[Link]:
+    """List the step that says which parameter moves which output; whatever the round, by the emulator of the prior."""
+    if find_spec("SALib") is None:
+        raise SimferError("sensitivity needs SALib, which is not installed: pip install 'SALib>=1.6'")
+    inputs = {"simulations": ("simulate-0",), "emulator": ("train-0",)}
+    settings = problem.slice(SensitivityConfig, **_loading(problem))
+    return [Link("sensitivity", 0, settings, inputs)]
+
+
 def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:
     """Run one stage: it reads the artifact folders `inputs`, writes into `folder`, and returns its summary."""
     return import_module(f"stages.{link.stage}").run(link.config, inputs, folder, progress)  # type: ignore[no-any-return]
 
 
+def predict(link: Link, emulator: Path, progress: Any, *, parameters: Path, output: Path) -> dict[str, Any]:
+    """Write what the emulator in a folder predicts at the points of a file."""
+    run: Any = import_module("stages.predict").run
+    return run(link.config, emulator, progress, parameters=parameters, output=output)  # type: ignore[no-any-return]
+
+
+def export(link: Link, emulator: Path, progress: Any, **options: Any) -> dict[str, Any]:
+    """Write the emulator in a folder as a file for other programs, with its model card."""
+    return import_module("stages.export").run(link.config, emulator, progress, **options)  # type: ignore[no-any-return]
+
+
 def resumes(stage: str) -> bool:
     """Say whether the stage goes on from what a killed run left in its folder (otherwise it starts afresh)."""
-    return stage in ("simulate", "train")
+    return stage in ("simulate", "train", "tune")
+
+
+def suffices(link: Link, summary: Mapping[str, Any]) -> bool:
+    """Say whether an artifact is as much as is asked for; a search goes on where fewer trials ended."""
+    return not isinstance(link.config, TuneConfig) or summary["facts"]["trials"] >= link.config.tune.trials
 
 
 def problems(problem: ProblemConfig) -> list[Problem]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Console
 
-from pipeline import chain, config, project, runtime, screen
+from pipeline import chain, config, project, runtime, screen, use
 from pipeline.answer import answering, in_json
 from pipeline.chain import STAGES, SimferError
 from pipeline.plan import plan
 from pipeline.progress import reporter
-from pipeline.runner import Outcome, built, execute, execute_more, has_passed, until_passed
+from pipeline.runner import Outcome, built, execute, execute_more, has_passed, to_build, until_passed
 from pipeline.store import Store
 from pipeline.why import why as explain
 
@@ -118,7 +119,7 @@ def compare_posteriors(
     config: ConfigFile, settings: Settings = None, store: Folder = None, quiet: Quiet = False, json: AsJson = False
 ) -> None:
     """Hold the posterior against the one that the simulator itself gives, and say what each has cost."""
-    _bring_more(config, settings, store, quiet, json, chain.comparison)
+    _bring_more(config, settings, store, quiet, json, chain.contrast)
 
 
 @app.command(epilog=_EPILOG)
@@ -135,18 +136,127 @@ def calibrate(
     _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.calibration)
 
 
+@app.command(epilog=_EPILOG)
+def compare(
+    config: ConfigFile,
+    architecture: Annotated[
+        list[str] | None,
+        typer.Option(help="One to compare, as often as needed: a name, or file.py:Name.", show_default=False),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How often each is trained.", show_default=False)] = None,
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Train several architectures on the same rows, and hold their errors and costs against one another."""
+    given = [f"compare.architectures={dumps(architecture)}"] if architecture else []
+    given += [f"compare.seeds={seeds}"] if seeds is not None else []
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.ranking, until="dataset")
+
+
+@app.command(epilog=_EPILOG)
+def curve(
+    config: ConfigFile,
+    target: Annotated[
+        float | None, typer.Option(help="99th percentile of the error to reach, in data sigma.", show_default=False)
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(help="How often each part is trained on.", show_default=False)] = None,
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Draw the emulator's error against the number of simulations, and say how many more a target takes."""
+    given = [f"curve.target={target}"] if target is not None else []
+    given += [f"curve.seeds={seeds}"] if seeds is not None else []
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.curve, until="dataset")
+
+
+@app.command(epilog=_EPILOG)
+def tune(
+    config: ConfigFile,
+    trials: Annotated[
+        int | None, typer.Option(help="Number of trials, those of an earlier search counted.", show_default=False)
+    ] = None,
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Search for settings of the training that leave a smaller error, and print them for the config."""
+    given = [f"tune.trials={trials}"] if trials is not None else []
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.tuning, until="dataset")
+
+
+@app.command(epilog=_EPILOG)
+def sensitivity(
+    config: ConfigFile, settings: Settings = None, store: Folder = None, quiet: Quiet = False, json: AsJson = False
+) -> None:
+    """Say which parameter moves which output over the prior: Sobol indices, and their bounds by gradients."""
+    _bring_more(config, settings, store, quiet, json, chain.sensitivity, until="train")
+
+
 def _bring_more(
-    path: Path, settings: list[str] | None, folder: Path | None, quiet: bool, json: bool, more: Any
+    path: Path,
+    settings: list[str] | None,
+    folder: Path | None,
+    quiet: bool,
+    json: bool,
+    more: Any,
+    until: str | None = None,
 ) -> None:
     with answering(json) as answer:
         problem, store = _open(path, settings, folder)
         listener = reporter(quiet or json)
-        outcome = execute_more(problem, store, more, reporter=listener, folder=path.resolve().parent)
+        outcome = execute_more(problem, store, more, until=until, reporter=listener, folder=path.resolve().parent)
         answer |= outcome.summary | {"folder": str(outcome.folder)}
         if not (quiet or json):
             screen.show_more(outcome, _console())
         if outcome.summary["facts"].get("passed") is False:
             raise typer.Exit(4)
+
+
+@app.command(epilog=_EPILOG)
+def predict(
+    config: ConfigFile,
+    parameters: Annotated[Path, typer.Option(help="A CSV file: parameters' names, then points.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option(help="A .csv or .nc file [default: POINTS_predicted.csv].", show_default=False)
+    ] = None,
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Write what the emulator predicts at many points, with errors, into a CSV or NetCDF file."""
+    target = output or parameters.with_name(f"{parameters.stem}_predicted.csv")
+    _use(config, settings, store, quiet, json, lambda problem: use.predict(parameters, target))
+
+
+@app.command(epilog=_EPILOG)
+def export(
+    config: ConfigFile,
+    format: Annotated[Literal["onnx", "stablehlo"], typer.Option(help="What to write.", show_default=False)],
+    output: Annotated[Path, typer.Option(help="The folder to write into.")] = Path("export"),
+    settings: Settings = None,
+    store: Folder = None,
+    quiet: Quiet = False,
+    json: AsJson = False,
+) -> None:
+    """Write the emulator as a file for other programs, checked against the original, with a model card."""
+    _use(config, settings, store, quiet, json, lambda problem: use.export(problem, format, output, config.stem))
+
+
+def _use(
+    path: Path, settings: list[str] | None, folder: Path | None, quiet: bool, json: bool, make: Callable[..., use.Tool]
+) -> None:
+    with answering(json) as answer:
+        problem, store = _open(path, settings, folder)
+        tool = make(problem)
+        answer |= use.use(problem, store, reporter(quiet or json), path.resolve().parent, tool)
+        if not (quiet or json):
+            screen.show_used(answer, _console())
 
 
 @app.command()
@@ -161,9 +271,10 @@ def status(
         problem, place = _open(config, settings, store)
         steps = plan(problem)
         found = {step.link.name: place.find(step.stage, step.fingerprint) for step in steps}
-        needed = list(until_passed(steps, lambda step: has_passed(found[step.link.name].manifest)))
+        last = until_passed(steps, lambda step: has_passed(found[step.link.name].manifest))
+        needed = to_build(list(last), {name for name, each in found.items() if each.sound})
         rows = [(each, found[each.link.name], explain(each, steps, place) if why else []) for each in steps]
-        screen.status(rows, len(needed), _console())
+        screen.status(rows, needed, _console())
 
 
 @app.command()

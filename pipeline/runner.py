@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +12,17 @@ from pipeline.plan import Step
 from pipeline.progress import Reporter, Silent
 from pipeline.store import Store
 
-__all__ = ["Outcome", "RunResult", "built", "execute", "execute_more", "has_passed", "until_passed"]
+__all__ = [
+    "Outcome",
+    "RunResult",
+    "built",
+    "execute",
+    "execute_more",
+    "has_passed",
+    "to_build",
+    "until_passed",
+    "with_emulator",
+]
 
 
 @dataclass
@@ -51,7 +61,8 @@ def execute(
         if stage is not None and stage not in STAGES:
             raise SimferError(f'got the stage "{stage}", expected one of {", ".join(STAGES)}')
     builder, result = Builder(problem, store, redo, reporter or Silent(), folder), RunResult()
-    for step in until_passed(builder.steps.values(), lambda step: result.outcomes[-1].passed):
+    own = [step for step in builder.steps.values() if not step.link.variant]
+    for step in until_passed(own, lambda step: result.outcomes[-1].passed):
         result.outcomes.append(outcome := builder.bring(step))
         if step.stage == "check" and outcome.passed is False:
             builder.reporter.note(f"{step.link.name}: {outcome.summary['facts'].get('verdict', 'failed')}")
@@ -65,16 +76,30 @@ def execute_more(
     store: Store,
     more: Callable[[ProblemConfig, int], list[Link]],
     *,
+    until: str | None = None,
     reporter: Reporter | None = None,
     folder: Path | None = None,
 ) -> Outcome:
-    """Run the chain and then the steps that `more` adds to its last round; return how the last of them ended."""
+    """Run the chain and then the steps that `more` adds to its last round; return how the last of them ended.
+
+    With `until` the chain is run to that stage of the first round alone.
+    """
     listener = reporter or Silent()
     more(problem, 0)  # says what cannot be done before the chain is run for it
-    result = execute(problem, store, reporter=listener, folder=folder)
-    extra = more(problem, result.latest["train"].step.link.round)
+    result = execute(problem, store, until=until, reporter=listener, folder=folder)
+    extra = more(problem, result.outcomes[-1].step.link.round)
     builder = Builder(problem, store, None, listener, folder, extra)
-    return [builder.bring(builder.steps[link.name]) for link in extra][-1]
+    return builder.bring(builder.steps[extra[-1].name])
+
+
+def with_emulator(
+    problem: ProblemConfig, store: Store, *, reporter: Reporter | None = None, folder: Path | None = None
+) -> dict[str, Outcome]:
+    """Return the latest artifact of each stage, the emulator's whole; the first round's is built if there is none."""
+    builder = Builder(problem, store, None, reporter or Silent(), folder)
+    latest = built(builder.steps.values(), store)
+    step = latest["train"].step if "train" in latest else builder.steps["train-0"]
+    return built(builder.steps.values(), store) | {"train": builder.bring(step, thorough=True)}
 
 
 def until_passed(steps: Iterable[Step], passed: Callable[[Step], bool]) -> Iterable[Step]:
@@ -85,10 +110,19 @@ def until_passed(steps: Iterable[Step], passed: Callable[[Step], bool]) -> Itera
             return
 
 
+def to_build(steps: Iterable[Step], sound: Collection[str]) -> set[str]:
+    """Name the steps that are not there; a candidate is no such step if what was chosen from it is there."""
+    missing = [step for step in steps if step.link.name not in sound]
+    own = {step.link.name for step in missing if not step.link.variant}
+    read = {name for step in missing if step.link.name in own for names in step.link.inputs.values() for name in names}
+    return own | {step.link.name for step in missing if step.link.name in read}
+
+
 def built(steps: Iterable[Step], store: Store) -> dict[str, Outcome]:
     """Return the latest artifact of each stage that the store has, of the rounds that were needed."""
     latest: dict[str, Outcome] = {}
-    for step in until_passed(steps, lambda step: "check" in latest and latest["check"].passed):
+    own = (step for step in steps if not step.link.variant)
+    for step in until_passed(own, lambda step: "check" in latest and latest["check"].passed):
         found = store.find(step.stage, step.fingerprint)
         if found.sound:
             latest[step.stage] = reuse(step, found)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,20 @@ def show_more(outcome: Outcome, console: Console) -> None:
     _print_pictures([outcome], console)
 
 
-def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], num_needed: int, console: Console) -> None:
+def show_used(summary: Mapping[str, Any], console: Console) -> None:
+    """Print what came of using an emulator."""
+    console.print(_summary("", summary, brief=False), soft_wrap=True)
+
+
+def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], to_build: Collection[str], console: Console) -> None:
     """Print a line for each step: where it stands, its size, when it was made and how long that took; and why."""
     table = Table(box=None, pad_edge=False)
     for column in ("step", "state", "fingerprint", "size", "made", "took"):
         table.add_column(column, justify="right" if column in ("size", "took") else "left", no_wrap=True)
-    for i, (step, found, _) in enumerate(rows):
-        table.add_row(step.link.name, _state(found, i < num_needed), step.fingerprint, *_particulars(found.manifest))
+    for step, found, _ in rows:
+        table.add_row(
+            step.link.name, _state(found, step.link.name in to_build), step.fingerprint, *_particulars(found.manifest)
+        )
     console.print(table)
     for step, _, sentences in rows:
         for sentence in sentences:
@@ -108,13 +115,18 @@ def _verdict(found: Mapping[str, Outcome]) -> RenderableType:
 
 
 def _stage(outcome: Outcome, brief: bool) -> RenderableType:
-    link, summary = outcome.step.link, outcome.summary
-    parts: list[RenderableType] = [Text(f"\n{link.stage}, round {link.round}", style="bold")]
+    return _summary(f"\n{outcome.step.link.stage}, round {outcome.step.link.round}", outcome.summary, brief)
+
+
+def _summary(title: str, summary: Mapping[str, Any], brief: bool) -> RenderableType:
+    parts: list[RenderableType] = [Text(title, style="bold")] if title else []
     parts += [Text(f"  warning: {text}", style="yellow") for text in summary.get("warnings", [])]
     for title, rows in summary.get("tables", {}).items():
         parts += [Text(f"  {title}", style="italic"), Padding(_table(rows), (0, 0, 0, 2), expand=False)] if rows else []
     if not brief:
         parts += [Text(f"  {_fact(name, value)}") for name, value in summary.get("facts", {}).items()]
+    if text := summary.get("to_paste"):
+        parts += [Text("\n  to paste into the config", style="italic"), Text(text)]
     return Group(*parts)
 
 

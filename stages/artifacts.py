@@ -68,6 +68,12 @@ def put_coordinates(group: zarr.Group, outputs: Mapping[str, Output], units: Map
             array.attrs["units"] = units[dim]
 
 
+def coordinate_units(group: zarr.Group, outputs: Mapping[str, Output]) -> dict[str, str]:
+    """Return the units of the coordinates that have one."""
+    dims = dict.fromkeys(dim for out in outputs.values() for dim in out.dims)
+    return {dim: str(unit) for dim in dims if (unit := array(group, dim).attrs.get("units"))}
+
+
 def array(group: zarr.Group, name: str) -> Any:
     """Return an array of a group; zarr's own type cannot tell it from a group."""
     return group[name]
@@ -163,19 +169,30 @@ class Simulations:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The training set: whitened points, transformed outputs and folds, in a Zarr store."""
+    """The training set: whitened points, transformed outputs and folds, in a Zarr store.
+
+    Of a `fraction` of it the rows after the first ones are test rows too: the rows are those that fewer simulations
+    would have given, and more of them only add some.
+    """
 
     store: Path
+    fraction: float = 1.0
 
     @classmethod
-    def load(cls, folder: Path) -> Dataset:
+    def load(cls, folder: Path, fraction: float = 1.0) -> Dataset:
         """Open a published training set."""
-        return cls(Path(folder) / DATASET)
+        return cls(Path(folder) / DATASET, fraction)
 
     @property
     def header(self) -> dict[str, Any]:
         """The parameters' space, the outputs' layout and the transforms, as plain data."""
         return dict(zarr.open_group(self.store, mode="r").attrs)
+
+    @property
+    def coordinate_units(self) -> dict[str, str]:
+        """The units of the coordinates that have one."""
+        outputs = Layout.from_json(self.header["layout"]).outputs
+        return coordinate_units(zarr.open_group(self.store, mode="r"), outputs)
 
     def arrays(self) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n d"], Int[np.ndarray, " n"]]:
         """Return whitened points, flat transformed outputs, and the fold of every row."""
@@ -185,7 +202,8 @@ class Dataset:
     def points(self) -> tuple[Float[np.ndarray, "n p"], Int[np.ndarray, " n"]]:
         """Return the whitened point and the fold of every row."""
         group = zarr.open_group(self.store, mode="r")
-        return np.asarray(array(group, "z")[:]), np.asarray(array(group, "fold")[:])
+        z, fold = np.asarray(array(group, "z")[:]), np.asarray(array(group, "fold")[:])
+        return z, np.where(np.arange(len(z)) < round(self.fraction * len(z)), fold, TEST)
 
     def outputs(self, start: int, stop: int) -> Float[np.ndarray, "n d"]:
         """Return flat transformed outputs of the rows from `start` to `stop`."""
@@ -271,7 +289,7 @@ def load(stage: str, folder: Path, config: Any) -> Any:
     if stage == "dataset":
         return Dataset.load(folder).to_xarray()
     if stage == "train":
-        from stages.emulator import load_emulator
+        from stages.saved import load_emulator
 
-        return load_emulator(folder, config.train.architecture)
+        return load_emulator(folder, config.train.architecture, config.train.candidates)
     return Posterior.load(folder).tree() if stage == "infer" else Verdict.load(folder)

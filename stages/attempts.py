@@ -24,14 +24,14 @@ class Attempts(NamedTuple):
     effort: Int[np.ndarray, "2"]  # steps of all attempts that took a row on, and those done in lanes, idle ones too
 
 
-def build_attempts(
-    settings: Simulate, space: Space
-) -> Callable[[Float[np.ndarray, "rows size"], Int[np.ndarray, " rows"], str], Attempts]:
-    """Return what solves whitened points of given row numbers and stream; a second attempt is compiled when needed."""
+def build_attempts(settings: Simulate, space: Space) -> Callable[..., Attempts]:
+    """Return what solves whitened points, called as an `Ensemble`; a second attempt is compiled when needed."""
     first, second = build_ensemble(settings, space), _second(settings, space)
 
-    def solve(z: Float[np.ndarray, "rows size"], numbers: Int[np.ndarray, " rows"], stream: str) -> Attempts:
-        rows = first(z, numbers, stream)
+    def solve(
+        z: Float[np.ndarray, "rows size"], numbers: Int[np.ndarray, " rows"], stream: str, like: int = 0
+    ) -> Attempts:
+        rows = first(z, numbers, stream, like)
         attempt, effort = np.ones(len(z), np.int8), _effort(rows)
         failed = np.flatnonzero(rows.status != Status.OK)
         if second is None or not len(failed):

@@ -22,7 +22,7 @@ from numpyro.infer import NUTS
 
 from stages import design, plots
 from stages.artifacts import Posterior
-from stages.coverage import ecdf_band, inside, tarp
+from stages.coverage import ecdf, ecdf_band, inside, tarp
 from stages.exact import load_model
 from stages.likelihood import Target, build_target
 from stages.parameters import Space
@@ -43,7 +43,8 @@ def run(
     target, space = build_target(config, emulator, near=over == "posterior"), Space(config.parameters)
     num_known = space.size + target.likelihood.noise_space.size
     if over == "posterior":
-        known = _pick(Posterior.load(inputs["posterior"][0]).z()[:, :num_known], settings)
+        z = Posterior.load(inputs["posterior"][0]).z()[:, :num_known]
+        known = z[design.picked(len(z), settings.replicates, settings.seed)]
     else:
         known = design.rows("prior", 0, settings.replicates, settings.replicates, num_known, settings.seed + 10_007)
     whitened = known[:, : space.size]
@@ -56,11 +57,6 @@ def run(
     draws = _infer(target, known, data, over == "posterior", settings, config.infer.dense_mass, progress)
     names = [*space.names, *target.likelihood.noise_space.names]
     return _judge(folder, names, known, draws[:, :, :num_known], over, settings)
-
-
-def _pick(z: Float[np.ndarray, "draws size"], settings: Calibrate) -> Float[np.ndarray, "replicates size"]:
-    order = np.random.default_rng(settings.seed).permutation(len(z))
-    return z[order[: settings.replicates]]
 
 
 def _replicate(
@@ -136,23 +132,25 @@ def _judge(
 ) -> dict[str, Any]:
     ranks: Int[np.ndarray, "sets known"] = (draws < known[:, None]).sum(axis=1)
     count = draws.shape[1]
-    curves = {name: ranks[:, i] / count for i, name in enumerate(names)}
-    curves["TARP (all together)"] = tarp(known, draws, settings.seed)
+    shares = {name: ranks[:, i] / count for i, name in enumerate(names)}
+    shares["TARP (all together)"] = tarp(known, draws, settings.seed)
     # As many curves as these must all stay inside: the level of each is raised to keep that of all.
-    level = 1.0 - (1.0 - settings.level) / len(curves)
+    level = 1.0 - (1.0 - settings.level) / len(shares)
     grid, low, high = ecdf_band(len(known), count, level)
+    stays = {name: inside(values, grid, low, high) for name, values in shares.items()}
     rows = []
-    for name, values in curves.items():
-        row: dict[str, Any] = {"quantity": name, "passed": inside(values, grid, low, high)}
+    for name, values in shares.items():
+        row: dict[str, Any] = {"quantity": name, "passed": stays[name]}
         if name in names:
             at = names.index(name)
             row |= {f"coverage_{100 * p:.0f}": _coverage(known[:, at], draws[:, :, at], p) for p in _LEVELS}
         else:  # the credibility at which the truth enters is uniform: its share below p is the coverage at p
             row |= {f"coverage_{100 * p:.0f}": float(np.mean(values <= p)) for p in _LEVELS}
         rows.append(row)
-    passed = all(row["passed"] for row in rows)
-    plots.calibration(folder / "calibration.png", curves, grid, low, high, over)
-    stored = {"over": over, "passed": passed, "rows": rows, "ranks": {n: v.tolist() for n, v in curves.items()}}
+    passed = all(stays.values())
+    curves = {name: ecdf(values, grid) for name, values in shares.items()}
+    plots.calibration(folder / "calibration.png", curves, stays, grid, low, high, over)
+    stored = {"over": over, "passed": passed, "rows": rows, "ranks": {n: v.tolist() for n, v in shares.items()}}
     (folder / "calibration.json").write_text(json.dumps(stored, indent=1))
     facts = {"passed": passed, "over": over, "data_sets": len(known), "level": settings.level}
     return {"facts": facts, "tables": {"calibration": rows}, "pictures": ["calibration.png"]}

@@ -13,17 +13,17 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float
 from scipy.special import logsumexp
-from scipy.stats import chi2, kstest, norm
 
-from stages import basis, plots
+from stages import basis, design, plots
 from stages.artifacts import VERDICT, Posterior, Simulations
 from stages.emulator import Emulator
 from stages.exact import Exact, load_model
 from stages.failures import Told, tell_draws
-from stages.likelihood import Prediction, Target, build_target
+from stages.likelihood import Target, build_target
 from stages.parameters import Space
 from stages.posterior import named_draws, summarize
 from stages.progress import Progress
+from stages.residuals import by_output, no_residuals, scatter_figures, standardise
 from stages.rows import fill
 from stages.settings import Check, CheckConfig
 from stages.transforms import TRANSFORMS
@@ -41,7 +41,8 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     """Simulate a sample of the posterior, compare, and give the verdict."""
     emulator = load_model(config, inputs["emulator"][0])
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
-    target, draws = build_target(config, emulator), _thin(posterior.z(), config.check)
+    target, draws = build_target(config, emulator), posterior.z()
+    draws = draws[np.sort(design.picked(len(draws), config.check.num_draws, config.check.seed))]
     z = draws[:, : space.size]
     points, stream = lambda a, b: z[a:b], f"check-{config.round}"
     simulations = fill(folder, config.simulate, space, len(z), points, progress, stream).simulations
@@ -51,10 +52,10 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     enough = usable.sum() >= _FEWEST
     tree, at_draws = posterior.tree(), draws[usable]
     if target.errors.random is not None:
-        residuals = _standardise(target, emulator, at_draws, y[usable]) if enough else _no_residuals(target)
-        figures = _scatter_figures(config.check, residuals) + _figures(config, target, emulator, draws, usable, tree)
+        residuals = standardise(target, emulator, at_draws, y[usable]) if enough else no_residuals(target)
+        figures = scatter_figures(config.check, residuals) + _figures(config, target, emulator, draws, usable, tree)
         figures.append(_predictive_figure(config.check, residuals.predictive_p))
-        return _write(folder, figures, NO_K_HAT, _standardised(target, residuals), len(z), told)
+        return _write(folder, figures, NO_K_HAT, by_output(target, residuals), len(z), told)
     evidence = _compare(target, emulator, draws, y, usable) if enough else _nothing(target)
     figures = _emulator_figures(config.check, target, evidence)
     figures += _figures(config, target, emulator, draws, usable, tree)
@@ -64,12 +65,6 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     dropped = _dropped(target, emulator, at_draws, y[usable]) if enough else {}
     errors = _errors(target, evidence, dropped)
     return _write(folder, figures, "emulator error at the posterior, in data sigma", errors, len(z), told)
-
-
-def _thin(z: Float[np.ndarray, "draws size"], settings: Check) -> Float[np.ndarray, "some size"]:
-    """Pick draws at random, without repeating one."""
-    order = np.random.default_rng(settings.seed).permutation(len(z))
-    return z[np.sort(order[: settings.num_draws])]
 
 
 class Evidence(NamedTuple):
@@ -130,109 +125,6 @@ def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " 
     log_weights, k_hat = array_stats.psislw(-log_ratio)  # it takes log likelihoods, as for leaving one out
     log_weights = np.asarray(log_weights)
     return np.exp(log_weights - logsumexp(log_weights)), float(k_hat)
-
-
-class Residuals(NamedTuple):
-    """A random simulator's outputs at the usable draws, beside the emulator's predictive distribution there."""
-
-    whitened: Float[np.ndarray, "draws n"]  # standard normal, if that distribution is right
-    marginal: Float[np.ndarray, "draws n"]  # each output for itself
-    predictive_p: float
-
-
-def _no_residuals(target: Target) -> Residuals:
-    """Say that too few draws could be simulated to say anything."""
-    nothing = np.full((1, len(target.likelihood.index)), np.nan)
-    return Residuals(nothing, nothing, float("nan"))
-
-
-def _standardise(target: Target, emulator: Emulator | Exact, draws: np.ndarray, y: np.ndarray) -> Residuals:
-    """Whiten what the simulator gave by the mean and the covariance that the emulator predicts for it.
-
-    A Gaussian of the noise's variance is added to the outputs, and to the covariance: the test is exact all the same,
-    and a scatter that no datum could show has no say in it. The emulator's error is left out of the covariance. It is
-    the same at every draw nearby, so that it cannot be told from a wrong mean; that is what is looked for.
-    """
-    likelihood, at = target.likelihood, emulator.space.size
-    end = at + likelihood.noise_space.size
-    truth = jnp.asarray(likelihood.to_transformed(y, float(emulator.header["floor"])))
-    keys = jax.random.split(jax.random.key(0), len(draws))
-
-    def one(row: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        z, truth, key = row
-        first, second = jax.random.split(key)
-        values, prediction = likelihood.noise_space.values(z[at:end]), target.errors.predict(z[:at])
-        assert prediction.scatter is not None
-        noise = likelihood.noise_variance(prediction.mean, values)
-        gap = truth - prediction.mean + jnp.sqrt(noise) * jax.random.normal(first, noise.shape)
-        covariance = prediction.scatter.T @ prediction.scatter + jnp.diag(noise)
-        whitened = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(covariance), gap, lower=True)
-        return whitened, gap / jnp.sqrt(jnp.diag(covariance)), _is_likelier(target, second, z, values, prediction)
-
-    rows = (jnp.asarray(draws), truth, keys)
-    whitened, marginal, less = map(np.asarray, jax.jit(lambda rows: jax.lax.map(one, rows))(rows))
-    return Residuals(whitened, marginal, float(np.mean(less)))
-
-
-def _is_likelier(target: Target, key: Array, z: Array, values: Mapping[str, Any], prediction: Prediction) -> Array:
-    """Say whether the observed data are likelier at a draw than data that the emulator and the noise make there."""
-    likelihood, factors = target.likelihood, prediction.factors
-    if likelihood.is_gaussian:
-        replicated = likelihood.replicate(key, prediction, prediction.mean, values)
-    else:  # the draw says which scatter it is
-        replicated = likelihood.replicate(key, None, prediction.mean + z[len(z) - len(factors) :] @ factors, values)
-    return target.log_likelihood(z, replicated) <= target.log_likelihood(z)
-
-
-def _scatter_figures(limits: Check, residuals: Residuals) -> list[Figure]:
-    """Hold whitened residuals against a standard normal, what chance does once in 1,000 times set aside.
-
-    A mean that is off by some whitened sd moves no posterior mean by more than that many of its sd.
-    """
-    u = residuals.whitened
-    count, size = u.shape
-    mean = np.abs(u.mean(axis=0)).max() - norm.isf(0.0005 / size) / np.sqrt(count)
-    # Along every direction: outputs that move together otherwise than predicted show in no output's own sd.
-    sd = np.abs(np.linalg.svd(u - u.mean(axis=0), compute_uv=False) / np.sqrt(count) - 1.0).max()
-    # Their sum of squares shows a wrong covariance as a whole; one by one they show a shape that is no Gaussian's.
-    p = 2.0 * min(kstest((u**2).sum(axis=1), chi2(size).cdf).pvalue, kstest(u.ravel(), norm.cdf).pvalue)
-    return [
-        Figure("whitened residuals, mean beyond chance", "emulator", _floor(mean), limits.max_shift),
-        Figure("whitened residuals, |sd - 1| beyond chance", "emulator",
-               _floor(sd - _chance(count, size)), limits.max_scatter_error),
-        Figure("whitened residuals, p of being normal", "emulator", float(min(p, 1.0)),
-               limits.min_scatter_p, True),
-    ]  # fmt: skip
-
-
-def _chance(count: int, size: int) -> float:
-    """Return what |sd - 1| exceeds along some direction once in 1,000 samples of a standard normal.
-
-    Their covariances are drawn by Bartlett's decomposition (1933): a triangle of normals, and of chi on the diagonal.
-    """
-    rng = np.random.default_rng(0)
-    freedom = np.maximum(count - 1.0 - np.arange(size), 1e-9)
-    triangle = np.tril(rng.normal(size=(2000, size, size)), -1)
-    triangle[:, range(size), range(size)] = np.sqrt(rng.chisquare(freedom, size=(2000, size)))
-    deviation = np.abs(np.linalg.svd(triangle, compute_uv=False) / np.sqrt(count) - 1.0).max(axis=1)
-    return float(np.quantile(deviation, 0.999))
-
-
-def _floor(value: float) -> float:
-    return float(np.maximum(value, 0.0))  # NaN stays NaN
-
-
-def _standardised(target: Target, residuals: Residuals) -> list[dict[str, Any]]:
-    """Tabulate residuals in units of the predicted sd, output by output."""
-    return [
-        {
-            "output": b.name,
-            "mean": float(residuals.marginal[:, b.at].mean()),
-            "sd": float(residuals.marginal[:, b.at].std()),
-            "within_2_sd": float(np.mean(np.abs(residuals.marginal[:, b.at]) < 2.0)),
-        }
-        for b in target.likelihood.blocks
-    ]
 
 
 def _emulator_figures(limits: Check, target: Target, evidence: Evidence) -> list[Figure]:

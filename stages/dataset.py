@@ -11,7 +11,17 @@ import zarr
 from jaxtyping import Float, Int
 
 from stages import basis
-from stages.artifacts import DATASET, TEST, Layout, Simulations, array, consolidate, create_array, put_coordinates
+from stages.artifacts import (
+    DATASET,
+    TEST,
+    Layout,
+    Simulations,
+    array,
+    consolidate,
+    coordinate_units,
+    create_array,
+    put_coordinates,
+)
 from stages.errors import StageError
 from stages.parameters import Space
 from stages.progress import Progress
@@ -35,6 +45,7 @@ def run(
     total = sum(map(len, sources))
     chosen = _selection(config, sources, block)
     writer = _Writer(folder / DATASET, layout, Space.from_json(header["space"]), config.dataset, int(chosen.sum()))
+    put_coordinates(writer.group, layout.outputs, coordinate_units(sources[0].group, layout.outputs))
     with progress.task("dataset", total=total, unit="rows") as task:
         for at, z, y, _ in _blocks(sources, block):
             keep = chosen[at : at + len(z)]
@@ -110,7 +121,6 @@ class _Writer:
         create_array(group, "z", (count, space.size), _BLOCK, "float64", dimension_names=dims, attributes=names)
         notes = {"comment": f"{TEST}: test rows, seen by no network; 1 to {settings.folds}: cross-validation folds"}
         create_array(group, "fold", (count,), _BLOCK, "int8", dimension_names=("row",), attributes=notes)
-        put_coordinates(group, layout.outputs, {})
 
     def append(self, z: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n d"], fold: Int[np.ndarray, " n"]) -> None:
         """Transform and write some rows."""

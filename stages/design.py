@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.special import ndtri
 from scipy.stats import qmc
 
@@ -35,6 +35,23 @@ def _first(sobol: qmc.Sobol, count: int) -> Float[np.ndarray, "rows size"]:
 def _normal(uniform: Float[np.ndarray, "rows size"]) -> Float[np.ndarray, "rows size"]:
     # Sobol points carry 30 bits and may be exactly zero: half a bit keeps them inside.
     return ndtri(np.clip(uniform, 2.0**-31, 1.0 - 2.0**-31))
+
+
+def picked(total: int, num: int, seed: int) -> Int[np.ndarray, " num"]:
+    """Pick `num` of `total` rows at random, or all if those are fewer, none of them twice."""
+    return np.random.default_rng(seed).permutation(total)[:num]
+
+
+def saltelli(num: int, size: int, seed: int) -> Float[np.ndarray, "num designs size"]:
+    """Return `num` pairs of points A and B, each with what lies between them: A, A with one component of B, ..., B.
+
+    The pairs are a scrambled Sobol sequence in twice the dimensions (Saltelli 2002).
+    """
+    from SALib.sample import sobol
+
+    problem = {"num_vars": size, "names": [f"z_{i}" for i in range(size)], "bounds": [[0.0, 1.0]] * size}
+    uniform = sobol.sample(problem, num, calc_second_order=False, seed=seed)
+    return _normal(uniform.reshape(num, size + 2, size))
 
 
 def stretched(

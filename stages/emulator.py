@@ -4,51 +4,48 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping
 from functools import lru_cache
-from importlib.metadata import version
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+import xarray as xr
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
-from stages import basis
+from stages import basis, curves
 from stages.architectures import ARCHITECTURES
-from stages.architectures.base import ClosedForm
+from stages.architectures.base import ClosedForm, Continuous
 from stages.artifacts import Layout
+from stages.domain import Domain
 from stages.errors import SimferError
+from stages.labels import ERROR, INSIDE, SCATTER, labelled
 from stages.parameters import Space
 from stages.plugins import resolve
-from stages.scatter import Scatter, make_scatter, num_entries
+from stages.scatter import Scatter
 from stages.settings import Train
 from stages.transforms import TRANSFORMS
 
-FORMAT = 2
-HEADER, LEAVES = "emulator.json", "emulator.eqx"
-_KEYS = {
-    "architecture",
-    "options",
-    "num_members",
-    "num_rows",
-    "dtype",
-    "space",
-    "layout",
-    "transform",
-    "floor",
-    "families",
-}
-_NUM_ROWS = 4096  # training rows kept: where chains may start, the domain's edge, and the error near given data
-_ROW_BYTES = 2**25  # or as many of them as this allows
+Outside = Literal["warn", "error", "nan", "ignore"]
+OUTSIDE: tuple[Outside, ...] = get_args(Outside)
+_BEYOND = "lies outside of the domain that the emulator was trained in; neither prediction nor error is to be relied on"
+
+
+class OutsideDomain(UserWarning):
+    """A prediction where the emulator was not trained."""
 
 
 class Emulator(eqx.Module):
     """A trained ensemble of networks, or a model with an error of its own: named parameters in, named outputs out.
 
     Everything between is flat: `y` is the vector of all outputs in the order of `layout`, in their transformed scale.
+
+    `outside` says what comes of a prediction at a point that `inside` says no to: "ignore", nothing; "warn", an
+    `OutsideDomain` warning, which needs values and so is silent within `jit`, `vmap` and `grad`; "error", an exception,
+    there too; "nan", predictions that are no numbers, there too and at no cost.
     """
 
     networks: PyTree  # every leaf with a leading axis over the members; or one ClosedForm
@@ -61,9 +58,11 @@ class Emulator(eqx.Module):
     training_y: Float[Array, "rows outputs"]
     residuals: Float[Array, "rows outputs"]  # of the members that did not see the row
     spread: Float[Array, "rows outputs"]  # the members' variance about their mean there
+    domain: Domain
     header_json: str = eqx.field(static=True)  # text, since what is static under jit must be hashable
     bases: dict[str, Float[Array, "components size"]]  # float64; of outputs that are predicted by components
     random: Scatter | None = None  # of a simulator that is
+    outside: Outside = eqx.field(static=True, default="ignore")
 
     @property
     def header(self) -> dict[str, Any]:
@@ -85,6 +84,18 @@ class Emulator(eqx.Module):
         """Each output's transform by name."""
         return self.header["transform"]
 
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each free parameter, output and coordinate, "" where there is none."""
+        parameters = {name: prior.unit for name, prior in self.space.priors.items()}
+        outputs = {name: output.unit for name, output in self.layout.outputs.items()}
+        return parameters | outputs | self.header.get("coordinate_units", {})
+
+    @property
+    def coordinates(self) -> dict[str, dict[str, np.ndarray]]:
+        """Each output's dimensions in their order, with the coordinates along them."""
+        return {name: {dim: output.coords[dim] for dim in output.dims} for name, output in self.layout.outputs.items()}
+
     def members(self, z: Float[Array, " size"]) -> Float[Array, "members outputs"]:
         """Return what each member predicts at a whitened point, in the transformed scale."""
         return self.location + basis.expand(self._short(z), self.layout.slices, self.bases)
@@ -104,7 +115,8 @@ class Emulator(eqx.Module):
         return lambda z: location + self._short(z) @ columns
 
     def _input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
-        return (self.whitening @ (self.space.inputs(z) - self.center)).astype(self.header["dtype"])
+        seen = z if self.header.get("inputs") == "whitened" else self.space.inputs(z)  # as the first format had it
+        return (self.whitening @ (seen - self.center)).astype(self.header["dtype"])
 
     def scatter_factor(self, z: Float[Array, " size"]) -> Float[Array, "factors outputs"]:
         """Return F with F^T F the covariance of a random simulator's scatter, in the transformed scale."""
@@ -119,11 +131,33 @@ class Emulator(eqx.Module):
 
         A random simulator's outputs are predicted by their mean in the transformed scale (under a log, the median).
         """
-        return self.natural(self.members(self._point(parameters)).mean(axis=0))
+        return self.mean_at(self._watched(parameters))
+
+    def mean_at(self, z: Float[Array, " size"]) -> dict[str, Float[Array, "..."]]:
+        """Predict every output at a whitened point."""
+        return self.natural(self.members(z).mean(axis=0))
+
+    def between(self, parameters: Mapping[str, Any], at: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
+        """Predict at other coordinates than those that were saved: `emulator.between(point, {"time": 3.7})`.
+
+        As with xarray's `interp`, a dimension takes an array in place of its coordinates, a number drops it, and what
+        is not named stays as it was. The network is asked at any coordinate; location and scale of what it predicts
+        are cubic splines through those at the saved ones. Outside their range the answer is NaN. Raises SimferError
+        if the architecture is none that can be asked so, as `deeponet` is.
+        """
+        if not isinstance(self.networks, Continuous):
+            raise SimferError(
+                f'train.architecture = "{self.header["architecture"]}" knows its outputs at their saved coordinates '
+                'alone; train with "deeponet" to ask between them'
+            )
+        return _between(self, self._input(self._watched(parameters)), curves.check(at, self.layout))
 
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""
-        z = self._point(parameters)
+        return self.error_at(self._point(parameters))
+
+    def error_at(self, z: Float[Array, " size"]) -> dict[str, Float[Array, "..."]]:
+        """Estimate the error's standard deviation at a whitened point."""
         members = self.members(z)
         variance = self.variance(members)
         if self.random is not None:
@@ -132,14 +166,34 @@ class Emulator(eqx.Module):
 
     def scatter(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Return the standard deviation of a random simulator's outputs, in their own units (first order)."""
-        z = self._point(parameters)
+        return self.scatter_at(self._point(parameters))
+
+    def scatter_at(self, z: Float[Array, " size"]) -> dict[str, Float[Array, "..."]]:
+        """Return the standard deviation of a random simulator's outputs at a whitened point."""
         return self._natural_sd(self.members(z).mean(axis=0), (self.scatter_factor(z) ** 2).sum(axis=0))
 
     def sample(self, parameters: Mapping[str, Any], key: PRNGKeyArray) -> dict[str, Float[Array, "..."]]:
         """Draw what a random simulator may return; without its error, and of any other simulator its outputs."""
-        z = self._point(parameters)
+        z = self._watched(parameters)
         factor = self.scatter_factor(z)
         return self.natural(self.members(z).mean(axis=0) + jax.random.normal(key, (len(factor),)) @ factor)
+
+    def inside(self, parameters: Mapping[str, Any]) -> Bool[Array, "..."]:
+        """Say whether a point, or each of many, lies in the domain of the training rows (see `Domain`)."""
+        return self.domain.holds(self._whitened(parameters))
+
+    def to_xarray(self, parameters: Mapping[str, Any]) -> xr.Dataset:
+        """Predict one point or many (arrays): outputs with their errors, coordinates and units, and `inside`."""
+        z = jnp.atleast_2d(self._whitened(parameters))
+        points = {name: np.broadcast_to(np.asarray(parameters[name], float), len(z)) for name in self.space.names}
+        return labelled(tabulate(self, z), points, self.layout, self.units)
+
+    def everything_at(self, z: Float[Array, " size"]) -> dict[str, Array]:
+        """Return the outputs at a whitened point, their errors, a random simulator's scatter, and `inside`."""
+        found = dict(self.mean_at(z)) | {f"{name}{ERROR}": sd for name, sd in self.error_at(z).items()}
+        if self.random is not None:
+            found |= {f"{name}{SCATTER}": sd for name, sd in self.scatter_at(z).items()}
+        return found | {INSIDE: self.domain.holds(z)}
 
     def _natural_sd(
         self, mean: Float[Array, " outputs"], variance: Float[Array, " outputs"]
@@ -154,7 +208,33 @@ class Emulator(eqx.Module):
         """Return the error's variance in the transformed scale: the members' spread, and what goes beyond it."""
         return (spread_factor(members) ** 2).sum(axis=0) + self.base_variance
 
+    def _watched(self, parameters: Mapping[str, Any]) -> Float[Array, " size"]:
+        """Return the whitened point, `outside` seen to."""
+        z = self._point(parameters)
+        if self.outside == "ignore":
+            return z
+        inside = self.domain.holds(z)
+        if self.outside == "nan":
+            return jnp.where(inside, z, jnp.nan)
+        if isinstance(inside, jax.core.Tracer):
+            return eqx.error_if(z, ~inside, f"A point {_BEYOND}") if self.outside == "error" else z
+        if not inside:
+            point = ", ".join(f"{name} = {float(parameters[name]):.6g}" for name in self.space.names)
+            if self.outside == "error":
+                raise SimferError(f"{point} {_BEYOND}")
+            warnings.warn(f"{point} {_BEYOND}", OutsideDomain, stacklevel=3)
+        return z
+
     def _point(self, parameters: Mapping[str, Any]) -> Float[Array, " size"]:
+        z = self._whitened(parameters)
+        if z.ndim > 1:
+            raise SimferError(
+                f"got arrays of shape {z.shape[:-1]}, expected one point; many go through jax.vmap(emulator), or "
+                "emulator.to_xarray"
+            )
+        return z
+
+    def _whitened(self, parameters: Mapping[str, Any]) -> Float[Array, "... size"]:
         unknown = set(parameters) - set(self.space.names) - set(self.space.fixed)
         missing = set(self.space.names) - set(parameters)
         if unknown or missing:
@@ -162,7 +242,18 @@ class Emulator(eqx.Module):
                 f"got parameters {sorted(parameters)}, expected {self.space.names}"
                 + (f" and, fixed when it was trained, {sorted(self.space.fixed)}" if self.space.fixed else "")
             )
+        for name in set(parameters) & set(self.space.fixed):
+            if not isinstance(parameters[name], jax.core.Tracer) and np.any(parameters[name] != self.space.fixed[name]):
+                raise SimferError(f"got {name} = {parameters[name]}, fixed at {self.space.fixed[name]} in training")
         return self.space.whiten(parameters)
+
+
+@eqx.filter_jit
+def _between(
+    emulator: Emulator, x: Float[Array, " size"], at: Mapping[str, Float[Array, "..."]]
+) -> dict[str, Float[Array, "..."]]:
+    scaling = (emulator.location, emulator.scale)
+    return curves.evaluate(emulator.networks, x, at, emulator.layout, scaling, emulator.transform)
 
 
 def spread_factor(members: Float[Array, "members outputs"]) -> Float[Array, "members outputs"]:
@@ -190,6 +281,16 @@ class _Parsed(NamedTuple):
 def _parsed(text: str) -> _Parsed:
     header = json.loads(text)
     return _Parsed(header, Space.from_json(header["space"]), Layout.from_json(header["layout"]))
+
+
+@eqx.filter_jit
+def _tabulate(emulator: Emulator, z: Float[Array, "n size"]) -> dict[str, Array]:
+    return jax.lax.map(emulator.everything_at, z, batch_size=256)
+
+
+def tabulate(emulator: Emulator, z: Float[Any, "n size"]) -> dict[str, np.ndarray]:
+    """Return all that is predicted at many whitened points, by name."""
+    return {name: np.asarray(values) for name, values in _tabulate(emulator, jnp.asarray(z)).items()}
 
 
 def predict(
@@ -243,7 +344,7 @@ def build_networks(
 ) -> PyTree:
     """Build an ensemble: one network of the named architecture for each key, their leaves stacked; or one ClosedForm.
 
-    `given` holds the `layout` and the `families`, for constructors that take them.
+    `given` holds the `layout`, the `families` and what `varies`, for constructors that take them.
     """
     make = resolve(architecture, ARCHITECTURES)
     asked = {name: value for name, value in (given or {}).items() if name in inspect.signature(make).parameters}
@@ -256,174 +357,3 @@ def build_networks(
 def network_options(train: Train) -> dict[str, Any]:
     """Return the options of the network that `train` names."""
     return train.options_for(inspect.signature(resolve(train.architecture, ARCHITECTURES)).parameters)
-
-
-def save_emulator(emulator: Emulator, folder: Path) -> None:
-    """Write an emulator: a JSON header, and Equinox leaves beside it. Nothing is pickled."""
-    (folder / HEADER).write_text(emulator.header_json)
-    eqx.tree_serialise_leaves(folder / LEAVES, _arrays(emulator))
-
-
-def load_emulator(folder: Path | str, architecture: str | None = None) -> Emulator:
-    """Load an emulator without its config or its simulator.
-
-    One of a user's own architecture needs `architecture = "file.py:Name"` again: code is run only from a path that
-    its user typed, never from one found in a file. Raises SimferError where the file cannot be trusted or read.
-    """
-    folder = Path(folder)
-    header = _read_header(folder)
-    name = architecture or _table_name(header["architecture"], folder)
-    skeleton = _skeleton(header, name)
-    try:
-        with (folder / LEAVES).open("rb") as file:
-            arrays = eqx.tree_deserialise_leaves(file, _arrays(skeleton))
-            if file.read(1):
-                raise ValueError("it goes on after the last array")
-    except Exception as error:
-        raise SimferError(f"{folder / LEAVES} does not fit its header ({error}); train again, or restore it") from error
-    return eqx.combine(arrays, skeleton)
-
-
-def _read_header(folder: Path) -> dict[str, Any]:
-    try:
-        header: dict[str, Any] = json.loads((folder / HEADER).read_text())
-    except (OSError, ValueError) as error:
-        raise SimferError(f"{folder} holds no readable emulator: {error}") from error
-    if header.get("format", 0) > FORMAT:
-        raise SimferError(f"{folder} was written in format {header['format']}; this simfer reads up to {FORMAT}")
-    if missing := _KEYS - set(header):
-        raise SimferError(f"{folder / HEADER} lacks {', '.join(sorted(missing))}; train again, or restore it")
-    if not jax.config.read("jax_enable_x64"):
-        raise SimferError(
-            f"{folder} scales its outputs in float64 and JAX runs in float32; "
-            'call jax.config.update("jax_enable_x64", True) before anything else'
-        )
-    return header
-
-
-def _table_name(name: str, folder: Path) -> str:
-    if name not in ARCHITECTURES:
-        raise SimferError(
-            f"{folder} was trained with an architecture of your own, {name}; say where it is: "
-            f'load_emulator(folder, architecture="file.py:{name.rpartition(":")[2]}")'
-        )
-    return name
-
-
-def make_header(
-    *,
-    space: Space,
-    layout: Layout,
-    transform: Mapping[str, str],
-    floor: float,
-    families: Sequence[str],
-    networks: PyTree,
-    architecture: str,
-    options: Mapping[str, Any],
-    dtype: str,
-    num_members: int,
-    num_rows: int,
-    seconds: float,
-    components: Mapping[str, int],
-) -> dict[str, Any]:
-    """Gather what is needed to rebuild an emulator, and to know what it was trained on."""
-    own = ":" in architecture
-    return {
-        "format": FORMAT,
-        "architecture": f"{Path(architecture.rpartition(':')[0]).name}:{architecture.rpartition(':')[2]}"
-        if own
-        else architecture,
-        "options": dict(options),
-        "num_members": num_members,
-        "num_rows": min(num_rows, _NUM_ROWS, max(_ROW_BYTES // (8 * layout.size), 64)),
-        "dtype": dtype,
-        "training_seconds": seconds,
-        "space": space.to_json(),
-        "layout": layout.to_json(),
-        "transform": dict(transform),
-        "floor": floor,
-        "families": list(families),
-        **({"leaves": _shapes(networks)} if isinstance(networks, ClosedForm) else {}),
-        **({"pca": dict(components)} if components else {}),
-        "versions": {name: version(name) for name in ("jax", "equinox")},
-    }
-
-
-def assemble(
-    header: dict[str, Any],
-    networks: PyTree,
-    bases: Mapping[str, np.ndarray],
-    *,
-    random: Scatter | None = None,
-    **arrays: np.ndarray,
-) -> Emulator:
-    """Put an emulator together from its header, its networks and its arrays.
-
-    Of rows beyond `num_rows` the last ones are kept: those of a later round lie near the data.
-    """
-    last = slice(-header["num_rows"], None)
-    return Emulator(
-        networks=networks,
-        center=jnp.asarray(arrays["center"]),
-        whitening=jnp.asarray(arrays["whitening"]),
-        location=jnp.asarray(arrays["location"]),
-        scale=jnp.asarray(arrays["scale"]),
-        base_variance=jnp.asarray(arrays["base_variance"]),
-        training_z=jnp.asarray(arrays["training_z"][last]),
-        training_y=jnp.asarray(arrays["training_y"][last]),
-        residuals=jnp.asarray(arrays["residuals"][last]),
-        spread=jnp.asarray(arrays["spread"][last]),
-        header_json=json.dumps(header, indent=1),
-        bases={name: jnp.asarray(each) for name, each in bases.items()},
-        random=random,
-    )
-
-
-def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
-    space, layout = Space.from_json(header["space"]), Layout.from_json(header["layout"])
-    keys = jax.random.split(jax.random.key(0), header["num_members"])
-    counts = header.get("pca", {})
-    predicted = list(basis.short_slices(layout.slices, counts).values())[-1].stop
-    given = {"layout": layout, "families": tuple(header["families"])}
-    networks = build_networks(architecture, header["options"], (space.size, predicted), keys, header["dtype"], given)
-    if isinstance(networks, ClosedForm):
-        networks = _blank(networks, header["leaves"])
-    return assemble(
-        header,
-        networks,
-        {name: np.zeros((count, layout.outputs[name].size)) for name, count in counts.items()},
-        random=_blank_scatter(header, architecture, keys),
-        center=np.zeros(space.size),
-        whitening=np.zeros((space.size, space.size)),
-        location=np.zeros(layout.size),
-        scale=np.zeros(predicted),
-        base_variance=np.zeros(layout.size),
-        training_z=np.zeros((header["num_rows"], space.size)),
-        training_y=np.zeros((header["num_rows"], layout.size)),
-        residuals=np.zeros((header["num_rows"], layout.size)),
-        spread=np.zeros((header["num_rows"], layout.size)),
-    )
-
-
-def _shapes(model: ClosedForm) -> list[tuple[list[int], str]]:
-    return [(list(leaf.shape), leaf.dtype.name) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))]
-
-
-def _blank(model: ClosedForm, shapes: Sequence[tuple[Sequence[int], str]]) -> ClosedForm:
-    """Return a model with blank arrays of the shapes that it had when it was fitted: some are its training rows."""
-    arrays, static = eqx.partition(model, eqx.is_array)
-    blank = [jnp.zeros(shape, dtype) for shape, dtype in shapes]
-    return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), blank), static)
-
-
-def _blank_scatter(header: dict[str, Any], architecture: str, keys: Array) -> Scatter | None:
-    if "num_scattered" not in header:
-        return None
-    size, sizes = header["num_scattered"], (len(header["space"]["order"]), num_entries(header["num_scattered"]))
-    networks = build_networks(architecture, header["options"], sizes, keys, header["dtype"])
-    outputs = Layout.from_json(header["layout"]).size
-    return make_scatter(networks, np.zeros((outputs, size)), header["num_rows"])
-
-
-def _arrays(emulator: Emulator) -> PyTree:
-    return eqx.filter(emulator, eqx.is_array)

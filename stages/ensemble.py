@@ -55,6 +55,12 @@ def _built(made: Any, settings: str, space: str) -> Ensemble:
     return Ensemble(made(**config.options), config, Space.from_json(json.loads(space)))
 
 
+def least_rows(settings: Simulate) -> int:
+    """Return the fewest rows that are worth a call of an ensemble; with less to do, a device would idle."""
+    fewest = 64 if jax.default_backend() == "cpu" else _TASK * jax.local_device_count()
+    return max(fewest, 2 * (settings.batch_size or 0))
+
+
 class Ensemble:
     """A simulator, ready to solve many whitened points.
 
@@ -74,14 +80,18 @@ class Ensemble:
         self._solve = jax.jit(solve)
 
     def __call__(
-        self, z: Float[np.ndarray, "rows size"], rows: Int[np.ndarray, " rows"], stream: str = "simulate-0"
+        self,
+        z: Float[np.ndarray, "rows size"],
+        rows: Int[np.ndarray, " rows"],
+        stream: str = "simulate-0",
+        like: int = 0,
     ) -> Rows:
-        """Solve whitened points.
+        """Solve whitened points, by what is compiled for `like` of them if they are fewer.
 
         A stochastic simulator's key is folded from the seed, the stream and the row's number: rows of two streams (of
         two rounds, or of a training set and a check) share no random number.
         """
-        size, seeds = self._size(len(z)), self._seeds(rows, stream)
+        size, seeds = self._size(max(len(z), like)), self._seeds(rows, stream)
         parts = [tuple(_padded(each[at : at + size], size) for each in (z, np.ones(len(z), bool), seeds))
                  for at in range(0, len(z), size)]  # fmt: skip
         solved = list(map_in_threads(lambda part: jax.device_get(self._solve(*part)), parts, self._workers))

@@ -12,9 +12,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from stages.artifacts import Layout
-from stages.emulator import Emulator, load_emulator, natural_outputs
+from stages.emulator import Emulator, natural_outputs
 from stages.ensemble import build_simulator
 from stages.parameters import Space
+from stages.saved import load_emulator
 from stages.settings import LikelihoodConfig, SimulateConfig, Solver
 from stages.simulators.base import Simulator
 from stages.transforms import TRANSFORMS
@@ -60,7 +61,7 @@ class Exact(eqx.Module):
 
 def load_model(config: LikelihoodConfig, folder: Path) -> Emulator | Exact:
     """Return what `infer.likelihood` names: the emulator in `folder`, or the simulator."""
-    emulator = load_emulator(folder, config.architecture)
+    emulator = load_emulator(folder, config.architecture, config.candidates)
     if config.infer.likelihood == "emulator":
         return emulator
     assert config.exact is not None

@@ -92,31 +92,30 @@ class Engine:
         lanes = lanes._replace(row=jnp.full(self.width, -1, fresh.row.dtype))
         # The last rows go on in fewer lanes: one hard row at the end must not drag all of them along. A loop of another
         # width is compiled for it, which takes longer than a thousand rows do.
-        narrow = self.width // 8 if self.width >= 64 and rows >= 1024 else 0
+        narrow = max(self.width // 16, 8) if self.width >= 64 and rows >= 1024 else 0
         lanes, next_row, record = self._drain(lanes, next_row, record, waiting, narrow)
         if narrow:
-            lanes, _, record = self._refill(lanes, next_row, record, waiting)
             busy_first = jnp.argsort(lanes.row < 0, stable=True)[:narrow]
             lanes = jax.tree.map(lambda leaf: leaf[..., busy_first], lanes)
-            lanes, next_row, record = self._drain(lanes, next_row, record, waiting, 0)
-        return self._refill(lanes, next_row, record, waiting)[2]
+            record = self._drain(lanes, next_row, record, waiting, 0)[2]
+        return record
 
     def _drain(
         self, lanes: Lanes, next_row: Array, record: Record, waiting: _Waiting, until: int
     ) -> tuple[Lanes, Array, Record]:
-        """Go on until no more than `until` rows are left."""
+        """Go on until no more than `until` rows are left, and the others are recorded."""
         width = len(lanes.row)
 
         def left(state: tuple[Lanes, Array, Record]) -> Array:
             lanes, next_row, _ = state
-            return self.running(lanes).sum(dtype=jnp.int32) + (waiting.num - next_row) > until
+            return (lanes.row >= 0).sum(dtype=jnp.int32) + (waiting.num - next_row) > until
 
         def turn(state: tuple[Lanes, Array, Record]) -> tuple[Lanes, Array, Record]:
-            lanes, next_row, record = self._refill(*state, waiting)
+            lanes, next_row, record = state
             # Refilling costs about a step: it waits until a few lanes are idle.
             enough = jnp.where(next_row < waiting.num, width - max(width // 32, 1), until)
             lanes, record = self._go(lanes, record, enough)
-            return lanes, next_row, record
+            return self._refill(lanes, next_row, record, waiting)
 
         return jax.lax.while_loop(left, turn, (lanes, next_row, record))
 

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from pydantic import TypeAdapter, ValidationError
 
 from stages import noise as noises
 from stages import observation, optimizers
 from stages.architectures import ARCHITECTURES
+from stages.architectures.base import ClosedForm
 from stages.artifacts import Layout
 from stages.emulator import build_networks, network_options
 from stages.errors import ConfigError, Problem
 from stages.parameters import Space
 from stages.plugins import resolve
-from stages.scatter import MOST_OUTPUTS
-from stages.settings import ProblemConfig, Solver
+from stages.scatter import MOST_OUTPUTS, num_entries
+from stages.settings import ProblemConfig, Solver, Train
 from stages.simulators import SIMULATORS
 from stages.simulators.base import (
     FunctionSimulator,
@@ -34,6 +37,13 @@ from stages.simulators.base import (
 from stages.simulators.sde import SDE_SOLVERS, SDESimulator, sde_solver
 from stages.solvers import solvers
 
+_EXPECTED = {  # instead of Pydantic's words, which speak of "integers"
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": 'text in quotes, such as "name"',
+    "finite_number": "a finite number",
+}
 _NAMES_TAKEN = {
     "simulation",
     "row",
@@ -52,7 +62,7 @@ _NAMES_TAKEN = {
 def problems(config: ProblemConfig) -> list[Problem]:
     """List everything that is wrong with a problem; an empty list means that it can be run."""
     found: list[Problem] = []
-    found += _architecture(config)
+    found += _of_each(config, _architecture)
     found += optimizers.problems(config.train)
     simulator = _simulator(config, found)
     if simulator is None:
@@ -73,6 +83,8 @@ def problems(config: ProblemConfig) -> list[Problem]:
     if any(problem.where.startswith(("simulate.solver", "simulate.retry")) for problem in found):
         return found  # no simulation can be tried
     layout = Layout(simulator.outputs())
+    if not any(problem.where.startswith("train.") for problem in found):
+        found += _of_each(config, lambda one: _layout(one, layout, simulator.stochastic))
     found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)
     found += _names("dataset.transform", config.dataset.transform, layout.outputs)
@@ -108,6 +120,17 @@ def _simulator(config: ProblemConfig, found: list[Problem]) -> Simulator | None:
         return None
 
 
+def _of_each(config: ProblemConfig, check: Callable[[ProblemConfig], list[Problem]]) -> list[Problem]:
+    """List what is wrong with each architecture that may be trained."""
+    found: list[Problem] = []
+    for name in dict.fromkeys([*config.train.tried, *config.compare.architectures]):
+        one = config.model_copy(update={"train": config.train.alone(name)})
+        place = "train.candidates" if name in config.train.candidates else "compare.architectures"
+        where = "train.architecture" if name == config.train.architecture else place
+        found += [Problem(p.where.replace("train.architecture", where), p.what) for p in check(one)]
+    return list(dict.fromkeys(found))  # a wrong activation is one mistake, whoever has it
+
+
 def _architecture(config: ProblemConfig) -> list[Problem]:
     from stages.architectures.base import GIVEN, Architecture
 
@@ -117,17 +140,59 @@ def _architecture(config: ProblemConfig) -> list[Problem]:
         return found
     known = [name for name in inspect.signature(make).parameters if name not in GIVEN]
     found += _names("train.options", config.train.options, known)
-    if not found:
-        given = {"layout": Layout({"y": Output((), {}, "")}), "families": ("normal",)}
-        sizes, keys = (1, 1), jax.random.split(jax.random.key(0), 1)
-        train, options = config.train, network_options(config.train)
+    return found or _options(config.train, make) or _trial(config.train, Layout({"y": Output()}), 1, "train.options")
+
+
+def _options(train: Train, make: Callable[..., Any]) -> list[Problem]:
+    """List the options whose values are not what the constructor's annotations say."""
+    found, hints = [], _hints(make)
+    for name, value in network_options(train).items():
         try:
-            eqx.filter_eval_shape(
-                lambda keys: build_networks(train.architecture, options, sizes, keys, train.dtype, given), keys
-            )
-        except (ValueError, TypeError) as error:
-            found.append(Problem("train.options", str(error)))
+            TypeAdapter(hints.get(name, Any)).validate_python(value, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be "))
+            near = _nearest(str(value), get_args(hints[name])) if first["type"] == "literal_error" else ""
+            where = f"train.options.{name}" if name in train.options else f"train.{name}"
+            found.append(Problem(where, f"got {json.dumps(value, default=str)}, expected {expected}.{near}"))
     return found
+
+
+def _hints(make: Callable[..., Any]) -> dict[str, Any]:
+    """Return what a constructor's annotations say of plain values; one's own class need not have any."""
+    try:
+        hints = get_type_hints(make.__init__, include_extras=True)
+    except (NameError, TypeError):
+        return {}
+    plain = (bool, int, float, str)
+    return {
+        name: hint
+        for name, hint in hints.items()
+        if hint in plain or get_origin(hint) is Literal or get_args(hint)[:1] in {(each,) for each in plain}
+    }
+
+
+def _trial(train: Train, layout: Layout, size: int, where: str) -> list[Problem]:
+    """Build the networks without computing anything, for `size` values to learn."""
+    given = {"layout": layout, "families": ("normal",), "varies": (True,) * size}
+    options, keys = network_options(train), jax.random.split(jax.random.key(0), 1)
+    try:
+        eqx.filter_eval_shape(
+            lambda keys: build_networks(train.architecture, options, (1, size), keys, train.dtype, given), keys
+        )
+    except (ValueError, TypeError) as error:
+        return [Problem(where, str(error))]
+    return []
+
+
+def _layout(config: ProblemConfig, layout: Layout, stochastic: bool) -> list[Problem]:
+    """List what keeps an architecture that asks for the outputs' layout from learning them."""
+    if "layout" not in inspect.signature(resolve(config.train.architecture, ARCHITECTURES)).parameters:
+        return []
+    learned = layout.size - len(config.dataset.pca)  # or fewer: of an output with components fewer than its values
+    sizes = [learned, *([num_entries(layout.size)] if stochastic else [])]
+    tried = (_trial(config.train, layout, size, "train.architecture") for size in sizes)
+    return next((found for found in tried if found), [])
 
 
 def _resolve(
@@ -196,6 +261,13 @@ def _is_adaptive(name: str) -> bool:
 def _random(config: ProblemConfig, layout: Layout) -> list[Problem]:
     """List what cannot be done with a random simulator."""
     found = []
+    make = _resolve("train.architecture", config.train.architecture, ARCHITECTURES, ClosedForm, [])
+    if make is not None:
+        what = (
+            f'the simulator is random, and "{config.train.architecture}" learns no scatter; take a network that is '
+            "trained by descent (residual, mlp)"
+        )
+        found.append(Problem("train.architecture", what))
     if layout.size > MOST_OUTPUTS:
         what = (
             f"the simulator is random and gives {layout.size} values, of which the emulator learns a covariance; "

@@ -22,14 +22,15 @@ from stages.artifacts import (
     put_coordinates,
 )
 from stages.attempts import Attempts, build_attempts
-from stages.ensemble import build_simulator
+from stages.ensemble import build_simulator, least_rows
 from stages.parameters import Space
 from stages.progress import Progress
-from stages.settings import Simulate, Solver
+from stages.settings import Simulate
 from stages.simulators.base import Simulator, Status
 from stages.threads import map_in_threads
 
-_SHARD_BYTES = 2**22  # a shard is one chunk of each output, about this large
+_SHARD_BYTES = 2**23  # a shard is one chunk of each output, all of them together about this large
+_SHARDS = 16  # or more, if each has rows enough: what a kill loses is the two that are being solved
 
 
 class Filled(NamedTuple):
@@ -57,14 +58,14 @@ def fill(
     """
     begun = time.perf_counter()
     simulator = build_simulator(settings)
-    store, solve = _open(folder / SIMULATIONS, space, simulator, num, settings.retry), build_attempts(settings, space)
+    store, solve = _open(folder / SIMULATIONS, space, simulator, num, settings), build_attempts(settings, space)
     shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
     missing = [shard for shard in shards if not store.has(shard)]
     solved, failed, effort = sum(map(len, missing)), 0, np.zeros(2, int)
 
     def work(shard: range) -> Attempts:
         z = np.asarray(design(shard.start, shard.stop))
-        attempts = solve(z, np.arange(shard.start, shard.stop), stream)
+        attempts = solve(z, np.arange(shard.start, shard.stop), stream, store.shard)
         store.write(shard, z, attempts)
         return attempts
 
@@ -85,44 +86,40 @@ class _Store:
 
     def __init__(self, path: Path, outputs: Sequence[str], parameters: Sequence[str]) -> None:
         self.path = path
-        self.group = zarr.open_group(path, mode="r+")
-        self.shard = int(array(self.group, "status").chunks[0])
+        group = zarr.open_group(path, mode="r+")
         self._outputs, self._parameters = list(outputs), list(parameters)
-        self._counts = [ATTEMPT] if ATTEMPT in self.group else []
+        self._counts = [ATTEMPT] if ATTEMPT in group else []
+        names = [*outputs, *parameters, *self._counts, "z", "num_steps", "status"]
+        self._arrays = {name: array(group, name) for name in names}  # opened once: it takes as long as a small write
+        self.shard = int(self._arrays["status"].chunks[0])
 
     def has(self, shard: range) -> bool:
         """Say whether a shard is complete: every chunk there, and a status for every row."""
         index = shard.start // self.shard
-        names = [*self._outputs, *self._parameters, *self._counts, "z", "num_steps", "status"]
-        if not all(self._chunk(name, index).is_file() for name in names):
+        if not all(self._chunk(name, index).is_file() for name in self._arrays):
             return False
-        return bool((np.asarray(array(self.group, "status")[shard.start : shard.stop]) != Status.PENDING).all())
+        return bool((np.asarray(self._arrays["status"][shard.start : shard.stop]) != Status.PENDING).all())
 
     def _chunk(self, name: str, index: int) -> Path:
-        inner = ["0"] * (len(array(self.group, name).shape) - 1)
+        inner = ["0"] * (len(self._arrays[name].shape) - 1)
         return Path(self.path, name, "c", str(index), *inner)
 
     def write(self, shard: range, z: np.ndarray, attempts: Attempts) -> None:
         """Write one shard; its statuses last, after all that they speak for."""
         at, rows = slice(shard.start, shard.stop), attempts.rows
-        for name in self._outputs:
-            array(self.group, name)[at] = rows.outputs[name]
-        for i, name in enumerate(self._parameters):
-            array(self.group, name)[at] = rows.theta[:, i]
-        array(self.group, "z")[at] = z
-        for name in self._counts:
-            array(self.group, name)[at] = attempts.attempt
-        array(self.group, "num_steps")[at] = rows.num_steps
-        array(self.group, "status")[at] = rows.status
+        values = {**rows.outputs, **dict(zip(self._parameters, rows.theta.T, strict=True)), "z": z}
+        values |= dict.fromkeys(self._counts, attempts.attempt)
+        for name, value in (values | {"num_steps": rows.num_steps, "status": rows.status}).items():
+            self._arrays[name][at] = value
 
 
-def _open(path: Path, space: Space, simulator: Simulator, num: int, retry: Solver | None) -> _Store:
+def _open(path: Path, space: Space, simulator: Simulator, num: int, settings: Simulate) -> _Store:
     outputs = simulator.outputs()
     header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
     header |= {"stochastic": True} if simulator.stochastic else {}
     # The group's attributes are written after its arrays: a store without them was never begun properly.
     if not path.exists() or not _is_begun(path, header):
-        _create(path, space, simulator, num, header, retry)
+        _create(path, space, simulator, num, header, settings)
     # Written at every opening: a coordinate that was lost with its checksum is there again.
     put_coordinates(zarr.open_group(path, mode="r+"), outputs, getattr(simulator, "units", {}))
     return _Store(path, list(outputs), space.names)
@@ -136,12 +133,11 @@ def _is_begun(path: Path, header: dict[str, Any]) -> bool:
 
 
 def _create(
-    path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any], retry: Solver | None
+    path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any], settings: Simulate
 ) -> None:
     outputs = simulator.outputs()
     group = zarr.open_group(path, mode="w", zarr_format=3)
-    row_bytes = 8 * max(Layout(outputs).size, 1)
-    shard = min(2 ** max(6, int(_SHARD_BYTES / row_bytes).bit_length()), num)
+    shard = _shard(num, 8 * max(Layout(outputs).size, 1), least_rows(settings))
     for name, output in outputs.items():
         shape, dims = (num, *output.shape), ("simulation", *output.dims)
         create_array(group, name, shape, shard, "float64", dimension_names=dims, attributes=_units(output.unit))
@@ -150,12 +146,18 @@ def _create(
         create_array(group, name, (num,), shard, "float64", dimension_names=("simulation",), attributes=_units(unit))
     create_array(group, "z", (num, space.size), shard, "float64", dimension_names=("simulation", "parameter"))
     create_array(group, "num_steps", (num,), shard, "int32", dimension_names=("simulation",))
-    if retry is not None:
+    if settings.retry is not None:
         notes = {"comment": "the attempt that gave the row, its steps among it: 2 where simulate.retry solved it again"}
         create_array(group, ATTEMPT, (num,), shard, "int8", dimension_names=("simulation",), attributes=notes)
     meanings = {"flag_meanings": " ".join(s.name.lower() for s in Status), "flag_values": [int(s) for s in Status]}
     create_array(group, "status", (num,), shard, "int8", dimension_names=("simulation",), attributes=meanings)
     group.attrs.update(header)
+
+
+def _shard(num: int, row_bytes: int, least: int) -> int:
+    """Return how many rows a shard has; all have about as many, so that the last one is no odd remainder."""
+    rows = max(least, min(_SHARD_BYTES // row_bytes, -(-num // _SHARDS)))
+    return -(-num // max(num // rows, 1))
 
 
 def _units(unit: str) -> dict[str, str]:

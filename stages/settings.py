@@ -7,6 +7,7 @@ what is not in its slice cannot change its result, and so is not in its fingerpr
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from math import log2
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
@@ -23,12 +24,24 @@ from pydantic import (
     model_validator,
 )
 
-from stages.architectures import ARCHITECTURES
+from stages.architectures import ARCHITECTURES, AUTO, CANDIDATES
 from stages.priors import PRIORS, Argument
 from stages.simulators import SIMULATORS
 
 # Raised when an unchanged config would give other numbers.
-VERSIONS = {"simulate": 2, "dataset": 1, "train": 2, "infer": 2, "check": 2, "compare": 1, "calibrate": 1}
+VERSIONS = {
+    "simulate": 2,
+    "dataset": 1,
+    "train": 2,
+    "infer": 2,
+    "check": 2,
+    "contrast": 1,
+    "calibrate": 1,
+    "ranking": 1,
+    "curve": 1,
+    "tune": 1,
+    "sensitivity": 1,
+}
 
 
 class Marker:
@@ -87,6 +100,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -105,7 +119,24 @@ def _bytes(given: Any) -> int:
 Memory = Annotated[Any, AfterValidator(_bytes)]
 
 
-Architecture = Annotated[str, AfterValidator(_table_or_code(lambda: ARCHITECTURES)), Code()]
+Architecture = Annotated[str, AfterValidator(_table_or_code(lambda: [*ARCHITECTURES, AUTO])), Code()]
+Candidate = Annotated[str, AfterValidator(_table_or_code(lambda: ARCHITECTURES)), Code()]
+
+
+def short_name(architecture: str) -> str:
+    """Return the name of an architecture without the folder of a user's own file: "my_net.py:MyNet"."""
+    file, colon, name = architecture.rpartition(":")
+    return f"{Path(file).name}{colon}{name}"
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    short = [short_name(name) for name in names]
+    if twice := sorted({name for name in short if short.count(name) > 1}):
+        raise ValueError(f"got {twice[0]} twice, expected names that tell architectures apart")
+    return names
+
+
+Candidates = Annotated[list[Candidate], AfterValidator(_told_apart)]
 
 
 class Settings(BaseModel):
@@ -258,7 +289,8 @@ class Dataset(Settings):
 class Train(Settings):
     """Which network, how many of them, and how they are trained."""
 
-    architecture: Architecture = "residual"
+    architecture: Architecture = "residual"  # or "auto": the best of `candidates`
+    candidates: Annotated[Candidates, AddedLater()] = []  # those that suit most problems, if left out
     options: dict[str, Any] = {}  # of this architecture; the next three are of any that has such
     width: Annotated[Count | None, AddedLater()] = None
     depth: Annotated[Count | None, AddedLater()] = None
@@ -274,7 +306,7 @@ class Train(Settings):
     # Rows that take more (in float64) are read from disk while training goes on, in shuffled pieces; no finish then.
     memory: Annotated[Memory, AddedLater()] = 4 * 10**9
     patience: Count = 2000  # steps without a better validation loss before training stops
-    finish_steps: Annotated[int, Field(ge=0)] = 0  # full-batch quasi-Newton (L-BFGS) steps after it, in float64
+    finish_steps: Natural = 0  # full-batch quasi-Newton (L-BFGS) steps after it, in float64
     # What an error is measured in: each output's spread, the covariance of all outputs, or the noise that is known.
     loss: Annotated[Literal["scaled", "whitened", "chi_squared"], AddedLater()] = "scaled"
     # Rows whose error is so many times the median's count by it and no longer by its square; 10 if true.
@@ -286,6 +318,33 @@ class Train(Settings):
         """Return the options of a network that takes those `known`: `train.width` and its like are only for some."""
         shared = {name: getattr(self, name) for name in ("width", "depth", "activation") if name in known}
         return {name: value for name, value in shared.items() if value is not None} | self.options
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the best of several architectures is taken."""
+        return self.architecture == AUTO
+
+    @property
+    def tried(self) -> list[str]:
+        """The architectures that are trained: one, or the candidates for being the best."""
+        if not self.chooses:
+            return [self.architecture]
+        return self.candidates or [name for name in CANDIDATES if name in ARCHITECTURES]
+
+    def alone(self, architecture: str, seed: int = 0) -> Train:
+        """Return how one architecture is trained, as if the config named it and no other; `options` are one's own."""
+        options = self.options if architecture == self.architecture else {}
+        changed = {"architecture": architecture, "candidates": [], "options": options, "seed": self.seed + seed}
+        return self.model_copy(update=changed)
+
+    @model_validator(mode="after")
+    def _options_are_of_one_architecture(self) -> Train:
+        if self.chooses and self.options:
+            raise ValueError(
+                f'got options {sorted(self.options)} and architecture = "auto", expected options of one architecture: '
+                "leave them out (width, depth and activation may stay, as train.width and so on), or name it"
+            )
+        return self
 
 
 class Observation(Settings):
@@ -450,6 +509,53 @@ class Calibrate(Settings):
     seed: Seed = 0
 
 
+class Compare(Settings):
+    """Which architectures are held against one another, and how often each of them is trained."""
+
+    architectures: Candidates = []  # the config's own, and those that suit most problems, if left out
+    seeds: Count = 3
+
+
+def _shares(shares: list[float]) -> list[float]:
+    if shares and (len(set(shares)) < 3 or not all(0 < share <= 1 for share in shares)):
+        raise ValueError(f"got {shares}, expected three or more shares of the rows, above 0 and up to 1")
+    return sorted(set(shares))
+
+
+class Curve(Settings):
+    """Which shares of the simulations to train on, how often, and the error to reach."""
+
+    shares: Annotated[list[float], AfterValidator(_shares)] = []  # 1/8, 1/4, 1/2 and 1, those of 20 rows or more
+    seeds: Count = 1
+    target: Positive | None = None  # 99th percentile, in data sigma; `check.max_emulator_error` if left out
+
+
+class Tune(Settings):
+    """How settings of the training are searched for."""
+
+    trials: Annotated[Count, NotInKey()] = 40  # those of an earlier search count
+    seed: Seed = 0
+
+
+def _power_of_two(count: int) -> int:
+    if count & (count - 1):
+        near = 2 ** round(log2(count))
+        raise ValueError(f"got {count}, expected a power of two, which Sobol's sequence is balanced at; take {near}")
+    return count
+
+
+class Sensitivity(Settings):
+    """How each output's variance over the prior is shared out among the parameters."""
+
+    num_points: Annotated[int, Field(ge=64), AfterValidator(_power_of_two)] = (
+        4096  # evaluations are 2 + parameters times it
+    )
+    scale: Literal["transformed", "natural"] = "transformed"  # whose variance: as dataset.transform has it, or in units
+    num_resamples: Annotated[int, Field(ge=20)] = 200  # of the bootstrap
+    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95  # of the intervals
+    seed: Seed = 0
+
+
 class Refine(Settings):
     """Further rounds: simulate where the last round's posterior is, and train again."""
 
@@ -498,6 +604,8 @@ class TrainConfig(Slice):
     """What `train` sees; the noise only where its loss is in units of it."""
 
     train: Train
+    fraction: Annotated[float, Field(gt=0, le=1), AddedLater()] = 1.0  # of the rows, the first ones
+    failed: Annotated[dict[str, str], NotInKey()] = {}  # candidates that could not be trained, and why
     noise: Annotated[dict[str, AnyNoise], AddedLater()] = {}
 
 
@@ -505,6 +613,7 @@ class LikelihoodConfig(Slice):
     """What a likelihood is made of; the architecture says where a user's own network is to be loaded from."""
 
     architecture: Architecture
+    candidates: Annotated[Candidates, AddedLater()] = []  # a user's own, among which the best was chosen
     exact: SimulateConfig | None = None  # where the simulator itself is the likelihood
     observation: Observation
     noise: dict[str, AnyNoise]
@@ -524,8 +633,8 @@ class CheckConfig(LikelihoodConfig):
     round: Annotated[int, NotInKey()] = 0  # told apart by the inputs
 
 
-class CompareConfig(Slice):
-    """What `compare` sees."""
+class ContrastConfig(Slice):
+    """What `contrast` sees."""
 
     parameters: Parameters
 
@@ -537,6 +646,44 @@ class CalibrateConfig(LikelihoodConfig):
     simulate: Simulate
     refined: bool  # whether the emulator was refined around the data
     calibrate: Calibrate
+
+
+class RankingConfig(Slice):
+    """What `ranking` sees."""
+
+    candidates: Candidates  # each an input by its short name, trained from one seed after another
+    observation: Observation
+    noise: dict[str, AnyNoise]
+    limit: float  # of the emulator's error: `check.max_emulator_error`
+    failed: Annotated[dict[str, str], NotInKey()] = {}  # candidates that could not be trained, and why
+
+
+class CurveConfig(Slice):
+    """What `curve` sees."""
+
+    architecture: Architecture
+    candidates: Annotated[Candidates, AddedLater()] = []
+    parts: list[str]  # shares of the rows, each an input of this name
+    num_simulations: int
+    observation: Observation
+    noise: dict[str, AnyNoise]
+    target: float
+    failed: Annotated[dict[str, str], NotInKey()] = {}  # shares that could not be trained on, and why
+
+
+class TuneConfig(Slice):
+    """What `tune` sees."""
+
+    train: Train
+    tune: Tune
+
+
+class SensitivityConfig(Slice):
+    """What `sensitivity` sees; the architecture says where a user's own network is to be loaded from."""
+
+    architecture: Architecture
+    candidates: Annotated[Candidates, AddedLater()] = []
+    sensitivity: Sensitivity
 
 
 class ProblemConfig(Settings):
@@ -552,6 +699,10 @@ class ProblemConfig(Settings):
     check: Check = Check()
     refine: Refine = Refine()
     calibrate: Calibrate = Calibrate()
+    compare: Compare = Compare()
+    curve: Curve = Curve()
+    tune: Tune = Tune()
+    sensitivity: Sensitivity = Sensitivity()
 
     @model_validator(mode="after")
     def _something_to_infer(self) -> ProblemConfig:

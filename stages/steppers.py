@@ -16,12 +16,15 @@ from numpy.polynomial import Chebyshev, Polynomial, chebyshev
 
 from stages.solvers import Status, to_status
 
+Times = Float[Array, " lanes"]
+States = Float[Array, "size lanes"]
+
 
 class Step(NamedTuple):
     """A step that was tried: the state after it, its error, what interpolates it, and what the next one starts from."""
 
-    y: Float[Array, "size lanes"]
-    error: Float[Array, "size lanes"] | None
+    y: States
+    error: States | None
     dense: PyTree
     solver_state: PyTree
     status: Int[Array, "..."]
@@ -35,20 +38,11 @@ class Stepper(eqx.Module):
         """Return the solver's state before the first step of one row."""
 
     @abc.abstractmethod
-    def step(
-        self,
-        t0: Float[Array, " lanes"],
-        t1: Float[Array, " lanes"],
-        y: Float[Array, "size lanes"],
-        args: PyTree,
-        solver_state: PyTree,
-    ) -> Step:
+    def step(self, t0: Times, t1: Times, y: States, args: PyTree, solver_state: PyTree) -> Step:
         """Try the step from t0 to t1 in every lane."""
 
     @abc.abstractmethod
-    def interpolate(
-        self, t0: Float[Array, " lanes"], t1: Float[Array, " lanes"], dense: PyTree, t: Float[Array, " lanes"]
-    ) -> Float[Array, "size lanes"]:
+    def interpolate(self, t0: Times, t1: Times, dense: PyTree, t: Times) -> States:
         """Return the state at a time within the step."""
 
 
@@ -87,14 +81,7 @@ class ExplicitRungeKutta(Stepper):
         one_lane = jax.tree.map(lambda leaf: leaf[..., None], (t0, y, args))
         return self.vector_field(*one_lane)[..., 0]
 
-    def step(
-        self,
-        t0: Float[Array, " lanes"],
-        t1: Float[Array, " lanes"],
-        y: Float[Array, "size lanes"],
-        args: PyTree,
-        solver_state: PyTree,
-    ) -> Step:
+    def step(self, t0: Times, t1: Times, y: States, args: PyTree, solver_state: PyTree) -> Step:
         """Try the step from t0 to t1 in every lane."""
         tableau, dt = self.solver.tableau, t1 - t0
         stages = [self.vector_field(t0, y, args) if solver_state is None else solver_state]
@@ -108,9 +95,7 @@ class ExplicitRungeKutta(Stepper):
         last = stages[-1] if tableau.fsal else None
         return Step(y1, error, (y, y1, stages), last, jnp.asarray(Status.OK, jnp.int8))
 
-    def interpolate(
-        self, t0: Float[Array, " lanes"], t1: Float[Array, " lanes"], dense: PyTree, t: Float[Array, " lanes"]
-    ) -> Float[Array, "size lanes"]:
+    def interpolate(self, t0: Times, t1: Times, dense: PyTree, t: Times) -> States:
         """Return the state at a time within the step, by the weights of Diffrax's own interpolation."""
         y0, y1, stages = dense
         dt, fraction = t1 - t0, (t - t0) / (t1 - t0)
@@ -148,9 +133,8 @@ def _interpolation_weights(solver: Any) -> Float[np.ndarray, "inputs degree"]:
         return dense.evaluate(fraction)[0]
 
     with jax.ensure_compile_time_eval():
-        values = np.asarray(
-            jax.vmap(jax.vmap(ask, in_axes=(0, None)), in_axes=(None, 0))(np.eye(num_stages + 2), fractions)
-        )
+        asked = jax.jit(jax.vmap(jax.vmap(ask, in_axes=(0, None)), in_axes=(None, 0)))
+        values = np.asarray(asked(np.eye(num_stages + 2), fractions))
     # Twice: with the true degree alone, the powers' coefficients come out to rounding.
     for _ in range(2):
         fitted = chebyshev.chebfit(2.0 * fractions - 1.0, values, degree)
@@ -171,14 +155,7 @@ class AnySolver(Stepper):
         """Return the solver's state before the first step of one row."""
         return self.solver.init(self.terms(args), t0, t1, y, args)
 
-    def step(
-        self,
-        t0: Float[Array, " lanes"],
-        t1: Float[Array, " lanes"],
-        y: Float[Array, "size lanes"],
-        args: PyTree,
-        solver_state: PyTree,
-    ) -> Step:
+    def step(self, t0: Times, t1: Times, y: States, args: PyTree, solver_state: PyTree) -> Step:
         """Try the step from t0 to t1 in every lane."""
 
         def one(t0: Any, t1: Any, y: Any, args: Any, solver_state: Any) -> Step:
@@ -187,9 +164,7 @@ class AnySolver(Stepper):
 
         return jax.vmap(one, in_axes=-1, out_axes=-1)(t0, t1, y, args, solver_state)
 
-    def interpolate(
-        self, t0: Float[Array, " lanes"], t1: Float[Array, " lanes"], dense: PyTree, t: Float[Array, " lanes"]
-    ) -> Float[Array, "size lanes"]:
+    def interpolate(self, t0: Times, t1: Times, dense: PyTree, t: Times) -> States:
         """Return the state at a time within the step."""
 
         def one(t0: Any, t1: Any, dense: Any, t: Any) -> Array:

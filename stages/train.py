@@ -18,23 +18,17 @@ from stages.architectures.base import ClosedForm
 from stages.artifacts import TEST, Dataset, Layout
 from stages.checkpoints import forget
 from stages.descent import History
-from stages.emulator import (
-    Emulator,
-    assemble,
-    make_header,
-    member_variance,
-    network_options,
-    predict,
-    save_emulator,
-    unexplained_share,
-)
+from stages.domain import Domain
+from stages.emulator import Emulator, member_variance, network_options, predict, unexplained_share
 from stages.feed import Rows
 from stages.fitting import Fitted, fit, fit_scatter
 from stages.losses import Metric, whitening
 from stages.noise import known_scale
 from stages.parameters import Space
 from stages.progress import Progress
+from stages.saved import assemble, make_header, save_emulator
 from stages.scatter import Scatter, cross_validated
+from stages.selection import select
 from stages.settings import TrainConfig
 from stages.stream import Stream
 from stages.transforms import TRANSFORMS
@@ -61,35 +55,54 @@ class Scaling(NamedTuple):
         return bool(np.tril(self.whitening, -1).any())
 
 
+class Prepared(NamedTuple):
+    """Scaled rows that are no test rows, the fold of each, what constructors are given, and the scaling."""
+
+    rows: Rows | Stream
+    fold: Int[np.ndarray, " n"]
+    given: dict[str, Any]
+    scaling: Scaling
+    metric: Metric | None
+
+
 def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
-    """Train an ensemble, judge it on rows that it has not seen, and save it."""
-    dataset, settings = Dataset.load(inputs["dataset"][0]), config.train
-    z, fold = dataset.points()
-    space, layout = Space.from_json(dataset.header["space"]), Layout.from_json(dataset.header["layout"])
-    coordinates, seen = np.asarray(space.inputs(z)), fold != TEST
-    at, targets = _sample(dataset, len(z), settings.memory)
-    scaling = _scaling(dataset, coordinates[seen], targets[seen[at]], bool(settings.robust))
-    scaled = lambda part, y: _rows(scaling, coordinates[part], y)  # noqa: E731
-    sample = scaled(at, targets).pick(seen[at])
-    metric = _metric(config, layout, dataset, np.asarray(sample.y), scaling)
-    rows: Rows | Stream = sample
-    if len(at) < len(z):
-        rows = Stream(lambda a, b: scaled(slice(a, b), dataset.targets(a, b)), fold, dataset.piece, settings.memory)
+    """Train an ensemble, judge it on rows that it has not seen, and save it; or take the best of those trained."""
+    if config.train.chooses:
+        return select(config, inputs, folder)
+    dataset, settings = Dataset.load(inputs["dataset"][0], config.fraction), config.train
+    rows, fold, given, scaling, metric = prepare(config, dataset)
+    if isinstance(rows, Stream):
         progress.note(f"  train: the rows take more than train.memory, {settings.memory / 1e9:g} GB: read from disk")
-    families = ("normal",) * space.size if scaling.mixes else space.families
-    given = {"layout": layout, "families": families}
     begun = time.perf_counter()
-    fitted = fit(settings, rows, fold[seen], given, progress, folder, metric)
+    fitted = fit(settings, rows, fold, given, progress, folder, metric)
     random, second = None, None
     if dataset.header.get("stochastic"):
-        fitted, random, second = fit_scatter(settings, fitted, rows, fold[seen], given, scaling.scale, progress, folder)
-    emulator = _assemble(config, dataset, fitted, random, scaling, families, time.perf_counter() - begun)
+        fitted, random, second = fit_scatter(settings, fitted, rows, fold, given, scaling.scale, progress, folder)
+    emulator = _assemble(config, dataset, fitted, random, scaling, given["families"], time.perf_counter() - begun)
     save_emulator(emulator, folder)
     if fitted.history:
         _write_history(folder / "history.csv", fitted.history)
     summary = _summary(folder, emulator, fitted, second, dataset, settings.memory)
     forget(folder)
     return summary
+
+
+def prepare(config: TrainConfig, dataset: Dataset) -> Prepared:
+    """Scale the rows that networks may see, and gather what a constructor may ask for."""
+    settings, (z, fold) = config.train, dataset.points()
+    space, layout = Space.from_json(dataset.header["space"]), Layout.from_json(dataset.header["layout"])
+    coordinates, seen = np.asarray(space.inputs(z)), fold != TEST
+    at, targets = _sample(dataset, len(z), settings.memory)
+    scaling = _scaling(dataset, coordinates[seen], targets[seen[at]], bool(settings.robust))
+    families = ("normal",) * space.size if scaling.mixes else space.families
+    given = {"layout": layout, "families": families, "varies": tuple((scaling.scale > 0).tolist())}
+    scaled = lambda part, y: _rows(scaling, coordinates[part], y)  # noqa: E731
+    sample = scaled(at, targets).pick(seen[at])
+    metric = _metric(config, layout, dataset, np.asarray(sample.y), scaling)
+    if len(at) == len(z):
+        return Prepared(sample, fold[seen], given, scaling, metric)
+    stream = Stream(lambda a, b: scaled(slice(a, b), dataset.targets(a, b)), fold, dataset.piece, settings.memory)
+    return Prepared(stream, fold, given, scaling, metric)
 
 
 def _sample(dataset: Dataset, num: int, memory: int) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k predicted"]]:
@@ -198,6 +211,7 @@ def _assemble(
         seconds=seconds,
         num_rows=num_used,
         components=basis.counts(bases),
+        coordinate_units=dataset.coordinate_units,
     )
     if random is not None:
         stored["num_scattered"] = random.base.shape[1]
@@ -206,6 +220,7 @@ def _assemble(
     blank |= {name: np.zeros((rows, outputs)) for name in ("residuals", "spread")}
     blank["base_variance"] = np.zeros(outputs)
     first, scales = {name: each[0] for name, each in bases.items()}, dict[str, Any](scaling._asdict())
+    scales["domain"] = Domain.of(z[fold != TEST])
     names = ("training_z", "training_y", "residuals", "spread")
     emulator = assemble(stored, networks, first, **scales, **blank)
     kept = [blank[name][:0] for name in names]

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from stages.domain import Domain
 from stages.parameters import distribution
 from stages.settings import Prior
 
@@ -70,10 +71,7 @@ def advice(figures: Sequence[Figure], where: str = "") -> str:
 
 def outside(z: Float[np.ndarray, "draws p"], training: Float[np.ndarray, "rows p"]) -> float:
     """Return the share of draws outside the box that the training rows span along their principal axes."""
-    center = training.mean(axis=0)
-    axes = np.linalg.svd(training - center, full_matrices=False)[2]
-    rows, points = (training - center) @ axes.T, (z - center) @ axes.T
-    return float(np.mean(((points < rows.min(axis=0)) | (points > rows.max(axis=0))).any(axis=1)))
+    return float(np.mean(~np.asarray(Domain.of(training).holds(z))))
 
 
 def edge_mass(priors: Mapping[str, Prior], z: Float[np.ndarray, "draws p"]) -> float:

@@ -13,6 +13,14 @@ runtime.prepare()  # before any test imports JAX; in the environment, so that pr
 os.environ["MPLBACKEND"] = "agg"
 
 
+@pytest.fixture(scope="module")
+def plugin(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a file with the simulators that the tests' module writes down as `CODE`."""
+    file = tmp_path_factory.mktemp("plugin") / "mine.py"
+    file.write_text(request.module.CODE)
+    return str(file)
+
+
 @pytest.fixture
 def strict_dtypes() -> Iterator[None]:
     """Refuse to mix types of numbers: for code of ours alone, as Optax's Adam and NumPyro's NUTS mix them within."""

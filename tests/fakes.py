@@ -1,7 +1,8 @@
 """A chain of stages that are instant and need no JAX, to test the machinery with; `python -m tests.fakes` is its CLI.
 
 What the environment says happens to it: FAKE_LOG is a file that gets a line for each thing computed, FAKE_PAUSE the
-seconds that each takes, FAKE_KILL the moment at which the process kills itself, as by kill -9.
+seconds that each takes, FAKE_FAIL the step that cannot go on, FAKE_KILL the moment at which the process kills itself,
+as by kill -9.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def write_project(folder: Path) -> Path:
 def run_stage(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:
     """Stand in for every stage: its files depend on its config and on what it reads, and on nothing else."""
     say(link.name)
+    if os.environ.get("FAKE_FAIL") == link.name:
+        raise chain.StageError("too many rows")
     if link.stage == "simulate":
         _simulate(link, folder, progress)
     else:

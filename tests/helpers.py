@@ -23,6 +23,7 @@ from stages.progress import Silent
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "configs" / "smoke.toml"
+STRAIGHT, NEAREST, REFUSES = (f"{ROOT / 'tests' / 'plugins.py'}:{name}" for name in ("Straight", "Nearest", "Refuses"))
 
 X = np.linspace(0.0, 4.0, 9)
 SIGMA = 0.5

@@ -15,8 +15,9 @@ from pipeline.chain import problems
 from pipeline.plan import plan
 from stages import basis
 from stages.artifacts import TEST, Dataset
-from stages.emulator import Emulator, load_emulator, predict
+from stages.emulator import Emulator, predict
 from stages.errors import ConfigError
+from stages.saved import load_emulator
 from tests import helpers
 from tests.test_dataset import dataset, simulations
 

@@ -45,7 +45,7 @@ def test_a_right_config_loads(project: Path) -> None:
         ("train.seed=-1", "train.seed", "got -1, expected a number of at least 0"),
         ("train.steps=2.5", "train.steps", "got 2.5, expected a whole number"),
         ("train.ensemble_size=true", "train.ensemble_size", "got true, expected a whole number"),
-        ("train.stps=5", "train.stps", 'did you mean "steps"? (known: activation, architecture, '),
+        ("train.stps=5", "train.stps", 'did you mean "steps"? (known: activation, '),
         ("train.num_simulations=5", "train.num_simulations", "it belongs in [simulate]"),
         ("train=5", "train", "got 5, expected a table"),
         ("trian.steps=5", "trian", 'did you mean "train"?'),

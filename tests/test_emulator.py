@@ -1,10 +1,9 @@
-"""An emulator is a function of named parameters, can be kept, and refuses to be read wrongly."""
+"""An emulator is a function of named parameters that knows its error, its domain, and the names of what it gives."""
 
 from __future__ import annotations
 
-import json
-import shutil
-from pathlib import Path
+import warnings
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -12,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.emulator import FORMAT, HEADER, LEAVES, Emulator, load_emulator, save_emulator
+from stages.emulator import Emulator, OutsideDomain
 from stages.errors import SimferError
+from stages.saved import load_emulator
 from tests import helpers
 
 POINT = {"intercept": 0.7, "slope": -0.9}
@@ -22,12 +22,6 @@ POINT = {"intercept": 0.7, "slope": -0.9}
 @pytest.fixture(scope="module")
 def emulator() -> Emulator:
     return helpers.line_run(until="train").emulator  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def copy(tmp_path: Path, emulator: Emulator) -> Path:
-    """Return a copy of an emulator's folder, to be damaged."""
-    return Path(shutil.copytree(helpers.line_run(until="train").folders["train"], tmp_path / "copy"))
 
 
 def test_it_predicts_named_outputs_of_named_parameters(emulator: Emulator) -> None:
@@ -64,100 +58,94 @@ def test_unknown_and_missing_parameters_are_refused(emulator: Emulator) -> None:
         emulator({**POINT, "curvature": 0.0})
 
 
-def test_a_fresh_process_loads_it_and_gets_the_same_numbers(emulator: Emulator) -> None:
-    folder = helpers.line_run(until="train").folders["train"]
-    code = (
-        "import jax; jax.config.update('jax_enable_x64', True)\n"
-        "from stages.emulator import load_emulator\n"
-        f"out = load_emulator({str(folder)!r})({POINT!r})['y']\n"
-        "print([float(value).hex() for value in out])\n"
-    )
-    done = helpers.python("-c", code)
-    assert done.returncode == 0, done.stderr
-    stored = [float.fromhex(value) for value in json.loads(done.stdout.replace("'", '"'))]
-    assert np.allclose(stored, emulator(POINT)["y"], rtol=1e-13)
+def test_many_points_at_once_are_refused_in_words(emulator: Emulator) -> None:
+    # Two points of two parameters would go through a matrix product as one.
+    with pytest.raises(SimferError, match=r"shape \(2,\).* jax.vmap\(emulator\)"):
+        emulator({"intercept": jnp.zeros(2), "slope": jnp.zeros(2)})
 
 
-def test_without_64_bits_it_is_refused_and_not_narrowed() -> None:
-    folder = helpers.line_run(until="train").folders["train"]
-    code = (
-        "import jax; jax.config.update('jax_enable_x64', False)\n"
-        "from stages.emulator import load_emulator\n"
-        "from stages.errors import SimferError\n"
-        "try:\n"
-        f"    load_emulator({str(folder)!r})\n"
-        "except SimferError as error:\n"
-        "    print('REFUSED', error)\n"
-    )
-    done = helpers.python("-c", code)
-    assert "REFUSED" in done.stdout and "jax_enable_x64" in done.stdout, done.stderr
+def test_a_fixed_parameter_is_what_it_was_in_training() -> None:
+    emulator = load_emulator(helpers.ROOT / "tests" / "emulators" / "format1" / "residual")
+    point = {name: float(value) for name, value in emulator.space.values(np.zeros(5)).items()}
+    assert point["predator_0"] == 2.0 and emulator.units["alpha"] == "1/year"
+    assert emulator(point)["prey"].shape == (5,)
+    with pytest.raises(SimferError, match=r"predator_0 = 3.0, fixed at 2.0"):
+        emulator({**point, "predator_0": 3.0})
 
 
-def test_saving_and_loading_again_keeps_every_number(emulator: Emulator, tmp_path: Path) -> None:
-    save_emulator(emulator, tmp_path)
-    again = load_emulator(tmp_path)
-    for a, b in zip(jax.tree.leaves(emulator), jax.tree.leaves(again), strict=True):
-        assert np.array_equal(a, b) and a.dtype == b.dtype
-    assert again.header == emulator.header
+def test_it_is_an_argument_of_jit_as_any_pytree(emulator: Emulator) -> None:
+    compiled = jax.jit(lambda e, p: e(p)["y"])
+    assert np.allclose(compiled(emulator, POINT), emulator(POINT)["y"], rtol=1e-12)
+    poorer = eqx.tree_at(lambda e: e.location, emulator, emulator.location + 1.0)
+    assert np.allclose(compiled(poorer, POINT) - compiled(emulator, POINT), 1.0)
+    assert compiled._cache_size() == 1
+    slope = jax.jit(jax.grad(lambda p, e: e(p)["y"].sum()))(POINT, emulator)
+    assert slope["intercept"] == pytest.approx(9.0, abs=0.5)
 
 
-def test_a_truncated_file_is_refused(copy: Path) -> None:
-    whole = (copy / LEAVES).read_bytes()
-    (copy / LEAVES).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(SimferError, match=r"does not fit its header .*train again, or restore it"):
-        load_emulator(copy)
-    (copy / LEAVES).unlink()
-    with pytest.raises(SimferError, match="train again, or restore it"):
-        load_emulator(copy)
+def test_it_tells_coordinates_and_units(emulator: Emulator) -> None:
+    assert list(emulator.coordinates) == ["y"] and list(emulator.coordinates["y"]) == ["x"]
+    assert np.array_equal(emulator.coordinates["y"]["x"], helpers.X)
+    assert emulator.units == {"intercept": "", "slope": "", "y": ""}
 
 
-def test_a_file_with_something_after_its_end_is_refused(copy: Path) -> None:
-    with (copy / LEAVES).open("ab") as file:
-        file.write(b"more")
-    with pytest.raises(SimferError, match="does not fit its header"):
-        load_emulator(copy)
+def test_predictions_as_a_dataset_have_names_errors_coordinates_and_units(emulator: Emulator) -> None:
+    many = {"intercept": np.array([0.7, 12.0]), "slope": -0.9}
+    data = emulator.to_xarray(many)
+    assert data["y"].dims == ("point", "x") and data.sizes == {"point": 2, "x": 9}
+    assert np.allclose(data["y"].sel(x=2.0)[0], emulator(POINT)["y"][4], rtol=1e-10)
+    assert np.allclose(data["y_error"][0], emulator.error(POINT)["y"], rtol=1e-10)
+    assert data["inside"].values.tolist() == [True, False]
+    assert data["intercept"].values.tolist() == [0.7, 12.0] and data["slope"].values.tolist() == [-0.9, -0.9]
+    assert emulator.to_xarray(POINT)["y"].shape == (1, 9)
 
 
-def _edit(folder: Path, **changes: object) -> None:
-    header = json.loads((folder / HEADER).read_text())
-    (folder / HEADER).write_text(json.dumps(header | changes))
+FAR = {"intercept": 12.0, "slope": -8.0}
 
 
-def test_a_header_that_does_not_fit_is_refused(copy: Path) -> None:
-    _edit(copy, options={"width": 17, "depth": 1})
-    with pytest.raises(SimferError, match="does not fit its header"):
-        load_emulator(copy)
+def watching(outside: Any) -> Emulator:
+    return load_emulator(helpers.line_run(until="train").folders["train"], outside=outside)
 
 
-def test_a_header_that_is_not_whole_is_refused_in_words(copy: Path) -> None:
-    whole = json.loads((copy / HEADER).read_text())
-    for key in ("space", "layout", "options", "architecture", "dtype", "num_members"):
-        (copy / HEADER).write_text(json.dumps({k: v for k, v in whole.items() if k != key}))
-        with pytest.raises(SimferError, match=key):
-            load_emulator(copy)
-    (copy / HEADER).write_text(json.dumps(whole)[:100])
-    with pytest.raises(SimferError, match="holds no readable emulator"):
-        load_emulator(copy)
-    (copy / HEADER).unlink()
-    with pytest.raises(SimferError, match="holds no readable emulator"):
-        load_emulator(copy)
+def test_it_knows_where_it_was_trained(emulator: Emulator) -> None:
+    assert bool(emulator.inside(POINT)) and not emulator.inside(FAR)
+    many = {name: np.array([POINT[name], FAR[name], np.nan]) for name in POINT}
+    assert emulator.inside(many).tolist() == [True, False, False]
+    assert jax.jit(jax.vmap(emulator.inside))(many).tolist() == [True, False, False]
+    rows = emulator.space.theta(np.asarray(emulator.training_z))
+    assert emulator.inside(dict(zip(emulator.space.names, rows.T, strict=True))).mean() > 0.95
 
 
-def test_a_newer_format_is_refused(copy: Path) -> None:
-    _edit(copy, format=FORMAT + 1)
-    with pytest.raises(SimferError, match=f"written in format {FORMAT + 1}; this simfer reads up to {FORMAT}"):
-        load_emulator(copy)
+def test_it_warns_outside_where_it_has_values_to_look_at() -> None:
+    emulator = watching("warn")
+    with pytest.warns(OutsideDomain, match=r"intercept = 12, slope = -8 lies outside of the domain"):
+        emulator(FAR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        emulator(POINT)
+        emulator.error(FAR)  # is what one asks there
+        emulator.to_xarray(FAR)  # tells by itself
+        jax.jit(lambda p: emulator(p))(FAR)
 
 
-def test_code_is_never_run_from_a_path_in_a_file(copy: Path, tmp_path: Path) -> None:
-    (tmp_path / "evil.py").write_text("raise SystemExit('it ran')\n")
-    _edit(copy, architecture=f"{tmp_path / 'evil.py'}:Net")
-    with pytest.raises(SimferError, match="an architecture of your own"):
-        load_emulator(copy)
+def test_it_raises_outside_if_asked_under_transformations_too() -> None:
+    emulator = watching("error")
+    with pytest.raises(SimferError, match="intercept = 12, slope = -8 lies outside of the domain"):
+        emulator(FAR)
+    for call in (jax.jit(lambda p: emulator(p)["y"]), jax.jit(jax.grad(lambda p: emulator(p)["y"].sum()))):
+        jax.block_until_ready(call(POINT))
+        with pytest.raises(Exception, match="lies outside of the domain"):
+            jax.block_until_ready(call(FAR))
 
 
-def test_nothing_is_pickled(copy: Path) -> None:
-    assert b"pickle" not in (copy / LEAVES).read_bytes()
-    with (copy / LEAVES).open("rb") as file:
-        array = np.load(file, allow_pickle=False)
-    assert array.dtype.kind in "fiub"
+def test_it_gives_no_numbers_outside_if_asked() -> None:
+    emulator = watching("nan")
+    many = {name: jnp.array([POINT[name], FAR[name]]) for name in POINT}
+    y = jax.jit(jax.vmap(emulator))(many)["y"]
+    assert np.isfinite(y[0]).all() and np.isnan(y[1]).all()
+    assert np.isfinite(jax.grad(lambda p: emulator(p)["y"].sum())(POINT)["slope"])
+
+
+def test_what_to_do_outside_is_one_of_four() -> None:
+    with pytest.raises(SimferError, match='got outside = "raise", expected one of warn, error, nan, ignore'):
+        watching("raise")

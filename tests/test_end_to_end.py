@@ -15,6 +15,7 @@ import pipeline
 from pipeline import config
 from pipeline.chain import STAGES, ConfigError
 from pipeline.plan import plan
+from stages.architectures import ARCHITECTURES
 from tests import helpers
 
 
@@ -99,6 +100,33 @@ def test_a_wider_network_redoes_training_and_what_follows_alone(smoke: pipeline.
     changed = _fingerprints(["train.options.width=8"])
     plain = _fingerprints([])
     assert [stage for stage in STAGES if changed[stage] != plain[stage]] == ["train", "infer", "check"]
+
+
+_QUICK = ["train.steps=100", "train.ensemble_size=2", "infer.num_warmup=50", "infer.num_samples=50"]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_an_architecture_is_swapped_in_one_word(architecture: str, smoke: pipeline.Result) -> None:
+    overrides = [f"train.architecture={architecture}", "train.width=16", "train.depth=1", *_QUICK]
+    swapped = pipeline.run(helpers.SMOKE, overrides=overrides, store=helpers.smoke_store(), until="train")
+    cached = {stage: outcome.cached for stage, outcome in swapped.outcomes.items()}
+    assert cached == {"simulate": True, "dataset": True, "train": False}
+    assert swapped.emulator.header["architecture"] == architecture
+    assert np.isfinite(swapped.emulator({"alpha": 0.67, "beta": 0.11, "delta": 0.12})["prey"]).all()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["flu", "lynx_hare", "robertson", "solow"])
+def test_shipped_problems_run_with_every_architecture(name: str) -> None:
+    path, store = helpers.ROOT / "configs" / f"{name}.toml", helpers.scratch() / f"swapped-{name}"
+    short = [*_QUICK, "infer.num_chains=2", "refine.max_rounds=0"]
+    pipeline.run(path, overrides=short, store=store, until="dataset")
+    for architecture in ARCHITECTURES:
+        swapped = pipeline.run(path, overrides=[f"train.architecture={architecture}", *short], store=store)
+        assert swapped.outcomes["simulate"].cached and swapped.outcomes["dataset"].cached, architecture
+        assert not swapped.outcomes["check"].cached and len(swapped.verdict.figures) > 1, architecture
+        draws = swapped.posterior["posterior"].to_dataset()
+        assert all(np.isfinite(draws[name]).all() for name in draws), architecture
 
 
 def test_how_the_work_is_cut_up_redoes_nothing() -> None:

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from stages.ensemble import Rows, build_ensemble
+from stages.ensemble import Ensemble, Rows, build_ensemble
 from stages.parameters import Space
 from stages.settings import Simulate
 from stages.simulators.base import Status
+from stages.simulators.lotka_volterra import LotkaVolterra
 from tests import helpers
 
 TIMES = [0.0, 2.0, 5.0]
@@ -60,6 +61,14 @@ def test_the_size_of_a_block_makes_no_difference() -> None:
         assert np.array_equal(parts.num_steps, whole.num_steps)
 
 
+def test_fewer_rows_than_usual_need_no_program_of_their_own() -> None:
+    z, numbers = points(40), np.arange(40)
+    ensemble = Ensemble(LotkaVolterra(TIMES), Simulate(simulator="lotka_volterra", num_simulations=40), space())
+    whole, few = ensemble(z, numbers), ensemble(z[:3], numbers[:3], like=40)
+    assert ensemble._solve._cache_size() == 1  # type: ignore[attr-defined]
+    assert np.array_equal(few.outputs["prey"], whole.outputs["prey"][:3]) and few.status.shape == (3,)
+
+
 def test_a_row_does_not_know_its_neighbours() -> None:
     z = points(20)
     few, many = solve(z[:3], batch_size=16), solve(z, batch_size=16)
@@ -72,7 +81,7 @@ def test_running_out_of_steps_is_a_status() -> None:
     assert not np.isfinite(rows.outputs["prey"]).all(axis=1).any()
 
 
-ROOT = '''
+CODE = '''
 import jax.numpy as jnp
 from stages.simulators import FunctionSimulator, ODESimulator, Output
 
@@ -101,13 +110,6 @@ class Blowup(ODESimulator):
     def observe(self, t, y, p):
         return {"y": y}
 '''
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("plugin") / "mine.py"
-    file.write_text(ROOT)
-    return str(file)
 
 
 def test_a_function_that_gives_nan_is_a_status_of_its_row_alone(plugin: str) -> None:

@@ -96,13 +96,7 @@ class Fallen(Thrown):
     def event(self, t, y, p):
         return (y[0] < 0.0) & (t > 0.0)
 """
-
-
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("lanes") / "mine.py"
-    file.write_text(SIMULATORS + EVENTS)
-    return str(file)
+CODE = SIMULATORS + EVENTS
 
 
 def ensemble(name: str, num: int, times: Any, devices: Any = (), **simulate: Any) -> Ensemble:

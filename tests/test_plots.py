@@ -7,6 +7,10 @@ from PIL import Image
 
 from stages import plots
 from stages.artifacts import Layout
+from stages.plots.densities import smooth, smooth_2d
+from stages.plots.posterior import _interval
+from stages.plots.verdicts import _share
+from stages.power_law import PowerLaw
 from stages.simulators.base import Output, Status
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -47,7 +51,35 @@ def figure(value, threshold=0.5, passed=True, larger=False):
     return {"figure": "k_hat", "value": value, "threshold": threshold, "passed": passed, "larger_is_better": larger}
 
 
+def ranked(name, cost=1.0):
+    """Return what a comparison says of one architecture."""
+    return {"architecture": name, "median": 0.1 * cost, "percentile_99": cost, "gradient_us": cost, "training_s": cost}
+
+
+NINE = [ranked(str(i), float(i + 1)) for i in range(9)]
+POINTS = [{"simulations": n, "percentile_99": 9.0 / n, "median": 1.0 / n} for n in (64, 128, 256, 512)]
+LAW = PowerLaw.fit(2.0 ** np.arange(6, 10), np.array([0.2, 0.08, 0.03, 0.02]))
+RISING = PowerLaw.fit(2.0 ** np.arange(6, 10), np.array([0.02, 0.03, 0.03, 0.09]))
+
+
+def influence(num=3, dims=(), nan=False, output="log of y"):
+    """Return indices of an output, some of which may not exist."""
+    shape = (num, *(len(x) for x in dims))
+    each = np.where(RANDOM.random(shape) < 0.2, np.nan if nan else 0.5, RANDOM.random(shape))
+    ends = np.full(num, np.nan) if nan and not dims else RANDOM.random(num)
+    places = {f"axis {i} [s]": x for i, x in enumerate(dims)}
+    return plots.Influence(output, ends, 0.1 * ends, ends, 0.1 * ends, places, each, each)
+
+
+PARAMETERS = [r"$\alpha$", "beta", "prey_0"]
 CASES = {
+    "ranking": (plots.ranking, NINE, {str(i): (0.5 + i, 1.5 + i) for i in range(9)}, "data sigma", 0.5),
+    "ranking of one": (plots.ranking, [ranked("a $ b")], {"a $ b": (1.0, 1.0)}, "spread", None),
+    "curve": (plots.curve, POINTS, LAW, 0.005, "data sigma", 0.68),
+    "curve, target met": (plots.curve, POINTS, LAW, 5.0, "data sigma", 0.68),
+    "curve that rises": (plots.curve, POINTS, RISING, 0.001, "spread", 0.68),
+    "tuning": (plots.tuning, [("complete", 0.1), ("fail", None), ("pruned", 0.3), ("complete", 0.05)], {"width": 1.0}),
+    "tuning, one trial": (plots.tuning, [("complete", 0.1)], {}),
     "design": (plots.design, {"a": NORMAL[0], "b": np.exp(3 * NORMAL[1])}, STATUS, {"a": r"$\alpha$ [1/s]"}),
     "design of one": (plots.design, {"a": NORMAL[0]}, STATUS),
     "design, all failed": (plots.design, {"a": NORMAL[0], "b": NORMAL[1]}, np.full(300, 3, np.int8)),
@@ -93,6 +125,14 @@ CASES = {
     "verdict": (plots.verdict, [figure(0.3), figure(0.9, passed=False), figure(0.9, larger=True)]),
     "verdict, odd": (plots.verdict, [figure(v, passed=False, larger=up) for v in ODD for up in (0, 1)]),
     "verdict, nothing": (plots.verdict, []),
+    "influences": (plots.influences, [influence()], PARAMETERS, 0.95),
+    "influences, many": (plots.influences, [influence(12)] * 40, PARAMETERS * 4, 0.9),
+    "influences on a constant": (plots.influences, [influence(nan=True, output="$")] * 2, PARAMETERS, 0.95),
+    "influences along": (plots.influences_along, [influence(dims=[TIMES]), influence(dims=[TIMES**2])], PARAMETERS),
+    "influences along decades": (plots.influences_along, [influence(dims=[10.0 ** np.arange(-5, 5)])], PARAMETERS),
+    "influences along, many": (plots.influences_along, [influence(12, [TIMES], True)] * 9, PARAMETERS * 4),
+    "influences over a field": (plots.influences_over, [influence(8, [TIMES, TIMES[:5]], True)], [*"abcdefgh"]),
+    "influences over a field by one": (plots.influences_over, [influence(1, [TIMES, TIMES])] * 9, ["a"]),
 }  # fmt: skip
 
 
@@ -120,7 +160,7 @@ def test_same_numbers_same_bytes_whatever_the_users_style(draw, tmp_path):
 @pytest.mark.parametrize("slope", [0.0, 50.0])
 def test_regions_hold_what_they_say(slope):
     x, noise = np.random.default_rng(1).normal(size=(2, 100_000))
-    grid_x, grid_y, density, levels = plots._density_2d(x, slope * x + noise)
+    grid_x, grid_y, density, levels = smooth_2d(x, slope * x + noise)
     for level, share in zip(levels, (0.9, 0.5), strict=True):
         inside = density >= level  # exact: the share of a normal inside the ellipse of the same area
         cell = abs(np.linalg.det([[g[1, 0] - g[0, 0], g[0, 1] - g[0, 0]] for g in (grid_x, grid_y)]))
@@ -128,7 +168,7 @@ def test_regions_hold_what_they_say(slope):
 
 
 def test_density_that_stops_sharply_is_not_drawn_to_fade_out():
-    x, density = plots._density(np.random.default_rng(1).uniform(size=20_000), log=False)
+    x, density = smooth(np.random.default_rng(1).uniform(size=20_000), log=False)
     assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)
     assert density.min() > 0.9
 
@@ -144,7 +184,7 @@ def test_density_that_stops_sharply_is_not_drawn_to_fade_out():
     ],
 )
 def test_interval_is_written_with_the_digits_it_deserves(low, middle, high, log, words):
-    assert plots._interval(low, middle, high, log) == words
+    assert _interval(low, middle, high, log) == words
 
 
 @pytest.mark.parametrize(
@@ -158,4 +198,4 @@ def test_interval_is_written_with_the_digits_it_deserves(low, middle, high, log,
     ],
 )
 def test_longer_bars_are_worse(value, threshold, larger, share):
-    assert plots._share(value, threshold, larger) == share
+    assert _share(value, threshold, larger) == share

@@ -88,13 +88,6 @@ class Decay(RandomODESimulator):
 '''
 
 
-@pytest.fixture(scope="module")
-def plugin(tmp_path_factory: pytest.TempPathFactory) -> str:
-    file = tmp_path_factory.mktemp("plugin") / "mine.py"
-    file.write_text(CODE)
-    return str(file)
-
-
 def solve(name: str, num: int, parameters: dict[str, Any], stream: str = "simulate-0", **simulate: Any) -> Rows:
     space = Space(helpers.problem(helpers.line() | {"parameters": parameters}).parameters)
     settings = Simulate(simulator=name, num_simulations=num, **simulate)
@@ -215,4 +208,4 @@ def test_a_solver_for_additive_noise_is_refused_where_the_noise_depends_on_the_s
 
 def test_the_simulators_own_posterior_is_refused_before_the_chain_runs() -> None:
     with pytest.raises(chain.ConfigError, match="compare-posteriors: the simulator is random"):
-        chain.comparison(helpers.problem(ou_table()), 0)
+        chain.contrast(helpers.problem(ou_table()), 0)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 import pipeline
 from pipeline.chain import ProblemConfig
 from pipeline.cli import app
+from stages.architectures import ARCHITECTURES
 from tests.helpers import ROOT, merged
 
 README = (ROOT / "README.md").read_text()
@@ -24,10 +26,12 @@ _OTHERS = ("make", "pip")  # other programs; .ci/run makes the demo and the test
 # Enough to see that it runs; the posterior of a second network is no news.
 _SHORT = {"--set train.architecture=mlp": ["--set", "train.steps=100", "--until", "train"]}
 _SHORT_SETTINGS = [
+    "train.steps=100",
+    "train.ensemble_size=3",
     "simulate.num_simulations=400",
-    "train.steps=300",
-    "infer.num_warmup=100",
-    "infer.num_samples=100",
+    "infer.num_chains=2",
+    "infer.num_warmup=50",
+    "infer.num_samples=50",
     "refine.max_rounds=0",
 ]
 
@@ -64,15 +68,18 @@ def test_every_block_is_of_a_kind_that_is_run_or_is_what_a_command_printed() -> 
 def test_the_walk_runs_from_top_to_bottom(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     ran: list[str] = []
+    names: dict[str, Any] = {"__name__": "__main__"}  # a block goes on where the one before it ended
     for block in _blocks():
         if block.language == "console":
             ran += [line for line in block.text.splitlines() if _command(line)]
         elif block.language == "python" and not block.name:
-            exec(compile(block.text, "README.md", "exec"), {"__name__": "__main__"})
+            exec(compile(block.text, "README.md", "exec"), names)
             ran.append("python")
         elif block.name.startswith("in "):
             _run_changed(block)
             ran.append(block.name)
+    center = names["mcmc"].get_samples()["center"]
+    assert abs(center.mean() - np.log(names["rates"]).mean()) < 0.1  # four vessels, each rate known to some percent
     assert ran[0] == "simfer run yeast.toml" and "python" in ran and "in yeast.toml" in ran
 
 
@@ -114,6 +121,11 @@ def test_the_result_shown_is_the_walks_own(project: Path, monkeypatch: pytest.Mo
 def test_every_command_is_listed() -> None:
     listed = set(re.findall(r"`(?:simfer )?([a-z-]+)", _section("Commands")))
     assert set(get_command(app).commands) <= listed  # type: ignore[attr-defined]
+
+
+def test_every_architecture_is_listed() -> None:
+    section = README.partition("\n### Another network, and your own\n")[2].partition("\n### ")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)) == set(ARCHITECTURES)
 
 
 def test_every_key_of_a_config_is_listed() -> None:

@@ -47,23 +47,14 @@ def draws_of(task: str, store: Path, first: int = 0) -> tuple[Result, np.ndarray
 @needs_reference
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(5))
-def test_the_epidemic_task_is_indistinguishable_from_its_reference(
-    first: int, tmp_path: Path, score: ModuleType
+@pytest.mark.parametrize(("task", "most_runs", "most"), [("sir", 300, 0.54), ("lotka_volterra", 600, 0.55)])
+def test_a_task_of_sbibm_is_indistinguishable_from_its_reference(
+    task: str, most_runs: int, most: float, first: int, tmp_path: Path, score: ModuleType
 ) -> None:
-    result, reference, draws = draws_of("sir", tmp_path, first)
+    result, reference, draws = draws_of(task, tmp_path, first)
     assert result.verdict.passed
-    assert num_runs(result) <= 300
-    assert score.c2st(reference, draws) < 0.54
-
-
-@needs_reference
-@pytest.mark.slow
-@pytest.mark.parametrize("first", range(5))
-def test_lotka_volterra_is_indistinguishable_from_its_reference(first: int, tmp_path: Path, score: ModuleType) -> None:
-    result, reference, draws = draws_of("lotka_volterra", tmp_path, first)
-    assert result.verdict.passed
-    assert num_runs(result) <= 600
-    assert score.c2st(reference, draws) < 0.55
+    assert num_runs(result) <= most_runs
+    assert score.c2st(reference, draws) < most
 
 
 @needs_reference

@@ -17,10 +17,12 @@ from scipy import stats
 import pipeline
 from pipeline import chain, config
 from stages.artifacts import Posterior, Simulations
-from stages.check import Residuals, _scatter_figures, _standardise, _thin
-from stages.emulator import Emulator, load_emulator, save_emulator
+from stages.design import picked
+from stages.emulator import Emulator
 from stages.likelihood import build_target
 from stages.progress import Silent
+from stages.residuals import Residuals, scatter_figures, standardise
+from stages.saved import load_emulator, save_emulator
 from stages.scatter import excess, lower, negative_log_likelihood, num_entries
 from stages.settings import CheckConfig
 from tests import helpers
@@ -212,10 +214,11 @@ def figures_with(other: Emulator) -> dict[str, bool]:
     """Hold the check's simulations against another emulator; return which figures pass."""
     result, settings = ou_run(), helpers.link(helpers.problem(ou_table()), "check-0").config
     assert isinstance(settings, CheckConfig)
-    draws = _thin(Posterior.load(result.folders["infer"]).z(), settings.check)
+    draws = Posterior.load(result.folders["infer"]).z()
+    draws = draws[np.sort(picked(len(draws), settings.check.num_draws, settings.check.seed))]
     _, y, usable = Simulations.load(result.folders["check"]).rows(0, len(draws))
-    residuals = _standardise(build_target(settings, other), other, draws[usable], y[usable])
-    return {figure.name: figure.passed for figure in _scatter_figures(settings.check, residuals)}
+    residuals = standardise(build_target(settings, other), other, draws[usable], y[usable])
+    return {figure.name: figure.passed for figure in scatter_figures(settings.check, residuals)}
 
 
 @pytest.mark.parametrize("by", [0.5, pytest.param(2.0, marks=pytest.mark.slow)])
@@ -246,7 +249,7 @@ def test_the_verdict_on_a_wrong_scatter_asks_for_a_better_emulator(tmp_path: Pat
 def test_chance_alone_is_no_failure() -> None:
     for seed in range(20):
         u = np.random.default_rng(seed).normal(size=(200, 12))
-        figures = _scatter_figures(helpers.problem(ou_table()).check, Residuals(u, u, 0.5))
+        figures = scatter_figures(helpers.problem(ou_table()).check, Residuals(u, u, 0.5))
         assert all(figure.passed for figure in figures) and figures[1].value < 0.01
 
 

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 ARCHITECTURES: dict[str, str] = {
+    "cosmopower": "stages.architectures.cosmopower:CosmoPower",
+    "deeponet": "stages.architectures.deeponet:DeepONet",
+    "fourier": "stages.architectures.fourier:Fourier",
+    "gaussian_process": "stages.architectures.gaussian_process:GaussianProcess",
     "mlp": "stages.architectures.mlp:MLP",
+    "polynomial": "stages.architectures.polynomial:Polynomial",
     "residual": "stages.architectures.residual:Residual",
 }
+
+AUTO = "auto"  # in place of a name: the best of the candidates
+CANDIDATES = "residual", "mlp", "cosmopower", "polynomial", "gaussian_process"  # that suit most problems, if there
 
 
 def __getattr__(name: str) -> object:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
-from typing import Self
+from collections.abc import Callable, Mapping
+from typing import Literal, Self
 
 import equinox as eqx
 import jax
@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+Activation = Literal["silu", "gelu", "softplus", "tanh"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "gelu": jax.nn.gelu,
@@ -21,14 +22,15 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 
 
 # What a constructor is given. All else that it takes is an option of `train.options`.
-GIVEN = frozenset({"in_size", "out_size", "key", "layout", "families"})
+GIVEN = frozenset({"in_size", "out_size", "key", "layout", "families", "varies"})
 
 
 class Architecture(eqx.Module):
     """Map one whitened point to the scaled outputs. Everything after `key` is an option of `train.options`.
 
     A constructor that takes `layout` is given the outputs' `Layout`; one that takes `families`, how the training
-    rows lie along each input: "uniform" or "normal", of mean about 0 and variance about 1.
+    rows lie along each input: "uniform" or "normal", of mean about 0 and variance about 1; one that takes `varies`,
+    which of the scaled outputs are not the same in all rows.
     """
 
     @abc.abstractmethod
@@ -38,6 +40,16 @@ class Architecture(eqx.Module):
     @abc.abstractmethod
     def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         """Evaluate it at one point."""
+
+
+class Continuous(Architecture):
+    """An architecture that knows its outputs' coordinates, and can be asked between them."""
+
+    @abc.abstractmethod
+    def between(
+        self, z: Float[Array, " in_size"], points: Mapping[str, Float[Array, "n dims"]]
+    ) -> dict[str, Float[Array, " n"]]:
+        """Evaluate it at one point, each output at coordinates of its own choice, as scaled as the outputs are."""
 
 
 class ClosedForm(Architecture):

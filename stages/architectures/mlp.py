@@ -8,8 +8,9 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stages.architectures.base import Architecture
+from stages.architectures.base import Activation, Architecture
 from stages.architectures.base import activation as activation_named
+from stages.settings import Count
 
 
 class MLP(Architecture):
@@ -24,9 +25,9 @@ class MLP(Architecture):
         out_size: int,
         *,
         key: PRNGKeyArray,
-        width: int = 128,
-        depth: int = 3,
-        activation: str = "silu",
+        width: Count = 128,
+        depth: Count = 3,
+        activation: Activation = "silu",
     ) -> None:
         sizes = [in_size, *[width] * depth, out_size]
         keys = jax.random.split(key, depth + 1)

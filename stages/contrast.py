@@ -12,15 +12,15 @@ import xarray as xr
 
 from stages import plots
 from stages.artifacts import Posterior, Simulations
-from stages.emulator import HEADER
 from stages.parameters import Space
 from stages.posterior import summarize
 from stages.progress import Progress
-from stages.settings import CompareConfig
+from stages.saved import HEADER
+from stages.settings import ContrastConfig
 
 
 def run(
-    config: CompareConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
+    config: ContrastConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
 ) -> dict[str, Any]:
     """Compare means, widths, effort and speed, and say at which cost of a simulation the emulator pays."""
     trees = [Posterior.load(inputs["posteriors"][-1]).tree(), Posterior.load(inputs["exact"][0]).tree()]

@@ -23,7 +23,7 @@ def test_the_simulator_as_the_likelihood_gives_the_exact_posterior() -> None:
 
 def test_comparison_shows_both_posteriors_and_what_they_cost() -> None:
     problem = helpers.problem(helpers.line())
-    outcome = execute_more(problem, Store(helpers.scratch() / "line"), chain.comparison)
+    outcome = execute_more(problem, Store(helpers.scratch() / "line"), chain.contrast)
     differences = {row["parameter"]: row for row in outcome.summary["tables"]["emulator - simulator"]}
     for row in differences.values():
         assert abs(row["mean_shift_sd"]) < 0.15

@@ -1,0 +1,75 @@
+"""Use a problem's emulator beside the chain: the latest that is built, or the first round's, built for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pipeline import chain, runtime
+from pipeline.blame import blame
+from pipeline.chain import ProblemConfig, SimferError
+from pipeline.plan import user_files
+from pipeline.progress import Reporter
+from pipeline.runner import Outcome, with_emulator
+from pipeline.store import Store
+
+Summary = dict[str, Any]
+Tool = Callable[[dict[str, Outcome], Reporter], Summary]
+
+
+def use(problem: ProblemConfig, store: Store, reporter: Reporter, folder: Path, tool: Tool) -> Summary:
+    """Bring the emulator and hand it, with the latest artifact of each stage, to a tool."""
+    found = with_emulator(problem, store, reporter=reporter, folder=folder)
+    runtime.prepare()
+    with blame("using the emulator", lambda: user_files(problem)):
+        return tool(found, reporter)
+
+
+def predict(parameters: Path, output: Path) -> Tool:
+    """Predict at the points of one file, into another; what is wrong with their names is said at once."""
+    if output.suffix not in (".csv", ".nc"):
+        raise SimferError(f"got --output {output}, expected a name that ends in .csv or .nc")
+    if not output.resolve().parent.is_dir():
+        raise SimferError(f"got --output {output}, and there is no folder {output.parent}")
+    if not parameters.is_file():
+        raise SimferError(f"got --parameters {parameters}, and there is no such file")
+    if output.resolve() == parameters.resolve():
+        raise SimferError(f"got {output} for both --parameters and --output")
+
+    def tool(found: dict[str, Outcome], reporter: Reporter) -> Summary:
+        train = found["train"]
+        return chain.predict(train.step.link, train.folder, reporter, parameters=parameters, output=output)
+
+    return tool
+
+
+def export(problem: ProblemConfig, format: str, folder: Path, name: str) -> Tool:
+    """Write the emulator as a file for other programs, and its model card."""
+
+    def tool(found: dict[str, Outcome], reporter: Reporter) -> Summary:
+        train = found["train"]
+        options = {"format": format, "folder": folder, "name": name, "facts": _facts(problem, found)}
+        return chain.export(train.step.link, train.folder, reporter, **options)
+
+    return tool
+
+
+def _facts(problem: ProblemConfig, found: dict[str, Outcome]) -> Summary:
+    """Gather what a model card says of the training."""
+    train = found["train"]
+    same = [outcome for outcome in found.values() if outcome.step.link.round == train.step.link.round]
+    summaries = {outcome.step.stage: outcome.summary for outcome in same}
+    checked = summaries.get("check", {}).get("facts", {})
+    return {
+        "simulator": Path(problem.simulate.simulator).name,
+        "design": f"{problem.simulate.num_simulations:,} points of the prior ({problem.simulate.design})",
+        "round": train.step.link.round,
+        "rows": summaries.get("dataset", {}).get("facts", {}),
+        "errors": next(iter(train.summary.get("tables", {}).values()), []),
+        "checked": ("passed" if checked["passed"] else "failed") if "passed" in checked else None,
+        "versions": train.manifest["versions"],
+        "device": train.manifest["device"],
+        "finished": train.manifest["finished"],
+        "fingerprint": train.step.fingerprint,
+    }

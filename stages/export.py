@@ -1,0 +1,103 @@
+"""Beside the chain: an emulator as one file for other programs, held against the original, with its model card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from stages import onnx
+from stages.card import card
+from stages.emulator import Emulator, tabulate
+from stages.errors import SimferError, StageError
+from stages.labels import INSIDE, output_of
+from stages.progress import Progress
+from stages.saved import load_emulator
+from stages.settings import TrainConfig
+
+Format = Literal["onnx", "stablehlo"]
+Predict = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
+_NUM_POINTS = 512
+# Of what an output varies over the prior. A float32 network is exported in float64, without its rounding.
+TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
+
+
+def run(
+    config: TrainConfig,
+    emulator: Path,
+    progress: Progress,
+    *,
+    format: Format,
+    folder: Path,
+    name: str,
+    facts: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Write NAME.onnx or NAME.stablehlo, and NAME.md; raise StageError if it differs from the original."""
+    trained = load_emulator(emulator, config.train.architecture, config.train.candidates)
+    if not trained.space.names:
+        raise SimferError("the emulator has no free parameter: there is nothing to export")
+    progress.note(f"exporting to {format}")
+    content = {"onnx": onnx.convert, "stablehlo": stablehlo}[format](trained)
+    differences = compared(trained, {"onnx": onnx.load, "stablehlo": load_stablehlo}[format](content))
+    _hold(trained, differences)
+    files = {folder / f"{name}.{format}": content}
+    files[folder / f"{name}.md"] = card(trained, format, name, facts, differences, _NUM_POINTS).encode()
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, bytes_ in files.items():
+        partial = file.with_name(f".{file.name}.partial")
+        partial.write_bytes(bytes_)
+        partial.replace(file)
+    paths = [str(file) for file in files]
+    table = [{"output": each, "largest_difference": value} for each, value in differences.items()]
+    facts = {"files": ", ".join(paths), "bytes": len(content), "tolerance": TOLERANCE[trained.header["dtype"]]}
+    return {"facts": facts, "tables": {f"{format} - original, in units of the output's spread": table}}
+
+
+def compared(emulator: Emulator, predict: Predict) -> dict[str, float]:
+    """Return the largest difference, in units of the output's standard deviation over draws from the prior."""
+    z = np.random.default_rng(0).normal(size=(_NUM_POINTS, emulator.space.size))
+    # Values that went to and fro: where a prior's end is near, the way back to z has lost digits.
+    points = {name: np.asarray(emulator.space.values(z)[name]) for name in emulator.space.names}
+    ours, theirs = tabulate(emulator, emulator.space.whiten(points)), predict(points)
+    if not (ours[INSIDE] == theirs[INSIDE]).mean() > 0.99:
+        return {INSIDE: np.inf}
+    names = [name for name in ours if name != INSIDE]
+    return {name: _difference(ours[name], theirs[name], ours[output_of(name)]) for name in names}
+
+
+def _difference(
+    ours: Float[np.ndarray, "n ..."], theirs: Float[np.ndarray, "n ..."], output: Float[np.ndarray, "n ..."]
+) -> float:
+    finite = np.isfinite(ours).reshape(len(ours), -1).all(axis=1)
+    scale = output[finite].std(axis=0) + 1e-6 * np.abs(output[finite]).mean(axis=0) + 1e-300
+    return float(np.max(np.abs(theirs - ours)[finite] / scale))
+
+
+def _hold(emulator: Emulator, differences: Mapping[str, float]) -> None:
+    name, worst = max(differences.items(), key=lambda item: np.nan_to_num(item[1], nan=np.inf))
+    if not worst <= (limit := TOLERANCE[emulator.header["dtype"]]):
+        priors = ", ".join(f"{name} ({prior.dist})" for name, prior in emulator.space.priors.items())
+        raise StageError(
+            f"what was exported differs from the original by {worst:.2g} of the spread of {name}, more than {limit:g}; "
+            f"nothing was written. Please report it, with the architecture {emulator.header['architecture']} and the "
+            f"priors: {priors}"
+        )
+
+
+def stablehlo(emulator: Emulator) -> bytes:
+    """Return the bytes that `jax.export.deserialize` reads: any number of points, one derivative, float64."""
+    (size,) = jax.export.symbolic_shape("n")
+    points = {name: jax.ShapeDtypeStruct((size,), jnp.float64) for name in emulator.space.names}
+    call = jax.jit(jax.vmap(lambda point: emulator.everything_at(emulator.space.whiten(point))))
+    return bytes(jax.export.export(call, platforms=("cpu", "cuda", "rocm", "tpu"))(points).serialize(vjp_order=1))
+
+
+def load_stablehlo(content: bytes) -> Predict:
+    """Open what `stablehlo` returned."""
+    call = jax.export.deserialize(bytearray(content)).call
+    return lambda points: {name: np.asarray(values) for name, values in call(dict(points)).items()}

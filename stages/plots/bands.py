@@ -1,0 +1,82 @@
+"""The data on what the posterior predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from stages.plots.figures import BLUE, LEVELS, SKY, drawable, is_log, new_figure, quantiles_of, set_scale, with_unit
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One output's data beside what the posterior predicts; `dim` is "" where the data have no coordinate."""
+
+    output: str
+    unit: str
+    dim: str
+    dim_unit: str
+    x: Float[np.ndarray, " n"]
+    observed: Float[np.ndarray, " n"]
+    replicated: Float[np.ndarray, "draws n"]
+    curve_x: Float[np.ndarray, " m"]
+    curve: Float[np.ndarray, "draws m"]
+    simulated: Float[np.ndarray, "draws m"] | None = None  # a random simulator's outputs, their scatter in them
+
+
+def predictive(file: Path, panels: Sequence[Panel]) -> None:
+    """Draw the data on the intervals in which the posterior expects data."""
+    columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
+    rows = -(-len(panels) // columns)
+    with new_figure(file, max(4.4, 3.1 * columns), 2.5 * rows + 0.7, "Posterior predictive check") as figure:
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for ax, panel in zip(axes, panels, strict=False):
+            _predict(ax, panel)
+        keys = {k: v for ax in axes for v, k in zip(*ax.get_legend_handles_labels(), strict=True)}
+        for ax in axes[len(panels) :]:
+            ax.remove()
+        figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=2 if columns == 1 else len(keys))
+
+
+def _predict(ax: Axes, panel: Panel) -> None:
+    bands = quantiles_of(panel.replicated, LEVELS)
+    inside = ((bands[0] <= panel.observed) & (panel.observed <= bands[3])).sum()
+    set_scale(ax, "y", is_log(np.append(panel.observed, bands), inner=1.0), 5)
+    (_series if panel.dim and len(np.unique(panel.x)) > 1 else _side_by_side)(ax, panel, bands)
+    ax.set_title(drawable(f"{panel.output}: {inside} of {len(panel.observed)} data inside 90 %"))
+    ax.set_ylabel(with_unit(panel.output, panel.unit))
+
+
+def _series(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> None:
+    x, at = np.unique(panel.x, return_inverse=True)  # data that share a coordinate share a band
+    pooled = [quantiles_of(panel.replicated[:, at == k].reshape(-1, 1), LEVELS)[:, 0] for k in range(len(x))]
+    bands = np.stack(pooled, axis=1) if len(x) < len(panel.x) else bands
+    if is_log(x, inner=1.0):
+        set_scale(ax, "x", True, 5)
+    ax.fill_between(x, bands[0], bands[3], color=SKY, alpha=0.45, lw=0, label="90 % of predicted data")
+    ax.fill_between(x, bands[1], bands[2], color=SKY, lw=0, label="50 % of predicted data")
+    ax.plot(panel.curve_x, quantiles_of(panel.curve, [0.5])[0], color=BLUE, label="median output")
+    if panel.simulated is not None:
+        ends = quantiles_of(panel.simulated, (LEVELS[0], LEVELS[-1]))
+        ax.plot(panel.curve_x, ends.T, color=BLUE, ls="--", lw=0.8, label=["90 % of simulated outputs", None])
+    ax.plot(panel.x, panel.observed, "o", ms=3.2, mfc="k", mec="white", mew=0.4, label="data")
+    ax.set_xlabel(with_unit(panel.dim, panel.dim_unit))
+
+
+def _side_by_side(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> None:
+    num = len(panel.observed)
+    x, width = np.arange(1, num + 1), float(np.clip(90 / num, 1, 9))
+    ax.vlines(x, bands[0], bands[3], color=SKY, alpha=0.45, lw=width, label="90 % of predicted data")
+    ax.vlines(x, bands[1], bands[2], color=SKY, lw=width, label="50 % of predicted data")
+    if panel.curve.shape[1] == num:
+        median = quantiles_of(panel.curve, [0.5])[0]
+        ax.plot(x, median, "_", color=BLUE, ms=width + 2, label="median output")
+    ax.plot(x, panel.observed, "o", ms=3.2, mfc="k", mec="white", mew=0.4, label="data")
+    ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
+    ax.set(xlim=(0.3, num + 0.7), xlabel="number of the datum")

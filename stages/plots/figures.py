@@ -1,0 +1,174 @@
+"""Figures and what all of them share: style, colours, words and scales."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import matplotlib.style
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.mathtext import MathTextParser
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+from stages.simulators.base import Status
+
+# Okabe and Ito (2008): told apart by colour-blind readers.
+BLUE, ORANGE, GREEN, RED, PINK, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#AAAAAA"
+CYCLE = BLUE, ORANGE, GREEN, RED, SKY, PINK, "#555555", "#000000"
+STATUSES = dict(zip(Status, (SKY, GREY, RED, BLUE, ORANGE, GREEN, PINK), strict=True))
+STYLE: Any = {
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7),
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right", "legend.frameon"), False),
+    **dict.fromkeys(("figure.constrained_layout.h_pad", "figure.constrained_layout.w_pad"), 0.06),
+    "figure.titlesize": 9.5,
+    "lines.linewidth": 1.2,
+}
+MOST_POINTS = 5000
+LEVELS = 0.05, 0.25, 0.75, 0.95  # the ends of the 90 % and of the 50 % interval
+Values = Float[np.ndarray, "..."]
+
+
+@contextmanager
+def new_figure(file: Path, width: float, height: float, title: str) -> Iterator[Figure]:
+    """Make a figure and, at the end, write it to `file`."""
+    # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
+    with matplotlib.style.context(STYLE, after_reset=True):
+        figure = Figure(figsize=(width, height), layout="constrained")
+        FigureCanvasAgg(figure)
+        figure.suptitle(title, x=0.01, ha="left", weight="bold")
+        yield figure
+        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+
+
+@contextmanager
+def corner_figure(
+    file: Path, cell: float, title: str, labels: list[str], values: list[Values], outside: float = 0.0
+) -> Iterator[tuple[dict[tuple[int, int], Axes], list[Any]]]:
+    """Lay out the lower triangle of panels, all scales and limits set, and a list to put the legend's keys in.
+
+    Limits leave out the share `outside` of the values at either end.
+    """
+    num, keys = len(labels), list[Any]()
+    size = max(4.2, cell * num + 0.6)
+    logs = [is_log(each) for each in values]
+    limits = [limits_of(each, log, outside) for each, log in zip(values, logs, strict=True)]
+    with new_figure(file, size, size if num > 1 else 3.2, title) as figure:
+        grid = figure.add_gridspec(num, num)
+        axes = {(i, j): figure.add_subplot(grid[i, j]) for i in range(num) for j in range(i + 1)}
+        for (i, j), ax in axes.items():
+            set_scale(ax, "x", logs[j], 3 if num > 1 else 6)
+            ax.set(xlim=limits[j], xlabel=labels[j] if i == num - 1 else "")
+            ax.tick_params(axis="x", labelrotation=45 if num > 1 else 0, labelbottom=i == num - 1)
+            if i == j:
+                hide_y(ax)
+            else:
+                set_scale(ax, "y", logs[i], 3)
+                ax.set(ylim=limits[i], ylabel="" if j else labels[i])
+                ax.tick_params(axis="y", labelleft=j == 0)
+        yield axes, keys
+        figure.align_labels()
+        where: Any = {"loc": "upper right", "bbox_to_anchor": (0.995, 0.94)}  # the free half of a corner plot
+        figure.legend(handles=keys, **(where if num > 1 else {"loc": "outside lower center", "ncols": 2}))
+
+
+def drawable(words: str) -> str:
+    """Return words that can be drawn: dollars that are no valid mathematics are escaped."""
+    try:
+        MathTextParser("path").parse(words)
+    except ValueError:
+        return words.replace("$", r"\$")
+    return words
+
+
+def labels_of(names: list[str], labels: Mapping[str, str] | None) -> list[str]:
+    """Return the labels that quantities are given, their names where they are given none."""
+    return [drawable((labels or {}).get(name) or name) for name in names]
+
+
+def with_unit(name: str, unit: str) -> str:
+    """Return a name with its unit."""
+    return drawable(f"{name} [{unit}]" if unit else name)
+
+
+def out_of(shown: Sequence[str], there: Mapping[str, Any], what: str) -> str:
+    """Say how many of all are shown; "" where all are."""
+    return "" if len(shown) == len(there) else f", {len(shown)} of {len(there)} {what}"
+
+
+def first_few(values: Mapping[str, Values], most: int, what: str) -> tuple[list[str], list[Values], str]:
+    """Return the names and values of the first `most` quantities, and words that say how many of all those are."""
+    names = list(values)[:most]
+    return names, [np.asarray(values[name], float).ravel() for name in names], out_of(names, values, what)
+
+
+def thinned(items: np.ndarray, most: int) -> np.ndarray:
+    """Return at most so many items, evenly chosen."""
+    return items if len(items) <= most else items[np.linspace(0, len(items) - 1, most).astype(int)]
+
+
+def finite(*columns: Values) -> list[Values]:
+    """Return the rows of columns in which all are finite."""
+    keep = np.logical_and.reduce([np.isfinite(column) for column in columns])
+    return [column[keep] for column in columns]
+
+
+def forward(values: Values, log: bool) -> Values:
+    """Return the logarithms where an axis has them, NaN for what has none."""
+    return np.log10(np.where(values > 0, values, np.nan)) if log else values
+
+
+def is_log(values: Values, inner: float = 0.9) -> bool:
+    """Whether values are positive and span over two decades, judged by their `inner` part, not by a tail."""
+    (values,) = finite(values)
+    if not values.size or values.min() <= 0:
+        return False
+    low, high = np.quantile(values, [(1 - inner) / 2, (1 + inner) / 2])
+    return bool(high > low * 100**inner)
+
+
+def span_of(values: Values, outside: float = 0.0) -> tuple[float, float]:
+    """Return the two ends of finite values, some way apart, without the share `outside` of many at either end."""
+    outside = outside if values.size > 1000 else 0.0
+    low, high = np.quantile(values, [outside, 1 - outside]).tolist() if values.size else (0.0, 1.0)
+    pad = 0.0 if high - low > 1e-9 * max(abs(low), abs(high)) else 0.5 * abs(low) or 0.5
+    return low - pad, high + pad
+
+
+def limits_of(values: Values, log: bool, outside: float = 0.0) -> tuple[float, float]:
+    """Return the limits of an axis that shows values."""
+    (values,) = finite(forward(values, log))
+    low, high = span_of(values, outside)
+    low, high = low - 0.05 * (high - low), high + 0.05 * (high - low)
+    return (10**low, 10**high) if log else (low, high)
+
+
+def set_scale(ax: Axes, which: Literal["x", "y"], log: bool, ticks: int) -> None:
+    """Give an axis its scale, and at most so many ticks."""
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    if log:
+        getattr(ax, f"set_{which}scale")("log", nonpositive="mask")
+        axis.set_major_locator(LogLocator(numticks=ticks + 1))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(MaxNLocator(ticks, steps=[1, 2, 2.5, 5, 10]))
+
+
+def hide_y(ax: Axes) -> None:
+    """Take the vertical axis away, for a height that has no meaning."""
+    ax.yaxis.set_visible(False)
+    ax.spines["left"].set_visible(False)
+
+
+def quantiles_of(values: Float[np.ndarray, "draws n"], levels: Sequence[float]) -> Float[np.ndarray, "levels n"]:
+    """Return quantiles over the finite draws, NaN where there are none."""
+    values = np.where(np.isfinite(values), values, np.nan)
+    none = np.isnan(values).all(0)
+    return np.where(none, np.nan, np.nanquantile(np.where(none, 0.0, values), levels, axis=0))

@@ -26,7 +26,7 @@ from scipy.stats import qmc
 from stages.architectures import ARCHITECTURES
 from stages.architectures.base import ClosedForm
 from stages.artifacts import Layout
-from stages.descent import Rows
+from stages.feed import Rows
 from stages.fitting import Fitted, fit
 from stages.progress import Silent
 from stages.settings import Train

@@ -118,14 +118,15 @@ def _trainings(problem: ProblemConfig, number: int, seed: int = 0, fraction: flo
         link = _training(problem, number, train.architecture, seed, fraction)
         return [replace(link, variant=_part(seed, fraction))]
     tried = {short_name(name): _training(problem, number, name, seed, fraction) for name in train.tried}
-    config = TrainConfig(train=train.model_copy(update={"seed": train.seed + seed}), fraction=fraction)
+    seeded = train.model_copy(update={"seed": train.seed + seed})
+    config = TrainConfig(train=seeded, noise=_noise(problem), fraction=fraction)
     inputs |= {name: (link.name,) for name, link in tried.items()}
     return [*tried.values(), Link("train", number, config, inputs, _part(seed, fraction), frozenset(tried))]
 
 
 def _training(problem: ProblemConfig, number: int, architecture: str, seed: int = 0, fraction: float = 1.0) -> Link:
     """Return the step that trains one architecture: the artifact is the one of a config that names it."""
-    config = TrainConfig(train=problem.train.alone(architecture, seed), fraction=fraction)
+    config = TrainConfig(train=problem.train.alone(architecture, seed), noise=_noise(problem), fraction=fraction)
     variant = f"-{short_name(architecture)}{_part(seed, fraction)}"
     return Link("train", number, config, {"dataset": (f"dataset-{number}",)}, variant)
 
@@ -140,6 +141,11 @@ def _rows(number: int) -> dict[str, tuple[str, ...]]:
         "simulations": tuple(f"simulate-{i}" for i in range(number + 1)),
         "checks": tuple(f"check-{i}" for i in range(number)),
     }
+
+
+def _noise(problem: ProblemConfig) -> dict[str, Any]:
+    """Return the noise where training depends on it, and nothing elsewhere: another noise trains no emulator anew."""
+    return problem.noise if problem.train.loss == "chi_squared" else {}
 
 
 def _given(problem: ProblemConfig) -> dict[str, Any]:
@@ -252,7 +258,7 @@ def export(link: Link, emulator: Path, progress: Any, **options: Any) -> dict[st
 
 def resumes(stage: str) -> bool:
     """Say whether the stage goes on from what a killed run left in its folder (otherwise it starts afresh)."""
-    return stage in ("simulate", "tune")
+    return stage in ("simulate", "train", "tune")
 
 
 def suffices(link: Link, summary: Mapping[str, Any]) -> bool:

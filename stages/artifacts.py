@@ -228,14 +228,14 @@ class Dataset:
         values = [np.asarray(array(group, name)[start:stop]) for name in names]
         return np.concatenate([value.reshape(len(value), -1) for value in values], axis=1)
 
-    def targets(self) -> Float[np.ndarray, "n m"]:
-        """Return what networks learn of every row, centred: coefficients where there are some, values elsewhere."""
+    def targets(self, start: int = 0, stop: int | None = None) -> Float[np.ndarray, "n m"]:
+        """Return what networks learn of rows, centred: coefficients where there are some, values elsewhere."""
         header, layout = self.header, Layout.from_json(self.header["layout"])
         components, location = header.get("pca", []), np.asarray(header["scaling"]["location"])
         parts = [
-            self._flat([f"{name}_coefficients"], 0, None)
+            self._flat([f"{name}_coefficients"], start, stop)
             if name in components
-            else self._flat([name], 0, None) - location[at]
+            else self._flat([name], start, stop) - location[at]
             for name, at in layout.slices.items()
         ]
         return np.concatenate(parts, axis=1)
@@ -244,14 +244,20 @@ class Dataset:
         """Return those of flat transformed outputs by the emulator's inputs (`Space.inputs`); None if it has none."""
         return _derivatives(zarr.open_group(self.store, mode="r"), list(self.header["layout"]), start, stop)
 
-    def target_derivatives(self) -> Float[np.ndarray, "n p m"] | None:
+    def target_derivatives(self, start: int = 0, stop: int | None = None) -> Float[np.ndarray, "n p m"] | None:
         """Return the derivatives of `targets` by the emulator's inputs; None if there are none."""
-        whole, slices = self.derivatives(0, None), Layout.from_json(self.header["layout"]).slices
-        if whole is None:
+        found, slices = self.derivatives(start, stop), Layout.from_json(self.header["layout"]).slices
+        if found is None:
             return None
         bases = self.bases()
-        parts = [whole[..., at] @ bases[name][0].T if name in bases else whole[..., at] for name, at in slices.items()]
+        parts = [found[..., at] @ bases[name][0].T if name in bases else found[..., at] for name, at in slices.items()]
         return np.concatenate(parts, axis=-1)
+
+    @property
+    def piece(self) -> int:
+        """The number of rows that lie together on disk."""
+        group = zarr.open_group(self.store, mode="r")
+        return min(int(array(group, name).chunks[0]) for name in self.header["layout"])
 
     def bases(self) -> dict[str, Float[np.ndarray, "folds components size"]]:
         """Return the principal components of outputs that have some: [f] never saw the rows of fold f."""

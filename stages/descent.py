@@ -2,38 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from stages.checkpoints import Checkpoint
 from stages.errors import StageError
+from stages.feed import Feed
+from stages.losses import Loss
+from stages.phases import phases
 from stages.progress import Progress
 from stages.settings import Train
 
-Loss = Callable[[PyTree, "Rows"], Float[Array, ""]]
-_CHUNK = 100  # optimizer steps in one compiled call, between two looks at the validation rows
-
-
-class Rows(NamedTuple):
-    """Network inputs and scaled outputs, and the derivatives of these by those where they are known."""
-
-    x: Float[Array, "n size"]
-    y: Float[Array, "n outputs"]
-    slopes: Float[Array, "n size outputs"] | None = None
-
-    def pick(self, at: Any) -> Rows:
-        """Return some of the rows."""
-        return Rows(*(None if part is None else part[at] for part in self))  # type: ignore[arg-type]
-
 
 class History(NamedTuple):
-    """Losses (mean squared error in units of each output's spread) of every member, and where each was best."""
+    """Losses of every member, and where each was best."""
 
     steps: Float[np.ndarray, " looks"]
     train: Float[np.ndarray, "looks members"]
@@ -42,95 +30,61 @@ class History(NamedTuple):
 
 
 def descend(
-    settings: Train, networks: PyTree, loss: Loss, rows: Rows, picks: Picks, progress: Progress, name: str
+    settings: Train,
+    networks: PyTree,
+    loss: Loss,
+    feed: Feed,
+    keys: PRNGKeyArray,
+    progress: Progress,
+    name: str,
+    checkpoint: Checkpoint | None = None,
+    devices: Sequence[Any] = (),
 ) -> tuple[PyTree, History]:
-    """Bring a loss down for every member side by side, and keep each one's best."""
+    """Bring a loss down for every member side by side, and keep each one's best.
+
+    What was killed goes on from its checkpoint. Members are shared out among `devices` (all accelerators, if left
+    out), between which nothing is sent.
+    """
+    devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
     weights, static = eqx.partition(networks, eqx.is_inexact_array)
-    trace = Trace(weights, settings.patience)
-    with progress.task(name, total=settings.steps + settings.finish_steps, unit="steps") as task:
-        for phase in _phases(settings, static, loss, rows, picks):
-            weights = trace.best if trace.looks else weights  # a later phase goes on from the best so far
-            state, at = phase.start(weights), 0
-            trace.begin_phase()
+    num, dtype = len(keys), jax.tree.leaves(weights)[0].dtype
+    weights, keys, feed = _shared_out(weights, keys, feed, len(devices))
+    trace, told = Trace(weights, settings.patience), checkpoint.header(len(keys)) if checkpoint else {}
+    order = phases(settings, static, loss, feed, keys, devices)
+    with progress.task(name, total=sum(phase.steps for phase in order), unit="steps") as task:
+        for number, phase in enumerate(order):
+            if number < told.get("phase", 0):
+                task.advance(phase.steps)
+                continue
+            weights, at = _typed(trace.best if trace.looks else weights, phase.dtype), 0  # on from the best so far
+            state = phase.start(weights)
+            trace.begin_phase(weights, phase.patience)
+            if checkpoint and told.get("phase") == number:
+                weights, state, at = trace.resume(checkpoint, weights, state, told)
+                task.advance(at)
             while at < phase.steps and not trace.is_stale():
-                chunk = min(_CHUNK, phase.steps - at)
-                weights, state, train_loss, validation_loss = phase.advance(weights, state, at, chunk)
+                chunk = min(phase.chunk, phase.steps - at)
+                weights, state, train, validation = phase.advance(weights, state, at, chunk)
                 at += chunk
-                trace.look(weights, chunk, np.asarray(train_loss), np.asarray(validation_loss))
-                task.advance(chunk, train=float(np.median(train_loss)), validation=float(np.median(validation_loss)))
+                trace.look(weights, chunk, train, validation)
+                task.advance(chunk, train=float(np.median(train)), validation=float(np.median(validation)))
+                if checkpoint:
+                    trace.keep(checkpoint, weights, state, {"phase": number, "at": at}, now=False)
             task.advance(phase.steps - at)
-    return eqx.combine(trace.best, static), trace.history()
+        if checkpoint:
+            trace.keep(checkpoint, weights, state, {"phase": len(order) - 1, "at": at}, now=True)
+    best = jax.tree.map(lambda leaf: leaf[:num].astype(dtype), trace.best)
+    return eqx.combine(best, static), trace.history(num)
 
 
-class Picks(NamedTuple):
-    """What is each member's own: the rows that it trains on, those that stop it, and its key."""
-
-    train: Int[Array, "members n"]
-    validation: Int[Array, "members m"]
-    key: PRNGKeyArray
+def _shared_out(weights: PyTree, keys: PRNGKeyArray, feed: Feed, devices: int) -> tuple[PyTree, PRNGKeyArray, Feed]:
+    """Repeat the first members until each device has as many."""
+    order = np.resize(np.arange(len(keys)), -(-len(keys) // devices) * devices)
+    return jax.tree.map(lambda leaf: leaf[order], weights), keys[order], feed.members(order)
 
 
-def stack(masks: Iterable[Bool[np.ndarray, " n"]]) -> Int[Array, "members n"]:
-    """Turn masks into rows of indices, the shorter ones filled up from their own beginning."""
-    picked = [np.flatnonzero(mask) for mask in masks]
-    longest = max(map(len, picked))
-    return jnp.asarray(np.stack([np.resize(each, longest) for each in picked]))
-
-
-class _Phase(NamedTuple):
-    steps: int
-    start: Callable[[PyTree], PyTree]
-    advance: Callable[[PyTree, PyTree, int, int], tuple[PyTree, PyTree, Array, Array]]
-
-
-def _phases(settings: Train, static: PyTree, loss: Loss, rows: Rows, picks: Picks) -> list[_Phase]:
-    def loss_at(weights: PyTree, at: Int[Array, " n"]) -> Float[Array, ""]:
-        return loss(eqx.combine(weights, static), rows.pick(at))
-
-    def phase(steps: int, optimizer: Any, step: Callable[..., Any]) -> _Phase:
-        def advance(weights: PyTree, state: PyTree, own: Picks, at: Array, chunk: int) -> Any:
-            def body(carry: tuple[PyTree, PyTree], i: Array) -> Any:
-                *carry, value = step(*carry, own.train, jax.random.fold_in(own.key, i))
-                return tuple(carry), value
-
-            (weights, state), losses = jax.lax.scan(body, (weights, state), at + jnp.arange(chunk))
-            return weights, state, losses.mean(), loss_at(weights, own.validation)
-
-        compiled = jax.jit(jax.vmap(advance, in_axes=(0, 0, 0, None, None)), static_argnums=4)
-        return _Phase(steps, jax.vmap(optimizer.init), lambda w, s, at, n: compiled(w, s, picks, jnp.asarray(at), n))
-
-    first_order, newton = _optimizer(settings), optax.lbfgs(memory_size=20)
-    size = min(settings.batch_size, picks.train.shape[1])
-
-    def batch_step(weights: PyTree, state: PyTree, train: Array, key: PRNGKeyArray) -> tuple[PyTree, PyTree, Array]:
-        at = train[jax.random.randint(key, (size,), 0, len(train))] if size < len(train) else train
-        value, slope = jax.value_and_grad(loss_at)(weights, at)
-        updates, state = first_order.update(slope, state, weights)
-        return optax.apply_updates(weights, updates), state, value
-
-    def newton_step(weights: PyTree, state: PyTree, train: Array, key: PRNGKeyArray) -> tuple[PyTree, PyTree, Array]:
-        value, slope = optax.value_and_grad_from_state(lambda w: loss_at(w, train))(weights, state=state)
-        updates, state = newton.update(
-            slope, state, weights, value=value, grad=slope, value_fn=lambda w: loss_at(w, train)
-        )
-        return optax.apply_updates(weights, updates), state, value
-
-    phases = [phase(settings.steps, first_order, batch_step)]
-    return phases + ([phase(settings.finish_steps, newton, newton_step)] if settings.finish_steps else [])
-
-
-def _optimizer(settings: Train) -> optax.GradientTransformation:
-    rate: Any = {
-        "constant": lambda: settings.learning_rate,
-        "cosine": lambda: optax.warmup_cosine_decay_schedule(
-            0.0, settings.learning_rate, max(settings.steps // 50, 1), settings.steps
-        ),
-        "exponential": lambda: optax.exponential_decay(settings.learning_rate, max(settings.steps // 7, 1), 0.5),
-    }[settings.schedule]()
-    make = getattr(optax, settings.optimizer, None)
-    if make is None:
-        raise StageError(f'train.optimizer: optax has no "{settings.optimizer}"; try adam, adamw, nadam or lion')
-    return make(rate, **settings.optimizer_options)
+def _typed(weights: PyTree, dtype: str) -> PyTree:
+    return jax.tree.map(lambda leaf: leaf.astype(dtype), weights)
 
 
 class Trace:
@@ -143,10 +97,10 @@ class Trace:
         self.looks: list[tuple[int, np.ndarray, np.ndarray]] = []
         self.finishing = False
 
-    def begin_phase(self) -> None:
-        """Give every member its patience back."""
+    def begin_phase(self, weights: PyTree, patience: int) -> None:
+        """Give every member its patience back; `weights` are the best, in the precision of the phase."""
         # A finish that runs away is no harm: the best weights of the phase before it are kept.
-        self.since, self.finishing = 0, bool(self.looks)
+        self.best, self.patience, self.since, self.finishing = weights, patience, 0, bool(self.looks)
 
     def is_stale(self) -> bool:
         """Say whether no member got better for as long as patience lasts."""
@@ -165,12 +119,35 @@ class Trace:
         self.lowest = np.where(better, validation, self.lowest)
         self.best_step = np.where(better, self.step, self.best_step)
         self.best = _where(jnp.asarray(better), weights, self.best)
-        self.looks.append((self.step, train, validation))
+        self.looks.append((self.step, np.asarray(train, float), np.asarray(validation, float)))
 
-    def history(self) -> History:
-        """Return the losses of every look."""
-        steps, train, validation = (np.asarray(part) for part in zip(*self.looks, strict=True))
-        return History(steps, train, validation, self.best_step)
+    def history(self, num: int) -> History:
+        """Return the losses of every look, of the first `num` members."""
+        steps, train, validation = self._losses()
+        return History(steps, train[:, :num], validation[:, :num], self.best_step[:num])
+
+    def _losses(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        steps, train, validation = (np.asarray(part, float) for part in zip(*self.looks, strict=True))
+        return steps, train, validation
+
+    def keep(self, checkpoint: Checkpoint, weights: PyTree, state: PyTree, told: dict[str, int], now: bool) -> None:
+        """Write down all that is needed to go on."""
+        told = told | {"looks": len(self.looks), "since": self.since, "members": len(self.lowest)}
+        marks = lambda: (self.best, self.lowest, self.best_step, self._losses())  # noqa: E731
+        checkpoint.save(told, lambda: (weights, state, *marks()), now)
+
+    def resume(
+        self, checkpoint: Checkpoint, weights: PyTree, state: PyTree, told: Mapping[str, Any]
+    ) -> tuple[PyTree, PyTree, int]:
+        """Return what was written down, and be what this was then."""
+        members = len(self.lowest)
+        marks = (np.zeros(members), np.zeros(members))
+        losses = (np.zeros(told["looks"]), *(np.zeros((told["looks"], members)) for _ in range(2)))
+        found = checkpoint.load((weights, state, self.best, *marks, losses))
+        weights, state, self.best, self.lowest, self.best_step, losses = found
+        self.looks = [(int(step), train, validation) for step, train, validation in zip(*losses, strict=True)]
+        self.step, self.since, self.finishing = self.looks[-1][0], told["since"], told["phase"] > 0
+        return weights, state, told["at"]
 
 
 def _where(better: Array, new: PyTree, old: PyTree) -> PyTree:

@@ -300,9 +300,13 @@ def predict(
     if index is not None and emulator.bases:
         members = emulator.at(index)
         return np.asarray(jax.jit(lambda z: jax.lax.map(members, z, batch_size=256))(jnp.asarray(z)))
-    evaluate = eqx.filter_jit(lambda e, z: jax.lax.map(e.members, z, batch_size=256))
-    everywhere = np.asarray(evaluate(emulator, jnp.asarray(z)))
+    everywhere = np.asarray(_members(emulator, jnp.asarray(z)))
     return everywhere if index is None else everywhere[:, :, index]
+
+
+@eqx.filter_jit
+def _members(emulator: Emulator, z: Float[Array, "n size"]) -> Float[Array, "n members outputs"]:
+    return jax.lax.map(emulator.members, z, batch_size=256)
 
 
 def unexplained(

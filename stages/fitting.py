@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -12,12 +13,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from stages.architectures.base import ClosedForm
-from stages.descent import History, Loss, Picks, Rows, descend, stack
+from stages.checkpoints import Checkpoint
+from stages.descent import History, descend
 from stages.emulator import Emulator, build_networks, network_options, predict
 from stages.errors import StageError
+from stages.feed import Rows, whole
+from stages.losses import Metric, loss_of
 from stages.progress import Progress
 from stages.scatter import MOST_OUTPUTS, Scatter, make_scatter, negative_log_likelihood, num_entries
 from stages.settings import Train
+from stages.stream import Stream
 
 
 class Fitted(NamedTuple):
@@ -44,57 +49,44 @@ class Fitted(NamedTuple):
         return members, np.ones((*members.shape[:2], 1), bool)
 
 
-def loss(network: PyTree, rows: Rows) -> Float[Array, ""]:
-    """Return the mean squared error in units of each output's spread."""
-    return jnp.mean((jax.vmap(network)(rows.x) - rows.y) ** 2)
-
-
-def loss_with_slopes(weight: float) -> Loss:
-    """Return a loss that adds the derivatives' mean squared error, so often as `weight` says (Czarnecki et al. 2017).
-
-    Both are in units of each output's spread, and the derivatives by inputs of unit spread.
-    """
-
-    def with_slopes(network: PyTree, rows: Rows) -> Float[Array, ""]:
-        assert rows.slopes is not None
-        y, slopes = jax.vmap(lambda x: value_and_slopes(network, x))(rows.x)
-        return jnp.mean((y - rows.y) ** 2) + weight * jnp.mean((slopes - rows.slopes) ** 2)
-
-    return with_slopes
-
-
-def value_and_slopes(
-    function: Callable[[Array], Array], x: Float[Array, " size"]
-) -> tuple[Float[Array, " outputs"], Float[Array, "size outputs"]]:
-    """Evaluate a function and its derivatives by each input, in forward mode: inputs are few."""
-    along = lambda direction: jax.jvp(function, (x,), (direction,))  # noqa: E731
-    return jax.vmap(along, out_axes=(None, 0))(jnp.eye(len(x), dtype=x.dtype))
-
-
 def fit(
-    settings: Train, rows: Rows, fold: Int[np.ndarray, " n"], given: Mapping[str, Any], progress: Progress
+    settings: Train,
+    rows: Rows | Stream,
+    fold: Int[np.ndarray, " n"],
+    given: Mapping[str, Any],
+    progress: Progress,
+    folder: Path | None = None,
+    metric: Metric | None = None,
 ) -> Fitted:
     """Fit what `train.architecture` names to rows, each of them in a fold.
 
     An ensemble's members train side by side, each from its own start and without its own fold, and each one's best is
-    kept. A ClosedForm is fitted to all rows, and again without each fold to know its error.
+    kept; a killed training goes on from what it left in `folder`. A ClosedForm is fitted to all rows, and again
+    without each fold to know its error.
     """
     keys = jax.random.split(jax.random.key(settings.seed), (settings.ensemble_size, 2))
-    sizes = (rows.x.shape[1], rows.y.shape[1])
     options = network_options(settings)
-    networks = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, given)
+    networks = build_networks(settings.architecture, options, rows.sizes, keys[:, 0], settings.dtype, given)
     if isinstance(networks, ClosedForm):
+        if isinstance(rows, Stream):
+            raise _too_large(settings, "is fitted to all rows at once")
         return _fit_closed(networks, rows, fold, progress)
     held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
-    picks = Picks(stack(fold != m for m in held_out), stack(fold == m for m in held_out), keys[:, 1])
-    weight = settings.derivative_weight if rows.slopes is not None else 0.0
-    rows, chosen = (rows, loss_with_slopes(weight)) if weight else (rows._replace(slopes=None), loss)
-    networks, history = descend(settings, networks, chosen, _typed(rows, settings.dtype), picks, progress, "train")
+    feed = rows.feed(held_out) if isinstance(rows, Stream) else whole(rows, fold, held_out)
+    loss = loss_of(metric, settings.robust, settings.derivative_weight)
+    networks, history = descend(settings, networks, loss, feed, keys[:, 1], progress, *_named("train", folder))
     return Fitted(networks, held_out, history)
 
 
-def _typed(rows: Rows, dtype: str) -> Rows:
-    return jax.tree.map(lambda part: jnp.asarray(part, dtype), rows)
+def _too_large(settings: Train, why: str) -> StageError:
+    return StageError(
+        f'train.memory: the rows take more, and "{settings.architecture}" {why}; raise it, or take fewer rows '
+        "(refine.keep) or principal components of large outputs (dataset.pca)"
+    )
+
+
+def _named(name: str, folder: Path | None) -> tuple[str, Checkpoint | None]:
+    return name, Checkpoint(folder / name) if folder else None
 
 
 def _fit_closed(model: ClosedForm, rows: Rows, fold: Int[np.ndarray, " n"], progress: Progress) -> Fitted:
@@ -113,11 +105,12 @@ def _fit_closed(model: ClosedForm, rows: Rows, fold: Int[np.ndarray, " n"], prog
 def fit_scatter(
     settings: Train,
     fitted: Fitted,
-    rows: Rows,
+    rows: Rows | Stream,
     fold: Int[np.ndarray, " n"],
     given: Mapping[str, Any],
     scale: Float[np.ndarray, " outputs"],
     progress: Progress,
+    folder: Path | None = None,
 ) -> tuple[Fitted, Scatter, History]:
     """Train a second ensemble for the scatter, and the first on with it, by the likelihood of the rows.
 
@@ -129,8 +122,10 @@ def fit_scatter(
             f'the simulator is random, and train.architecture = "{settings.architecture}" learns no scatter; '
             "take a network that is trained by descent (residual, mlp)"
         )
-    rows, held_out, active = _typed(rows, settings.dtype), fitted.held_out, np.flatnonzero(scale > 0)
-    residuals = _residuals(fitted.networks, rows, fold, held_out)[:, active]
+    if isinstance(rows, Stream):
+        raise _too_large(settings, "learns a random simulator's scatter from all rows at once")
+    held_out, active = fitted.held_out, np.flatnonzero(scale > 0)
+    residuals = _residuals(fitted.networks, rows.typed(settings.dtype), fold, held_out)[:, active]
     if len(active) > MOST_OUTPUTS or len(residuals) < 10 * len(active):
         raise StageError(
             f"the simulator is random: got {len(residuals)} rows for the covariance of {len(active)} values; it takes "
@@ -138,19 +133,19 @@ def fit_scatter(
         )
     covariance = np.atleast_2d(np.cov(residuals.T))
     base = np.linalg.cholesky(covariance + 1e-9 * np.diag(np.diag(covariance)))
-    whiten = jnp.asarray(np.linalg.inv(base), settings.dtype)
+    whiten = np.linalg.inv(base)
 
     def likelihood_loss(pair: tuple[PyTree, PyTree], rows: Rows) -> Float[Array, ""]:
-        q = (rows.y - jax.vmap(pair[0])(rows.x))[:, active] @ whiten.T
+        q = (rows.y - jax.vmap(pair[0])(rows.x))[:, active] @ jnp.asarray(whiten.T, rows.y.dtype)
         return jnp.mean(jax.vmap(negative_log_likelihood)(jax.vmap(pair[1])(rows.x), q))
 
     keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), (settings.ensemble_size, 2))
     sizes = (rows.x.shape[1], num_entries(len(active)))
     options = network_options(settings)
     others = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, given)
-    picks = Picks(stack(fold != m for m in held_out), stack(fold == m for m in held_out), keys[:, 1])
+    pair, feed = (fitted.networks, others), whole(rows, fold, held_out)
     (networks, others), history = descend(
-        settings, (fitted.networks, others), likelihood_loss, rows, picks, progress, "scatter"
+        settings, pair, likelihood_loss, feed, keys[:, 1], progress, *_named("scatter", folder)
     )
     embedded = np.zeros((len(scale), len(active)))
     embedded[active] = scale[active, None] * base

@@ -61,6 +61,14 @@ _FAMILIES: dict[str, Callable[..., dist.Distribution]] = {
 # The families that are Gaussian in a transformed scale: there the emulator's error adds to the noise exactly.
 GAUSSIAN: dict[str, str] = {"Normal": "none", "LogNormal": "log", "MultivariateNormal": "none"}
 
+
+def known_scale(noise: Noise, transform: str) -> float | None:
+    """Return the sd of a noise that is a number, and Gaussian in the scale that `transform` leads to; or None."""
+    scale = noise.arguments.get("scale")
+    gaussian = GAUSSIAN.get(noise.dist) == transform and not isinstance(noise, MultivariateNormalNoise)
+    return float(scale) if gaussian and isinstance(scale, (int, float)) else None
+
+
 # Where data of each family can lie; anything else has no likelihood at all.
 _COUNTS = ("whole numbers of at least 0", lambda x: (x >= 0) & (x == np.round(x)))
 _SUPPORT: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {

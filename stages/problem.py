@@ -12,11 +12,10 @@ import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from pydantic import TypeAdapter, ValidationError
 
 from stages import noise as noises
-from stages import observation
+from stages import observation, optimizers
 from stages.architectures import ARCHITECTURES
 from stages.architectures.base import ClosedForm
 from stages.artifacts import DERIVATIVES, Layout
@@ -65,9 +64,7 @@ def problems(config: ProblemConfig) -> list[Problem]:
     """List everything that is wrong with a problem; an empty list means that it can be run."""
     found: list[Problem] = []
     found += _of_each(config, _architecture)
-    if not hasattr(optax, config.train.optimizer):
-        near = _nearest(config.train.optimizer, [name for name in dir(optax) if name.islower()])
-        found.append(Problem("train.optimizer", f'optax has no "{config.train.optimizer}".{near}'))
+    found += optimizers.problems(config.train)
     simulator = _simulator(config, found)
     if simulator is None:
         return found
@@ -100,6 +97,7 @@ def problems(config: ProblemConfig) -> list[Problem]:
         if name in layout.outputs and wanted >= (size := layout.outputs[name].size)
     ]
     found += _names("noise", config.noise, layout.outputs)
+    found += _loss(config)
     return found + _data(config, layout)
 
 
@@ -348,6 +346,19 @@ def _derivatives(config: ProblemConfig, simulator: Simulator) -> list[Problem]:
         reason = str(error).partition("\n")[0]
         return [Problem(where, f"JAX cannot differentiate {config.simulate.simulator} in forward mode: {reason}")]
     return []
+
+
+def _loss(config: ProblemConfig) -> list[Problem]:
+    """List the outputs in units of whose noise no error can be had beforehand."""
+    if config.train.loss != "chi_squared":
+        return []
+    transforms = {name: config.dataset.transform.get(name, "none") for name in config.noise}
+    what = 'needs noise that is Gaussian where the network learns it, its scale a number; take "scaled" or "whitened"'
+    return [
+        Problem("train.loss", f'got "chi_squared", which {what} (noise.{name}, dataset.transform.{name})')
+        for name, noise in config.noise.items()
+        if noises.known_scale(noise, transforms[name]) is None
+    ]
 
 
 def _data(config: ProblemConfig, layout: Layout) -> list[Problem]:

@@ -102,6 +102,21 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+_UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def _bytes(given: Any) -> int:
+    number, _, unit = given.partition(" ") if isinstance(given, str) else (str(given), "", "")
+    try:
+        size = float(number) * _UNITS[unit] if unit else int(number)
+    except (ValueError, KeyError):
+        size = 0
+    if size <= 0:
+        raise ValueError(f'got {given}, expected a number of bytes, or one with its unit: "2 GB"')
+    return int(size)
+
+
+Memory = Annotated[Any, AfterValidator(_bytes)]
 
 
 Architecture = Annotated[str, AfterValidator(_table_or_code(lambda: [*ARCHITECTURES, AUTO])), Code()]
@@ -289,8 +304,14 @@ class Train(Settings):
     optimizer_options: dict[str, Any] = {}
     steps: Count = 5000
     batch_size: Count = 256
+    # Rows that take more (in float64) are read from disk while training goes on, in shuffled pieces; no finish then.
+    memory: Annotated[Memory, AddedLater()] = 4 * 10**9
     patience: Count = 2000  # steps without a better validation loss before training stops
-    finish_steps: Natural = 0  # full-batch quasi-Newton (L-BFGS) steps after the optimizer
+    finish_steps: Natural = 0  # full-batch quasi-Newton (L-BFGS) steps after it, in float64
+    # What an error is measured in: each output's spread, the covariance of all outputs, or the noise that is known.
+    loss: Annotated[Literal["scaled", "whitened", "chi_squared"], AddedLater()] = "scaled"
+    # Rows whose error is so many times the median's count by it and no longer by its square; 10 if true.
+    robust: Annotated[bool | Positive, AddedLater()] = False
     # Of the derivatives' squared error beside that of the values, where rows carry them (simulate.derivatives).
     derivative_weight: Annotated[float, Field(ge=0, allow_inf_nan=False), AddedLater()] = 1.0
     seed: Seed = 0
@@ -583,11 +604,12 @@ class SelectConfig(Slice):
 
 
 class TrainConfig(Slice):
-    """What `train` sees."""
+    """What `train` sees; the noise only where its loss is in units of it."""
 
     train: Train
     fraction: Annotated[float, Field(gt=0, le=1), AddedLater()] = 1.0  # of the rows, the first ones
     failed: Annotated[dict[str, str], NotInKey()] = {}  # candidates that could not be trained, and why
+    noise: Annotated[dict[str, AnyNoise], AddedLater()] = {}
 
 
 class LikelihoodConfig(Slice):

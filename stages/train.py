@@ -16,16 +16,21 @@ from jaxtyping import Float, Int
 from stages import basis, plots
 from stages.architectures.base import ClosedForm
 from stages.artifacts import TEST, Dataset, Layout
-from stages.descent import History, Rows
+from stages.checkpoints import forget
+from stages.descent import History
 from stages.domain import Domain
 from stages.emulator import Emulator, member_variance, network_options, predict, unexplained_share
-from stages.fitting import Fitted, fit, fit_scatter, value_and_slopes
+from stages.feed import Rows
+from stages.fitting import Fitted, fit, fit_scatter
+from stages.losses import Metric, value_and_slopes, whitening
+from stages.noise import known_scale
 from stages.parameters import Space
 from stages.progress import Progress
 from stages.saved import assemble, make_header, save_emulator
 from stages.scatter import Scatter, cross_validated
 from stages.selection import select
 from stages.settings import TrainConfig
+from stages.stream import Stream
 from stages.transforms import TRANSFORMS
 
 _PREDICTED_BYTES = 2**27  # of all members' predictions that are held at a time
@@ -46,6 +51,7 @@ class Scaling(NamedTuple):
     whitening: Float[np.ndarray, "size size"]
     location: Float[np.ndarray, " outputs"]
     scale: Float[np.ndarray, " predicted"]
+    moved: Float[np.ndarray, " predicted"]  # from the location that the training set has
 
     @property
     def mixes(self) -> bool:
@@ -56,10 +62,11 @@ class Scaling(NamedTuple):
 class Prepared(NamedTuple):
     """Scaled rows that are no test rows, the fold of each, what constructors are given, and the scaling."""
 
-    rows: Rows
+    rows: Rows | Stream
     fold: Int[np.ndarray, " n"]
     given: dict[str, Any]
     scaling: Scaling
+    metric: Metric | None
 
 
 def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
@@ -67,40 +74,86 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     if config.train.chooses:
         return select(config, inputs, folder)
     dataset, settings = Dataset.load(inputs["dataset"][0], config.fraction), config.train
-    rows, fold, given, scaling = prepare(dataset)
+    rows, fold, given, scaling, metric = prepare(config, dataset)
+    if isinstance(rows, Stream):
+        progress.note(f"  train: the rows take more than train.memory, {settings.memory / 1e9:g} GB: read from disk")
     begun = time.perf_counter()
-    fitted = fit(settings, rows, fold, given, progress)
+    fitted = fit(settings, rows, fold, given, progress, folder, metric)
     random, second = None, None
     if dataset.header.get("stochastic"):
-        fitted, random, second = fit_scatter(settings, fitted, rows, fold, given, scaling.scale, progress)
+        fitted, random, second = fit_scatter(settings, fitted, rows, fold, given, scaling.scale, progress, folder)
     emulator = _assemble(config, dataset, fitted, random, scaling, given["families"], time.perf_counter() - begun)
     save_emulator(emulator, folder)
     if fitted.history:
         _write_history(folder / "history.csv", fitted.history)
-    return _summary(folder, emulator, fitted, second, dataset)
+    summary = _summary(folder, emulator, fitted, second, dataset, settings.memory)
+    forget(folder)
+    return summary
 
 
-def prepare(dataset: Dataset) -> Prepared:
+def prepare(config: TrainConfig, dataset: Dataset) -> Prepared:
     """Scale the rows that networks may see, and gather what a constructor may ask for."""
-    z, fold = dataset.points()
+    settings, (z, fold) = config.train, dataset.points()
     space, layout = Space.from_json(dataset.header["space"]), Layout.from_json(dataset.header["layout"])
-    seen, targets, coordinates = fold != TEST, dataset.targets(), np.asarray(space.inputs(z))
-    scaling = _scaling(dataset, coordinates[seen], targets[seen])
-    x = (coordinates - scaling.center) @ scaling.whitening.T
-    scaled = targets / np.where(scaling.scale > 0, scaling.scale, 1.0)
+    coordinates, seen = np.asarray(space.inputs(z)), fold != TEST
+    weighs = settings.derivative_weight > 0 and dataset.derivatives(0, 1) is not None
+    at, targets = _sample(dataset, len(z), weighs, settings.memory)
+    scaling = _scaling(dataset, coordinates[seen], targets[seen[at]], bool(settings.robust))
     families = ("normal",) * space.size if scaling.mixes else space.families
     given = {"layout": layout, "families": families, "varies": tuple((scaling.scale > 0).tolist())}
-    slopes = _scaled_slopes(dataset, scaling)
-    rows = Rows(x[seen], scaled[seen], None if slopes is None else slopes[seen])
-    return Prepared(rows, fold[seen], given, scaling)
+
+    def read(start: int, stop: int) -> Rows:
+        y, slopes = dataset.targets(start, stop), dataset.target_derivatives(start, stop) if weighs else None
+        return _rows(scaling, coordinates[start:stop], y, slopes)
+
+    if len(at) == len(z):
+        sample = read(0, len(z)).pick(seen)
+        metric = _metric(config, layout, dataset, np.asarray(sample.y), scaling)
+        return Prepared(sample, fold[seen], given, scaling, metric)
+    sample = _rows(scaling, coordinates[at], targets).pick(seen[at])
+    metric = _metric(config, layout, dataset, np.asarray(sample.y), scaling)
+    return Prepared(Stream(read, fold, dataset.piece, settings.memory), fold, given, scaling, metric)
+
+
+def _sample(
+    dataset: Dataset, num: int, weighs: bool, memory: int
+) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k predicted"]]:
+    """Return the numbers and the targets of all rows, or where these take more memory of some from end to end."""
+    size, predicted = len(dataset.header["space"]["order"]), dataset.targets(0, 1).shape[1]
+    most = memory // (8 * (size + predicted * (1 + size * weighs)))
+    if num <= most:
+        return np.arange(num), dataset.targets()
+    pieces = max(most // (8 * dataset.piece), 1)
+    starts = np.linspace(0, max(num - dataset.piece, 0), pieces).astype(int) // dataset.piece * dataset.piece
+    spans = [
+        (start, min(start + min(dataset.piece, max(most // 8, 1)), num)) for start in dict.fromkeys(starts.tolist())
+    ]
+    return np.concatenate([np.arange(*span) for span in spans]), np.concatenate([dataset.targets(*s) for s in spans])
+
+
+def _rows(
+    scaling: Scaling,
+    coordinates: Float[np.ndarray, "k size"],
+    targets: Float[np.ndarray, "k predicted"],
+    slopes: Float[np.ndarray, "k size predicted"] | None = None,
+) -> Rows:
+    """Scale rows, and derivatives so that they are of what a network predicts by what it sees."""
+    x, scale = (coordinates - scaling.center) @ scaling.whitening.T, np.where(scaling.scale > 0, scaling.scale, 1.0)
+    scaled = None if slopes is None else np.linalg.inv(scaling.whitening).T @ slopes / scale
+    return Rows(x, (targets - scaling.moved) / scale, scaled)
 
 
 def _scaling(
-    dataset: Dataset, inputs: Float[np.ndarray, "n size"], targets: Float[np.ndarray, "n predicted"]
+    dataset: Dataset, inputs: Float[np.ndarray, "n size"], targets: Float[np.ndarray, "n predicted"], robust: bool
 ) -> Scaling:
     layout, counts = Layout.from_json(dataset.header["layout"]), basis.counts(dataset.bases())
     location, spread = (np.asarray(dataset.header["scaling"][key]) for key in ("location", "scale"))
     own = basis.short_slices(layout.slices, counts)
+    moved = np.zeros(targets.shape[1])
+    for name, at in layout.slices.items():
+        if robust and name not in counts:
+            moved[own[name]], spread[at] = _middle(targets[:, own[name]], spread[at])
+            location[at] += moved[own[name]]
     scale = np.concatenate(
         [_loudness(targets[:, own[name]]) if name in counts else spread[at] for name, at in layout.slices.items()]
     )
@@ -109,15 +162,32 @@ def _scaling(
     if np.abs(covariance / np.outer(sd, sd) - np.eye(len(sd))).max() < _CORRELATED:
         # Mixed by what correlates by chance, an input that does nothing would seem to do something.
         covariance = np.diag(sd**2)
-    return Scaling(inputs.mean(axis=0), np.linalg.inv(np.linalg.cholesky(covariance)), location, scale)
+    return Scaling(inputs.mean(axis=0), np.linalg.inv(np.linalg.cholesky(covariance)), location, scale, moved)
 
 
-def _scaled_slopes(dataset: Dataset, scaling: Scaling) -> Float[np.ndarray, "n size predicted"] | None:
-    """Return the derivatives of what a network predicts by what it sees; None where the rows carry none."""
-    slopes = dataset.target_derivatives()
-    if slopes is None:
+def _middle(
+    values: Float[np.ndarray, "n k"], spread: Float[np.ndarray, " k"]
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Return medians, and spreads as half the rows have them: a wild row moves neither (Rousseeuw & Croux 1993)."""
+    middle = np.median(values, axis=0)
+    robust = 1.4826 * np.median(np.abs(values - middle), axis=0)  # the sd of a Gaussian
+    return middle, np.where(robust > 0, np.minimum(robust, spread), spread)
+
+
+def _metric(
+    config: TrainConfig, layout: Layout, dataset: Dataset, targets: Float[np.ndarray, "n predicted"], scaling: Scaling
+) -> Metric | None:
+    """Return what errors are measured by, in scaled units; None where these will do."""
+    if config.train.loss == "whitened":
+        return whitening(targets)
+    if config.train.loss == "scaled":
         return None
-    return np.linalg.inv(scaling.whitening).T @ slopes / np.where(scaling.scale > 0, scaling.scale, 1.0)
+    slices, found = basis.short_slices(layout.slices, basis.counts(dataset.bases())), np.ones(len(scaling.scale))
+    for name, noise in config.noise.items():
+        sigma = known_scale(noise, dataset.header["transform"][name])
+        assert sigma is not None, "the config was held against the simulator"
+        found[slices[name]] = scaling.scale[slices[name]] / sigma
+    return found
 
 
 def _loudness(coefficients: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:
@@ -173,7 +243,7 @@ def _assemble(
     kept = [blank[name][:0] for name in names]
     squared, variance = np.zeros(outputs), np.zeros(outputs)
     unseen: list[tuple[np.ndarray, ...]] = []  # for a random simulator's scatter
-    for at in _blocks(np.flatnonzero(fold != TEST), emulator):
+    for at in _blocks(np.flatnonzero(fold != TEST), emulator, settings.memory):
         y = dataset.outputs(at[0], at[-1] + 1)[at - at[0]]
         members, out = fitted.unseen(emulator, z[at], fold[at])
         used = out.any(axis=(1, 2))
@@ -200,9 +270,9 @@ def _num_points(model: ClosedForm) -> int:
     return len(eqx.filter_eval_shape(model.sigma_points, jnp.zeros(model.in_size)))
 
 
-def _blocks(rows: Int[np.ndarray, " n"], emulator: Emulator) -> list[Int[np.ndarray, " rows"]]:
+def _blocks(rows: Int[np.ndarray, " n"], emulator: Emulator, memory: int) -> list[Int[np.ndarray, " rows"]]:
     """Cut rows into blocks whose predictions are held at a time."""
-    size = _PREDICTED_BYTES // (8 * emulator.header["num_members"] * emulator.layout.size)
+    size = min(_PREDICTED_BYTES, memory // 4) // (8 * emulator.header["num_members"] * emulator.layout.size)
     size = max(size // 256, 1) * 256  # `predict` takes as many at a time
     return np.split(rows, range(size, len(rows), size))
 
@@ -215,10 +285,10 @@ def _write_history(file: Path, history: History) -> None:
 
 
 def _summary(
-    folder: Path, emulator: Emulator, fitted: Fitted, second: History | None, dataset: Dataset
+    folder: Path, emulator: Emulator, fitted: Fitted, second: History | None, dataset: Dataset, memory: int
 ) -> dict[str, Any]:
     z, fold = dataset.points()
-    rows = _blocks(np.flatnonzero(fold == TEST)[:2000], emulator)[0]
+    rows = _blocks(np.flatnonzero(fold == TEST)[:2000], emulator, memory)[0]
     y, z = dataset.outputs(rows[0], rows[-1] + 1)[rows - rows[0]], z[rows]
     members, spread = predict(emulator, z), np.asarray(dataset.header["scaling"]["scale"])
     mean = members.mean(axis=1)

@@ -19,10 +19,11 @@ from optuna.trial import FrozenTrial, TrialState
 from stages import plots
 from stages.artifacts import Dataset
 from stages.errors import StageError
+from stages.feed import Rows
 from stages.fitting import Fitted, fit
 from stages.progress import Progress
 from stages.search import changed, current, in_toml, space
-from stages.settings import TuneConfig
+from stages.settings import TrainConfig, TuneConfig
 from stages.train import Prepared, prepare
 
 STUDY = "study.log"
@@ -33,7 +34,8 @@ _SHOWN = 5
 def run(config: TuneConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
     """Try settings until there are as many trials as asked for, those of a killed or shorter search among them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    prepared, within = prepare(Dataset.load(inputs["dataset"][0])), space(config.train)
+    given = TrainConfig(train=config.train.model_copy(update={"loss": "scaled"}))
+    prepared, within = prepare(given, Dataset.load(inputs["dataset"][0])), space(config.train)
     if not within:
         raise StageError(f'train.architecture = "{config.train.architecture}" has no option that could be searched')
     study = _open(folder / STUDY, config, within)
@@ -88,6 +90,7 @@ def _loss(fitted: Fitted, prepared: Prepared) -> float:
     """Return the mean squared error of each member, or twin, at the rows that it did not see, in scaled units."""
     if fitted.history is not None:
         return float(fitted.history.validation.min(axis=0).mean())
+    assert isinstance(prepared.rows, Rows), "a closed form is fitted to rows in memory"
     own = {number: np.flatnonzero(prepared.fold == number) for number in fitted.twins}
     squared = [
         (np.asarray(jax.vmap(twin)(prepared.rows.x[own[number]])) - prepared.rows.y[own[number]]) ** 2

@@ -21,8 +21,8 @@ from stages.architectures import ARCHITECTURES
 from stages.architectures.base import ClosedForm
 from stages.architectures.gaussian_process import GaussianProcess, _kernel
 from stages.architectures.polynomial import Polynomial, multi_indices, orthonormal
-from stages.descent import Rows
 from stages.errors import StageError
+from stages.feed import Rows
 from stages.fitting import fit
 from stages.plugins import resolve
 from stages.problem import problems

@@ -17,10 +17,11 @@ from scipy.stats import norm
 import pipeline
 from stages.artifacts import SIMULATIONS, Dataset
 from stages.attempts import build_attempts
-from stages.descent import Rows
 from stages.ensemble import Rows as Solved
 from stages.ensemble import build_ensemble
-from stages.fitting import fit, loss_with_slopes
+from stages.feed import Rows
+from stages.fitting import fit
+from stages.losses import loss_of
 from stages.parameters import Space
 from stages.problem import problems
 from stages.progress import Silent
@@ -277,8 +278,8 @@ def test_the_loss_weighs_derivatives_by_the_network_s_own_inputs() -> None:
     network, x = lambda x: jnp.stack([x[0] ** 2, 3.0 * x[1]]), jnp.asarray([[1.0, 2.0], [3.0, -1.0]])
     slopes = jnp.asarray([[[2.0, 0.0], [0.0, 3.0]], [[6.0, 0.0], [0.0, 3.0]]])
     rows = Rows(x, jnp.asarray([[1.0, 6.0], [9.0, -3.0]]), slopes)
-    assert loss_with_slopes(0.5)(network, rows) == 0.0
-    assert loss_with_slopes(0.5)(network, rows._replace(slopes=slopes + 2.0)) == pytest.approx(0.5 * 4.0)
+    assert loss_of(derivative_weight=0.5)(network, rows) == 0.0
+    assert loss_of(derivative_weight=0.5)(network, rows._replace(slopes=slopes + 2.0)) == pytest.approx(0.5 * 4.0)
 
 
 def test_rows_of_every_round_and_of_the_check_carry_derivatives(tmp_path: Path) -> None:

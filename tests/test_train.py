@@ -11,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.descent import Rows, Trace, stack
-from stages.emulator import predict, unexplained
+from stages.descent import Trace, descend
+from stages.emulator import build_networks, predict, unexplained
 from stages.errors import StageError
-from stages.fitting import fit, loss
+from stages.feed import Rows, stack, whole
+from stages.fitting import fit
+from stages.losses import loss_of
 from stages.progress import Silent
 from stages.settings import Train
 from tests import helpers
@@ -59,7 +61,7 @@ def test_the_weights_kept_are_those_of_the_best_look() -> None:
     networks, history = trained(rows, fold, steps=1500, learning_rate=1e-2, schedule="constant", patience=10_000)
     weights, static = eqx.partition(networks, eqx.is_inexact_array)
     at = stack(fold == m for m in (1, 2))
-    kept = jax.vmap(lambda w, i: loss(eqx.combine(w, static), Rows(rows.x[i], rows.y[i])))(weights, at)
+    kept = jax.vmap(lambda w, i: loss_of()(eqx.combine(w, static), Rows(rows.x[i], rows.y[i])))(weights, at)
     assert np.allclose(kept, history.validation.min(axis=0))
     assert (history.validation[-1] > 1.2 * np.asarray(kept)).all()
     assert np.array_equal(history.best, history.steps[history.validation.argmin(axis=0)])
@@ -88,16 +90,16 @@ def test_a_loss_that_turns_nan_for_one_member_stops_too() -> None:
 
 def test_one_member_that_turns_nan_does_not_slip_into_the_ensemble() -> None:
     trace = Trace({"w": jnp.zeros((2, 1))}, patience=100)
-    trace.begin_phase()
+    trace.begin_phase(trace.best, 100)
     with pytest.raises(StageError, match="not finite at step 100"):
         trace.look({"w": jnp.ones((2, 1))}, 100, np.array([np.nan, 0.5]), np.array([np.nan, 0.4]))
 
 
 def test_a_finish_that_turns_nan_leaves_the_best_weights() -> None:
     trace = Trace({"w": jnp.zeros((2, 1))}, patience=100)
-    trace.begin_phase()
+    trace.begin_phase(trace.best, 100)
     trace.look({"w": jnp.ones((2, 1))}, 100, np.array([0.5, 0.5]), np.array([0.4, 0.4]))
-    trace.begin_phase()
+    trace.begin_phase(trace.best, 100)
     trace.look({"w": jnp.full((2, 1), np.nan)}, 100, np.array([np.nan, np.nan]), np.array([np.nan, np.nan]))
     assert np.array_equal(trace.best["w"], np.ones((2, 1)))
 
@@ -126,6 +128,23 @@ def test_schedules_and_optimizers(schedule: str) -> None:
     settings = {"schedule": schedule, "optimizer": "adamw", "optimizer_options": {"weight_decay": 1e-6}}
     _, history = trained(rows, fold, steps=200, learning_rate=1e-2, **settings)
     assert (history.validation[-1] < 0.7 * history.validation[0]).all() or history.validation[-1].max() < 0.3
+
+
+def test_several_devices_give_what_one_does() -> None:
+    devices = jax.local_devices()
+    if len(devices) < 2:
+        pytest.skip("one device; XLA_FLAGS=--xla_force_host_platform_device_count=2 makes two of a CPU")
+    rows, fold = curve()
+    settings = Train(**(SMALL | {"steps": 100, "finish_steps": 20, "ensemble_size": 3}))  # not a multiple of two
+    feed, keys = whole(rows, fold, [1, 2, 3]), jax.random.split(jax.random.key(0), 3)
+    networks = build_networks("mlp", SMALL["options"], rows.sizes, keys, "float64")
+    (one, first), (other, second) = (
+        descend(settings, networks, loss_of(), feed, keys, Silent(), "train", None, given)
+        for given in (devices[:1], devices[:2])
+    )
+    assert np.allclose(first.train, second.train, rtol=1e-6) and first.train.shape[1] == 3
+    for a, b in zip(*(jax.tree.leaves(eqx.filter(n, eqx.is_array)) for n in (one, other)), strict=True):
+        assert np.allclose(a, b, rtol=1e-5, atol=1e-7)
 
 
 def test_float32_networks_stay_float32() -> None:

@@ -1,0 +1,78 @@
+"""What training brings down: squared errors, in the units of a metric, and robust to a few wild rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PyTree
+
+from stages.errors import StageError
+from stages.feed import Rows
+
+Loss = Callable[[PyTree, Rows], Float[Array, ""]]
+Metric = Float[np.ndarray, "k m"]  # turns scaled errors into what is squared
+_RIDGE = 1e-2  # of the mean variance: what outputs hardly vary along is not blown up further
+_THRESHOLD = 10.0
+_MOST_WHITENED = 2048  # outputs of which a covariance is inverted
+
+
+def loss_of(metric: Metric | None = None, robust: bool | float = False, derivative_weight: float = 1.0) -> Loss:
+    """Return a loss whose errors are measured by `metric`; by its diagonal, if it is a vector.
+
+    Where rows carry derivatives, their mean squared error is added, so often as the weight says (Czarnecki et al.
+    2017). They are by inputs of unit spread.
+    """
+
+    def loss(network: PyTree, rows: Rows) -> Float[Array, ""]:
+        if rows.slopes is None:
+            each = jnp.mean(_by(metric, jax.vmap(network)(rows.x) - rows.y) ** 2, axis=1)
+        else:
+            y, slopes = jax.vmap(lambda x: value_and_slopes(network, x))(rows.x)
+            each = jnp.mean(_by(metric, y - rows.y) ** 2, axis=1)
+            each += derivative_weight * jnp.mean(_by(metric, slopes - rows.slopes) ** 2, axis=(1, 2))
+        return jnp.mean(_tamed(each, _THRESHOLD if robust is True else float(robust)) if robust else each)
+
+    return loss
+
+
+def _by(metric: Metric | None, error: Float[Array, "... m"]) -> Float[Array, "... k"]:
+    if metric is None:
+        return error
+    by = jnp.asarray(metric, error.dtype)
+    return error * by if by.ndim == 1 else error @ by.T
+
+
+def value_and_slopes(
+    function: Callable[[Array], Array], x: Float[Array, " size"]
+) -> tuple[Float[Array, " outputs"], Float[Array, "size outputs"]]:
+    """Evaluate a function and its derivatives by each input, in forward mode: inputs are few."""
+    along = lambda direction: jax.jvp(function, (x,), (direction,))  # noqa: E731
+    return jax.vmap(along, out_axes=(None, 0))(jnp.eye(len(x), dtype=x.dtype))
+
+
+def _tamed(each: Float[Array, " n"], threshold: float) -> Float[Array, " n"]:
+    """Return squared errors below a threshold, and above it what grows as their roots (Charbonnier et al. 1994).
+
+    The threshold is in units of the median row's error, so that it follows as training goes on.
+    """
+    limit = jnp.maximum(threshold**2 * jax.lax.stop_gradient(jnp.median(each)), jnp.finfo(each.dtype).tiny)
+    return 2.0 * each / (1.0 + jnp.sqrt(1.0 + each / limit))
+
+
+def whitening(targets: Float[np.ndarray, "n m"]) -> Metric:
+    """Return W with W^T W the inverse of the targets' covariance: errors in units of how outputs vary together."""
+    active = np.flatnonzero(targets.std(axis=0) > 0)
+    size = len(active)
+    if size > _MOST_WHITENED:
+        raise StageError(
+            f'train.loss = "whitened": got {size} values, expected at most {_MOST_WHITENED}; let networks learn '
+            "principal components of the large outputs (dataset.pca)"
+        )
+    covariance = np.atleast_2d(np.cov(targets[:, active].T))
+    sizes, axes = np.linalg.eigh(covariance + _RIDGE * np.trace(covariance) / size * np.eye(size))
+    metric = np.zeros((size, targets.shape[1]))  # an output that never varies counts for nothing
+    metric[:, active] = (axes / np.sqrt(sizes)).T
+    return metric

@@ -63,6 +63,7 @@ class GaussianProcess(ClosedForm):
     alpha: Float[Array, "kernels each n"]
     basis: Float[Array, "kernels each out_size"]
     sd: Float[Array, "kernels each"]  # prior standard deviations
+    floor: Float[Array, " kernels"]  # of the conditional variance, in units of the prior one
     location: Float[Array, " out_size"]
 
     def __init__(
@@ -84,7 +85,7 @@ class GaussianProcess(ClosedForm):
         self.hyper = jnp.asarray(_start(in_size, *_STARTS[0]))[None]
         self.is_rough = jnp.asarray(kernel == "matern52")
         self.whitener, self.mean = jnp.ones((1, 1, 1)), jnp.zeros((1, 1))
-        self.alpha, self.sd = jnp.ones((1, 1, 1)), jnp.ones((1, 1))
+        self.alpha, self.sd, self.floor = jnp.ones((1, 1, 1)), jnp.ones((1, 1)), jnp.zeros(1)
         self.basis = jax.random.normal(jax.random.fold_in(key, 1), (1, 1, out_size))
         self.location = jnp.zeros(out_size)
 
@@ -94,10 +95,14 @@ class GaussianProcess(ClosedForm):
         return self.location + jnp.einsum("kc,kco->o", components, self.basis)
 
     def error_factor(self, z: Float[Array, " in_size"]) -> Float[Array, "factors out_size"]:
-        """Return the conditional standard deviation of each component times its basis row."""
+        """Return the conditional standard deviation of each component times its basis row.
+
+        It falls to nothing in a narrow cusp at every row, where a sampler stumbles; the cusps are filled up to what
+        the rows have in the median when each is left out.
+        """
         explained = (jnp.einsum("kmn,kn->km", self.whitener, self._correlations(z)) ** 2).sum(axis=1)
         nugget = jnp.exp(self.hyper[:, -1])
-        sd = jnp.sqrt(jnp.maximum(1.0 - explained, 0.0) + nugget)
+        sd = jnp.sqrt(jnp.hypot(jnp.maximum(1.0 - explained, 0.0) + nugget, self.floor))
         return ((sd[:, None] * self.sd)[..., None] * self.basis).reshape(-1, self.out_size)
 
     def fit(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:
@@ -125,6 +130,8 @@ class GaussianProcess(ClosedForm):
             "sd": np.stack([np.sqrt(each.variance) for each in fits]),
             "location": location,
         }
+        # The variance of a row that is left out is 1 / (K^-1)_ii (Rasmussen & Williams 2006, eq. 5.12).
+        new["floor"] = np.median(1.0 / (new["whitener"] ** 2).sum(axis=1), axis=1)
         return eqx.tree_at(
             lambda m: [getattr(m, name) for name in new], self, [jnp.asarray(value) for value in new.values()]
         )

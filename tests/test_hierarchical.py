@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+import pytest
 from numpyro.infer import MCMC, NUTS, init_to_median
 from scipy.stats import multivariate_normal
 
@@ -56,6 +57,7 @@ def exact(y: np.ndarray) -> dict[str, tuple[float, float]]:
     return {"mu": moments(mus, weights.sum(axis=0)), "tau": moments(taus, weights.sum(axis=1))}
 
 
+@pytest.mark.slow  # the README's walk is its twin
 def test_the_posterior_of_hyperparameters_is_the_exact_one() -> None:
     emulator = load_emulator(helpers.line_run(until="train").folders["train"])
     y = data()

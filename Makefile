@@ -17,8 +17,9 @@ help:
 demo: .venv/installed
 	$(BIN)/simfer run configs/lynx_hare.toml
 
+# Two files of tests at a time: most of a test is one core's compilation.
 test: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed-test
 	$(BIN)/ruff check
@@ -27,7 +28,7 @@ lint: .venv/installed-test
 	$(BIN)/lint-imports
 
 check: test
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -56,6 +56,7 @@ def test_parts_are_nested_and_are_what_fewer_simulations_would_have_given() -> N
     assert np.array_equal(fewer_z, z[:100]) and np.array_equal(fewer, half[:100])
 
 
+@pytest.mark.slow
 def test_the_error_of_the_nearest_row_falls_as_the_root_of_their_number() -> None:
     even = {name: {"dist": "Uniform", "low": -1.0, "high": 1.0} for name in helpers.PRIOR}  # no tail to be alone in
     changes = {"architecture": NEAREST, "options": None}

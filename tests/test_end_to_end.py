@@ -105,7 +105,13 @@ def test_a_wider_network_redoes_training_and_what_follows_alone(smoke: pipeline.
 _QUICK = ["train.steps=100", "train.ensemble_size=2", "infer.num_warmup=50", "infer.num_samples=50"]
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        name if name in ("cosmopower", "polynomial") else pytest.param(name, marks=pytest.mark.slow)
+        for name in ARCHITECTURES
+    ],
+)
 def test_an_architecture_is_swapped_in_one_word(architecture: str, smoke: pipeline.Result) -> None:
     overrides = [f"train.architecture={architecture}", "train.width=16", "train.depth=1", *_QUICK]
     swapped = pipeline.run(helpers.SMOKE, overrides=overrides, store=helpers.smoke_store(), until="train")

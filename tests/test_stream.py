@@ -89,7 +89,7 @@ from stages.artifacts import Layout
 from stages.dataset import _folds, _Writer
 from stages.parameters import Space
 from stages.progress import Silent
-from stages.settings import Dataset, Train, TrainConfig, PRIORS
+from stages.settings import Dataset, Train, TrainConfig
 from stages.simulators.base import Output
 from tests import helpers
 

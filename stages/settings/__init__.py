@@ -1,0 +1,129 @@
+"""The settings of every stage: frozen, checked, and free of JAX, so that a plan or a cache hit is instant.
+
+A config file has one table for each section below. A stage sees only its own slice of them (`SimulateConfig`, ...):
+what is not in its slice cannot change its result, and so is not in its fingerprint.
+"""
+
+from __future__ import annotations
+
+from stages.settings.fields import (
+    AddedLater,
+    Code,
+    Count,
+    InputFile,
+    Natural,
+    NotInKey,
+    Positive,
+    Settings,
+)
+from stages.settings.inference import (
+    Calibrate,
+    Check,
+    Infer,
+    Observation,
+    Sensitivity,
+)
+from stages.settings.noise import (
+    NOISE,
+    AnyNoise,
+    CustomNoise,
+    MultivariateNormalNoise,
+    Noise,
+)
+from stages.settings.prior import (
+    AnyPrior,
+    NumberOrPrior,
+    Prior,
+)
+from stages.settings.problem import (
+    ProblemConfig,
+)
+from stages.settings.simulation import (
+    Simulate,
+    Solver,
+)
+from stages.settings.slices import (
+    CalibrateConfig,
+    CheckConfig,
+    ContrastConfig,
+    CurveConfig,
+    DatasetConfig,
+    InferConfig,
+    LikelihoodConfig,
+    RankingConfig,
+    RefineConfig,
+    SelectConfig,
+    SensitivityConfig,
+    SimulateConfig,
+    Slice,
+    TrainConfig,
+    TuneConfig,
+)
+from stages.settings.training import (
+    Dataset,
+    Train,
+    Transform,
+    short_name,
+)
+
+__all__ = [
+    "NOISE",
+    "VERSIONS",
+    "AddedLater",
+    "AnyNoise",
+    "AnyPrior",
+    "Calibrate",
+    "CalibrateConfig",
+    "Check",
+    "CheckConfig",
+    "Code",
+    "ContrastConfig",
+    "Count",
+    "CurveConfig",
+    "CustomNoise",
+    "Dataset",
+    "DatasetConfig",
+    "Infer",
+    "InferConfig",
+    "InputFile",
+    "LikelihoodConfig",
+    "MultivariateNormalNoise",
+    "Natural",
+    "Noise",
+    "NotInKey",
+    "NumberOrPrior",
+    "Observation",
+    "Positive",
+    "Prior",
+    "ProblemConfig",
+    "RankingConfig",
+    "RefineConfig",
+    "SelectConfig",
+    "Sensitivity",
+    "SensitivityConfig",
+    "Settings",
+    "Simulate",
+    "SimulateConfig",
+    "Slice",
+    "Solver",
+    "Train",
+    "TrainConfig",
+    "Transform",
+    "TuneConfig",
+    "short_name",
+]
+
+# Raised when an unchanged config would give other numbers.
+VERSIONS = {
+    "simulate": 2,
+    "dataset": 1,
+    "train": 2,
+    "infer": 2,
+    "check": 2,
+    "contrast": 1,
+    "calibrate": 1,
+    "ranking": 1,
+    "curve": 1,
+    "tune": 1,
+    "sensitivity": 1,
+}

@@ -1,0 +1,135 @@
+"""Slices: the part of a problem that each stage sees."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from stages.settings.fields import AddedLater, NotInKey, Settings
+from stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
+from stages.settings.noise import AnyNoise
+from stages.settings.prior import Parameters
+from stages.settings.simulation import Refine, Simulate
+from stages.settings.training import Architecture, Candidates, Dataset, Train, Tune
+
+
+class Slice(Settings):
+    """The part of a problem that one stage sees."""
+
+
+class SimulateConfig(Slice):
+    """What `simulate` sees in round 0, where the design covers the prior."""
+
+    parameters: Parameters
+    simulate: Simulate
+
+
+class RefineConfig(Slice):
+    """What `simulate` sees in a later round, where the design follows the last posterior."""
+
+    parameters: Parameters
+    simulate: Simulate
+    refine: Refine
+    round: int
+
+
+class DatasetConfig(Slice):
+    """What `dataset` sees in round 0."""
+
+    dataset: Dataset
+
+
+class SelectConfig(Slice):
+    """What `dataset` sees in a later round, where rows far from the data may be left out."""
+
+    dataset: Dataset
+    refine: Refine
+    observation: Observation
+    noise: dict[str, AnyNoise]
+
+
+class TrainConfig(Slice):
+    """What `train` sees; the noise only where its loss is in units of it."""
+
+    train: Train
+    fraction: Annotated[float, Field(gt=0, le=1), AddedLater()] = 1.0  # of the rows, the first ones
+    failed: Annotated[dict[str, str], NotInKey()] = {}  # candidates that could not be trained, and why
+    noise: Annotated[dict[str, AnyNoise], AddedLater()] = {}
+
+
+class LikelihoodConfig(Slice):
+    """What a likelihood is made of; the architecture says where a user's own network is to be loaded from."""
+
+    architecture: Architecture
+    candidates: Annotated[Candidates, AddedLater()] = []  # a user's own, among which the best was chosen
+    exact: SimulateConfig | None = None  # where the simulator itself is the likelihood
+    observation: Observation
+    noise: dict[str, AnyNoise]
+    infer: Infer
+
+
+class InferConfig(LikelihoodConfig):
+    """What `infer` sees."""
+
+
+class CheckConfig(LikelihoodConfig):
+    """What `check` sees."""
+
+    parameters: Parameters
+    simulate: Simulate
+    check: Check
+    round: Annotated[int, NotInKey()] = 0  # told apart by the inputs
+
+
+class ContrastConfig(Slice):
+    """What `contrast` sees."""
+
+    parameters: Parameters
+
+
+class CalibrateConfig(LikelihoodConfig):
+    """What `calibrate` sees."""
+
+    parameters: Parameters
+    simulate: Simulate
+    refined: bool  # whether the emulator was refined around the data
+    calibrate: Calibrate
+
+
+class RankingConfig(Slice):
+    """What `ranking` sees."""
+
+    candidates: Candidates  # each an input by its short name, trained from one seed after another
+    observation: Observation
+    noise: dict[str, AnyNoise]
+    limit: float  # of the emulator's error: `check.max_emulator_error`
+    failed: Annotated[dict[str, str], NotInKey()] = {}  # candidates that could not be trained, and why
+
+
+class CurveConfig(Slice):
+    """What `curve` sees."""
+
+    architecture: Architecture
+    candidates: Annotated[Candidates, AddedLater()] = []
+    parts: list[str]  # shares of the rows, each an input of this name
+    num_simulations: int
+    observation: Observation
+    noise: dict[str, AnyNoise]
+    target: float
+    failed: Annotated[dict[str, str], NotInKey()] = {}  # shares that could not be trained on, and why
+
+
+class TuneConfig(Slice):
+    """What `tune` sees."""
+
+    train: Train
+    tune: Tune
+
+
+class SensitivityConfig(Slice):
+    """What `sensitivity` sees; the architecture says where a user's own network is to be loaded from."""
+
+    architecture: Architecture
+    candidates: Annotated[Candidates, AddedLater()] = []
+    sensitivity: Sensitivity

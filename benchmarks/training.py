@@ -25,19 +25,19 @@ from pipeline import runtime
 
 runtime.prepare()
 
-import equinox as eqx  # noqa: E402
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-from scipy.stats import qmc  # noqa: E402
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from scipy.stats import qmc
 
-import pipeline  # noqa: E402
-from stages.architectures.mlp import MLP  # noqa: E402
-from stages.feed import Rows  # noqa: E402
-from stages.fitting import fit  # noqa: E402
-from stages.losses import loss_of  # noqa: E402
-from stages.settings import Train  # noqa: E402
+import pipeline
+from stages.architectures.mlp import MLP
+from stages.feed import Rows
+from stages.fitting import fit
+from stages.losses import loss_of
+from stages.settings import Train
 
 SIZES = ((4, 128, 256), (3, 48, 64))  # hidden layers, width, batch
 NUM_ROWS, STEPS, TURNS = 4096, 600, 5

@@ -15,11 +15,14 @@ from pipeline.chain import SimferError
 from pipeline.manifest import file_digest
 
 _imported: dict[Path, str] = {}  # user's files -> their digests when they were last imported
+# A loop without matrix products becomes one piece of machine code, however large its arrays. By default XLA runs what
+# is in each turn piece by piece, shared out among threads: that costs more than what the lanes (stages/lanes.py) do.
+_WHOLE_LOOPS = "xla_backend_extra_options", "xla_cpu_small_while_loop_byte_threshold=1000000000"
 _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpyro", "zarr", "numpy", "simfer")
 
 
 def prepare() -> None:
-    """Set JAX to 64 bits and to a device per core; refuse to go on where it was imported without the former."""
+    """Set JAX to 64 bits, a device per core and whole loops; refuse to go on where it was imported in 32 bits."""
     if "jax" in sys.modules:
         if not sys.modules["jax"].config.jax_enable_x64:
             raise SimferError(
@@ -29,8 +32,10 @@ def prepare() -> None:
         return
     os.environ.setdefault("JAX_ENABLE_X64", "1")
     flags = os.environ.get("XLA_FLAGS", "")
-    if "--xla_force_host_platform_device_count" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={_num_cores()}".strip()
+    for name, value in (("xla_force_host_platform_device_count", _num_cores()), _WHOLE_LOOPS):
+        if f"--{name}" not in flags:
+            flags = f"{flags} --{name}={value}".strip()
+    os.environ["XLA_FLAGS"] = flags
 
 
 def _num_cores() -> int:

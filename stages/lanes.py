@@ -15,7 +15,7 @@ import diffrax
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from stages.settings import Solver
 from stages.solvers import Status, first_step, to_status
@@ -82,10 +82,10 @@ class Engine:
         rows = len(fresh.row)
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype), fresh)
         size = jax.eval_shape(self.observe, one.t0, one.y, one.args).size
-        record = Record(
-            jnp.full((size, rows * len(self.times)), jnp.inf, fresh.y.dtype),
-            jnp.full(rows, int(Status.PENDING), jnp.int8),
-            jnp.zeros(rows, jnp.int32),
+        record = Record(  # with a place more than there are, for what belongs nowhere
+            jnp.full((size, rows * len(self.times) + 1), jnp.inf, fresh.y.dtype),
+            jnp.full(rows + 1, int(Status.PENDING), jnp.int8),
+            jnp.zeros(rows + 1, jnp.int32),
             jnp.asarray(0),
         )
         waiting, next_row = _Waiting(fresh, count), jnp.asarray(0, jnp.int32)
@@ -99,7 +99,7 @@ class Engine:
             busy_first = jnp.argsort(lanes.row < 0, stable=True)[:narrow]
             lanes = jax.tree.map(lambda leaf: leaf[..., busy_first], lanes)
             record = self._drain(lanes, next_row, record, waiting, 0)[2]
-        return record
+        return Record(record.outputs[:, :-1], record.status[:-1], record.num_steps[:-1], record.steps_done)
 
     def _drain(
         self, lanes: Lanes, next_row: Array, record: Record, waiting: _Waiting, until: int
@@ -141,16 +141,15 @@ class Engine:
     def _refill(self, lanes: Lanes, next_row: Array, record: Record, waiting: _Waiting) -> tuple[Lanes, Array, Record]:
         """Record the rows that have ended, and give their lanes the next ones."""
         free = ~self.running(lanes)
-        ended = jnp.where(free & (lanes.row >= 0), lanes.row, len(record.status))
+        ended = jnp.where(free, lanes.row, -1)  # negative, too, where it was idle
         unfinished = (lanes.status == Status.OK) & (lanes.t0 < self.stop)
         status = jnp.where(unfinished, jnp.int8(Status.MAX_STEPS), lanes.status)
         record = record._replace(
-            status=record.status.at[ended].set(status, mode="drop"),
-            num_steps=record.num_steps.at[ended].set(lanes.num_steps, mode="drop"),
+            status=_put(record.status, status, ended), num_steps=_put(record.num_steps, lanes.num_steps, ended)
         )
         place = next_row + jnp.cumsum(free, dtype=jnp.int32) - 1
         take = free & (place < waiting.num)
-        at = jnp.clip(place, 0, len(record.status) - 1)
+        at = jnp.clip(place, 0, len(waiting.fresh.row) - 1)
         lanes = lanes._replace(row=jnp.where(free, -1, lanes.row))
         lanes = jax.tree.map(lambda old, new: jnp.where(take, new[..., at], old), lanes, waiting.fresh)
         return lanes, next_row + take.sum(dtype=jnp.int32), record
@@ -209,10 +208,7 @@ class Engine:
             due = kept & self._is_due(lanes, next_save, ends < jnp.inf)
             y = self.stepper.interpolate(lanes.t0, lanes.t1, step.dense, t)
             seen = jax.vmap(self.observe, in_axes=-1, out_axes=-1)(t, y, lanes.args)
-            # No place twice, or a derivative costs a look at all of them; those beyond the end are dropped.
-            nowhere = outputs.shape[1] + jnp.arange(len(lanes.row), dtype=jnp.int32)
-            place = jnp.where(due, lanes.row * len(self.times) + next_save, nowhere)
-            outputs = outputs.at[:, place].set(seen, mode="drop", unique_indices=True)
+            outputs = _put(outputs, seen, jnp.where(due, lanes.row * len(self.times) + next_save, -1))
             next_save = next_save + due.astype(jnp.int32)
         return next_save, record._replace(outputs=outputs)
 
@@ -267,6 +263,22 @@ def has_crossed(before: Array, after: Array, direction: bool | None) -> Bool[Arr
 class _Waiting(NamedTuple):
     fresh: Lanes
     num: Int[Array, ""]
+
+
+def _put(into: Shaped[Array, "*n places"], new: Shaped[Array, "*n lanes"], at: Int[Array, " lanes"]) -> Array:
+    """Put what is new where it belongs; at a negative place, into the last, which is for what belongs nowhere."""
+    last = into.shape[-1] - 1
+    if jax.default_backend() == "cpu":
+        # One after the other: XLA makes one piece of machine code of a loop, but of none that has a scatter in it.
+        def put(lane: Any, into: Array) -> Array:
+            one = jax.lax.dynamic_slice_in_dim(new, lane, 1, axis=-1)
+            return jax.lax.dynamic_update_slice_in_dim(into, one, place[lane], axis=-1)
+
+        place = jnp.where(at < 0, last, at)
+        return jax.lax.fori_loop(0, len(at), put, into)
+    # No place twice, or a derivative costs a look at all of them; those beyond the end are dropped.
+    nowhere = last + 1 + jnp.arange(len(at), dtype=jnp.int32)
+    return into.at[..., jnp.where(at < 0, nowhere, at)].set(new, mode="drop", unique_indices=True)
 
 
 def _where(choose: Array, new: PyTree, old: PyTree) -> PyTree:

@@ -115,7 +115,7 @@ __all__ = [
 
 # Raised when an unchanged config would give other numbers.
 VERSIONS = {
-    "simulate": 2,
+    "simulate": 3,
     "dataset": 1,
     "train": 2,
     "infer": 2,

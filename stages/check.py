@@ -27,14 +27,14 @@ from stages.residuals import by_output, no_residuals, scatter_figures, standardi
 from stages.rows import fill
 from stages.settings import Check, CheckConfig
 from stages.transforms import TRANSFORMS
-from stages.verdict import Figure, advice, edge_mass, outside
+from stages.verdict import Figure, advice, edge_mass
 
 REWEIGHTED = "reweighted.nc"
 NO_K_HAT = (
     "simulated anew at posterior draws, in units of the predicted sd (the simulator is random, so nobody knows its "
     "likelihood at a draw: there are no weights, and no k-hat)"
 )
-_FEWEST = 10  # usable draws below which nothing can be compared
+_FEWEST = 25  # usable draws below which nothing can be compared: a fifth of them, five at least, make a Pareto tail
 
 
 def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
@@ -158,7 +158,7 @@ def _figures(
     divergent = float(tree["sample_stats"]["diverging"].mean())
     return [
         Figure("draws outside the training domain", "domain",
-               outside(draws[:, :at], np.asarray(emulator.training_z)), limits.max_outside),
+               float(np.mean(~np.asarray(emulator.domain.holds(draws[:, :at])))), limits.max_outside),
         Figure("draws that the simulator cannot solve", "failures", float(np.mean(~usable)), limits.max_outside),
         Figure("posterior mass at a prior's edge", "prior",
                edge_mass(emulator.space.priors | likelihood.noise_space.priors, draws[:, :end]), limits.max_edge),

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from stages.artifacts import Layout
+from stages.domain import Domain
 from stages.emulator import Emulator, natural_outputs
 from stages.ensemble import build_simulator
 from stages.parameters import Space
@@ -33,13 +34,14 @@ class Exact(eqx.Module):
     training_z: Float[np.ndarray, "rows size"]  # where chains may start: rows that are simulated already
     training_y: Float[np.ndarray, "rows outputs"]
     residuals: Float[np.ndarray, "0 outputs"]
+    domain: Domain  # of the rows that the emulator was trained on
 
     def __init__(self, settings: SimulateConfig, emulator: Emulator) -> None:
         self.simulator, self.solver = build_simulator(settings.simulate), settings.simulate.solver
         self.space, self.layout, self.transform = Space(settings.parameters), emulator.layout, emulator.transform
         self.header = {"num_members": 1, "floor": emulator.header["floor"]}
         self.training_z, self.training_y = np.asarray(emulator.training_z), np.asarray(emulator.training_y)
-        self.residuals = np.zeros((0, emulator.layout.size))
+        self.residuals, self.domain = np.zeros((0, emulator.layout.size)), emulator.domain
 
     def members(self, z: Float[Array, " size"]) -> Float[Array, "1 outputs"]:
         """Simulate one whitened point: its flat outputs in the transformed scale, NaN where the solver failed."""

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from stages.domain import Domain
 from stages.parameters import distribution
 from stages.settings import Prior
 
@@ -67,11 +66,6 @@ def advice(figures: Sequence[Figure], where: str = "") -> str:
         failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
     more = {"failures": f" ({where.rstrip('.')})" if where else ""}
     return "; ".join(text + more.get(kind, "") for kind, text in _ADVICE.items() if kind in failed)
-
-
-def outside(z: Float[np.ndarray, "draws p"], training: Float[np.ndarray, "rows p"]) -> float:
-    """Return the share of draws outside the box that the training rows span along their principal axes."""
-    return float(np.mean(~np.asarray(Domain.of(training).holds(z))))
 
 
 def edge_mass(priors: Mapping[str, Prior], z: Float[np.ndarray, "draws p"]) -> float:

@@ -13,8 +13,9 @@ from scipy import stats
 import pipeline
 from stages.artifacts import VERDICT
 from stages.check import REWEIGHTED, smooth
+from stages.domain import Domain
 from stages.settings import NumberOrPrior
-from stages.verdict import Figure, advice, edge_mass, outside
+from stages.verdict import Figure, advice, edge_mass
 from tests import helpers
 
 
@@ -208,14 +209,15 @@ def test_advice_names_each_cause_once_and_the_sampler_first() -> None:
     assert "prior" not in advice([Figure("c", "sampler", 1.0, 0.5)])
 
 
-def test_points_outside_the_training_rows_are_counted() -> None:
+def test_the_domain_is_as_slanted_as_its_rows() -> None:
     rng = np.random.default_rng(0)
     training = rng.normal(size=(500, 2)) @ np.array([[1.0, 0.95], [0.0, 0.1]])  # a narrow band
     inside = training[:50] * 0.5
-    assert outside(inside, training) == 0.0
+    domain = Domain.of(training)
+    assert domain.holds(inside).all()
     beside = np.array([[0.0, 2.0], [1.5, -1.5]])  # within the box along the axes, but off the band
-    assert outside(beside, training) == 1.0
-    assert outside(np.concatenate([inside, beside]), training) == pytest.approx(2 / 52)
+    assert not domain.holds(beside).any()
+    assert not domain.holds(np.array([np.nan, 0.0]))
 
 
 def test_mass_at_the_edge_knows_hard_ends_from_natural_ones() -> None:

@@ -119,7 +119,7 @@ VERSIONS = {
     "dataset": 1,
     "train": 2,
     "infer": 2,
-    "check": 2,
+    "check": 3,
     "contrast": 1,
     "calibrate": 1,
     "ranking": 1,

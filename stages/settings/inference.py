@@ -35,7 +35,7 @@ class Infer(Settings):
 class Check(Settings):
     """How the posterior is held against the true simulator, and from where on it fails."""
 
-    num_draws: Count = 256
+    num_draws: Annotated[int, Field(ge=25)] = 256  # with fewer, weights have no tail to smooth
     reweight: bool = False
     max_emulator_error: Positive = 0.5  # 99th percentile over draws and data, in units of the data's sigma
     max_log_ratio: Positive = 0.5  # sd over draws of the log likelihood, by the simulator less by the emulator

@@ -116,7 +116,7 @@ def by_torch(depth: int, width: int, batch: int) -> float:
     """Return PyTorch's steps a second, eager."""
     import torch
 
-    x, y = (torch.tensor(np.asarray(part), dtype=torch.float32) for part in rows())
+    x, y = (torch.tensor(np.asarray(part), dtype=torch.float32) for part in rows()[:2])
     sizes = [8, *[width] * depth]
     inner = [layer for a, b in pairwise(sizes) for layer in (torch.nn.Linear(a, b), torch.nn.SiLU())]
     network = torch.nn.Sequential(*inner, torch.nn.Linear(width, 4))

@@ -49,6 +49,8 @@ def exported(folder: Path, kind: str, format: str) -> dict[str, Any]:
         ("random", "onnx"),
         ("random", "stablehlo"),
         ("components", "stablehlo"),
+        pytest.param("polynomial", "onnx", marks=pytest.mark.slow),
+        ("gaussian_process", "onnx"),
         pytest.param("components", "onnx", marks=pytest.mark.slow),  # its four tables take a while to convert
     ],
 )

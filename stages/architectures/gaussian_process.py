@@ -159,6 +159,8 @@ class GaussianProcess(ClosedForm):
         def against(rough: bool) -> Float[Array, "kernels n"]:
             return jax.vmap(lambda p: _kernel(p, rough)(z[None], self.x)[0])(self.hyper)
 
+        if not isinstance(self.is_rough, jax.core.Tracer):  # known: without a branch, which ONNX's converter garbles
+            return against(bool(self.is_rough))
         return jax.lax.cond(self.is_rough, lambda: against(True), lambda: against(False))
 
 

@@ -209,6 +209,14 @@ def test_advice_names_each_cause_once_and_the_sampler_first() -> None:
     assert "prior" not in advice([Figure("c", "sampler", 1.0, 0.5)])
 
 
+def test_a_draw_that_has_all_the_weight_leaves_no_tail_to_smooth() -> None:
+    log_ratio = -1e6 * np.random.default_rng(0).random(64)
+    weights, k_hat = smooth(log_ratio)
+    assert weights.sum() == pytest.approx(1.0)
+    assert weights.argmax() == log_ratio.argmax() and weights.max() > 0.99
+    assert k_hat > 0.7
+
+
 def test_the_domain_is_as_slanted_as_its_rows() -> None:
     rng = np.random.default_rng(0)
     training = rng.normal(size=(500, 2)) @ np.array([[1.0, 0.95], [0.0, 0.1]])  # a narrow band

@@ -85,7 +85,7 @@ runtime.prepare()
 from pathlib import Path
 import numpy as np
 from stages import train
-from stages.artifacts import Layout
+from stages.artifacts import Layout, put_coordinates
 from stages.dataset import _folds, _Writer
 from stages.parameters import Space
 from stages.progress import Silent
@@ -98,6 +98,7 @@ problem = helpers.problem(helpers.line())
 space, layout = Space(problem.parameters), Layout({"y": Output(("x",), {"x": np.arange(64.0)}, "")})
 (folder / "in").mkdir(parents=True)
 writer = _Writer(folder / "in" / "dataset.zarr", layout, space, Dataset(), num)
+put_coordinates(writer.group, layout.outputs, {})
 rng, grid = np.random.default_rng(0), np.linspace(0, 3, 64)
 for at in range(0, num, 8192):
     z = rng.normal(size=(min(8192, num - at), 2))

@@ -21,8 +21,6 @@ import numpy as np
 from pipeline import runtime
 
 ROUNDS, REPEATS, NUM_BODIES, NUM_STEPS, STEP, SOFTENING = 5, 10, 100, 100, 0.05, 0.1
-
-
 Force = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 

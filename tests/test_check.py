@@ -225,6 +225,7 @@ def test_the_domain_is_as_slanted_as_its_rows() -> None:
     assert domain.holds(inside).all()
     beside = np.array([[0.0, 2.0], [1.5, -1.5]])  # within the box along the axes, but off the band
     assert not domain.holds(beside).any()
+    assert np.mean(~domain.holds(np.concatenate([inside, beside]))) == pytest.approx(2 / 52)
     assert not domain.holds(np.array([np.nan, 0.0]))
 
 

@@ -266,6 +266,8 @@ class TestRuntime:
         kept, added = self.environment(code, XLA_FLAGS=chosen).stdout.removeprefix("1 ").split()
         assert kept == chosen
         assert added.startswith("--xla_backend_extra_options=")
+        chosen += " --xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=0"
+        assert self.environment(code, XLA_FLAGS=chosen).stdout == f"1 {chosen}\n"
 
     @pytest.mark.parametrize(("x64", "refused"), [(True, False), (False, True)])
     def test_after_it_was(self, monkeypatch: pytest.MonkeyPatch, x64: bool, refused: bool) -> None:

@@ -1,47 +1,18 @@
 """The settings of every stage: frozen, checked, and free of JAX, so that a plan or a cache hit is instant.
 
-A config file has one table for each section below. A stage sees only its own slice of them (`SimulateConfig`, ...):
-what is not in its slice cannot change its result, and so is not in its fingerprint.
+A config file (`problem`) has one table for each section: those of `simulation`, `training` and `inference`, with `prior`
+and `noise`. A stage sees only its own slice of them (`slices`): what is not in it cannot change the stage's result, and
+so is not in its fingerprint.
 """
 
 from __future__ import annotations
 
-from stages.settings.fields import (
-    AddedLater,
-    Code,
-    Count,
-    InputFile,
-    Natural,
-    NotInKey,
-    Positive,
-    Settings,
-)
-from stages.settings.inference import (
-    Calibrate,
-    Check,
-    Infer,
-    Observation,
-    Sensitivity,
-)
-from stages.settings.noise import (
-    NOISE,
-    AnyNoise,
-    CustomNoise,
-    MultivariateNormalNoise,
-    Noise,
-)
-from stages.settings.prior import (
-    AnyPrior,
-    NumberOrPrior,
-    Prior,
-)
-from stages.settings.problem import (
-    ProblemConfig,
-)
-from stages.settings.simulation import (
-    Simulate,
-    Solver,
-)
+from stages.settings.fields import AddedLater, Code, Count, InputFile, Natural, NotInKey, Positive, Settings
+from stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
+from stages.settings.noise import NOISE, AnyNoise, CustomNoise, MultivariateNormalNoise, Noise
+from stages.settings.prior import AnyPrior, NumberOrPrior, Prior
+from stages.settings.problem import ProblemConfig
+from stages.settings.simulation import Simulate, Solver
 from stages.settings.slices import (
     CalibrateConfig,
     CheckConfig,
@@ -59,12 +30,7 @@ from stages.settings.slices import (
     TrainConfig,
     TuneConfig,
 )
-from stages.settings.training import (
-    Dataset,
-    Train,
-    Transform,
-    short_name,
-)
+from stages.settings.training import Dataset, Train, Transform, short_name
 
 __all__ = [
     "NOISE",

@@ -11,14 +11,16 @@ distance TV taken from the likelihood ratios at those draws. The emulator's erro
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("JAX_ENABLE_X64", "1")
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that it runs from anywhere
+
+from pipeline import runtime
+
+runtime.prepare()
 
 import jax
 import jax.numpy as jnp

@@ -1,8 +1,8 @@
 """The settings of every stage: frozen, checked, and free of JAX, so that a plan or a cache hit is instant.
 
-A config file (`problem`) has one table for each section: those of `simulation`, `training` and `inference`, with `prior`
-and `noise`. A stage sees only its own slice of them (`slices`): what is not in it cannot change the stage's result, and
-so is not in its fingerprint.
+A config file (`problem`) has one table for each section: those of `simulation`, `training` and `inference`, with
+`prior` and `noise`. A stage sees only its own slice of them (`slices`): what is not in it cannot change the stage's
+result, and so is not in its fingerprint.
 """
 
 from __future__ import annotations

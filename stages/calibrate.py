@@ -24,11 +24,11 @@ from stages import design, plots
 from stages.artifacts import Posterior
 from stages.coverage import ecdf, ecdf_band, inside, tarp
 from stages.exact import load_model
-from stages.likelihood import Target, build_target
 from stages.parameters import Space
 from stages.progress import Progress
 from stages.rows import fill
 from stages.settings import Calibrate, CalibrateConfig
+from stages.target import Target, build_target
 
 _LEVELS = (0.5, 0.8, 0.95)
 

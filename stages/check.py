@@ -19,13 +19,13 @@ from stages.artifacts import VERDICT, Posterior, Simulations
 from stages.emulator import Emulator
 from stages.exact import Exact, load_model
 from stages.failures import Told, tell_draws
-from stages.likelihood import Target, build_target
 from stages.parameters import Space
 from stages.posterior import named_draws, summarize
 from stages.progress import Progress
 from stages.residuals import by_output, no_residuals, scatter_figures, standardise
 from stages.rows import fill
 from stages.settings import Check, CheckConfig
+from stages.target import Target, build_target
 from stages.transforms import TRANSFORMS
 from stages.verdict import Figure, advice, edge_mass
 

@@ -86,7 +86,7 @@ def _selection(config: DatasetConfig | SelectConfig, sources: Sequence[Simulatio
         )
     if not isinstance(config, SelectConfig) or config.refine.keep is None:
         return usable
-    from stages.likelihood import select_near_data
+    from stages.nearness import select_near_data
 
     y = (y[usable] for _, _, y, usable, _ in _blocks(sources, block))
     size = Space.from_json(sources[0].header["space"]).size

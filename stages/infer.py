@@ -19,10 +19,10 @@ from scipy.stats import chi2
 
 from stages.errors import StageError
 from stages.exact import load_model
-from stages.likelihood import Target, build_target
 from stages.posterior import Draws, write_posterior
 from stages.progress import Progress
 from stages.settings import Infer, InferConfig
+from stages.target import Target, build_target
 
 _STRETCH = 50  # steps in one compiled call
 _STATISTICS = ("diverging", "energy", "accept_prob", "num_steps", "potential_energy")

@@ -16,8 +16,9 @@ from stages import plots
 from stages.artifacts import POSTERIOR
 from stages.emulator import Emulator
 from stages.exact import Exact
-from stages.likelihood import ErrorModel, Likelihood, Prediction
+from stages.likelihood import Likelihood, Prediction
 from stages.settings import InferConfig
+from stages.target import ErrorModel
 
 _NUM_CURVES = 400  # draws whose whole output is drawn
 _SAMPLE = ("chain", "draw")

@@ -13,8 +13,9 @@ from scipy.stats import chi2, kstest, norm
 
 from stages.emulator import Emulator
 from stages.exact import Exact
-from stages.likelihood import Prediction, Target
+from stages.likelihood import Prediction
 from stages.settings import Check
+from stages.target import Target
 from stages.verdict import Figure
 
 

@@ -22,9 +22,9 @@ from stages.errors import StageError
 from stages.feed import Rows
 from stages.fitting import Fitted, fit
 from stages.progress import Progress
+from stages.scaling import Prepared, prepare
 from stages.search import changed, current, in_toml, space
 from stages.settings import TrainConfig, TuneConfig
-from stages.train import Prepared, prepare
 
 STUDY = "study.log"
 _FAILED = "failed"  # a trial's attribute: why

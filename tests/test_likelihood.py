@@ -12,9 +12,11 @@ import pytest
 from scipy import stats
 
 from stages.artifacts import Layout
-from stages.likelihood import Likelihood, Prediction, _split_covariance, near_data
+from stages.likelihood import Likelihood, Prediction
+from stages.nearness import near_data
 from stages.observation import Data, Series
 from stages.simulators.base import Output
+from stages.target import split_covariance
 from tests import helpers
 
 RNG = np.random.default_rng(0)
@@ -171,20 +173,20 @@ def test_a_covariance_is_split_into_factors_with_its_variances_kept() -> None:
     residuals = RNG.normal(size=(40, 2)) @ RNG.normal(size=(2, 30)) + 0.01 * RNG.normal(size=(40, 30))
     weights = RNG.uniform(size=40)
     covariance = (residuals * weights[:, None]).T @ residuals
-    factor, rest = _split_covariance(residuals, weights)
+    factor, rest = split_covariance(residuals, weights)
     assert len(factor) <= 8 and (rest >= 0).all()
     rebuilt = factor.T @ factor + np.diag(rest)
     assert np.allclose(np.diag(rebuilt), np.diag(covariance))
     assert np.abs(rebuilt - covariance).max() < 0.05 * np.abs(covariance).max()
-    none, zero = _split_covariance(np.zeros((7, 5)), np.full(7, 1 / 7))
+    none, zero = split_covariance(np.zeros((7, 5)), np.full(7, 1 / 7))
     assert np.all(none == 0.0) and np.all(zero == 0.0)
 
 
 def test_a_covariance_of_more_data_than_rows_is_split_the_same_way() -> None:
     residuals, weights = RNG.normal(size=(12, 40)) * 3.0 ** -np.arange(12.0)[:, None], RNG.uniform(size=12)
-    wide, rest = _split_covariance(residuals, weights)
+    wide, rest = split_covariance(residuals, weights)
     # Rows without weight change no covariance, but there are then more rows than data.
-    tall, other = _split_covariance(np.pad(residuals, ((0, 40), (0, 0))), np.pad(weights, (0, 40)))
+    tall, other = split_covariance(np.pad(residuals, ((0, 40), (0, 0))), np.pad(weights, (0, 40)))
     assert len(wide) == len(tall)
     assert np.allclose(wide.T @ wide, tall.T @ tall) and np.allclose(rest, other)
 

@@ -19,12 +19,12 @@ from pipeline import chain, config
 from stages.artifacts import Posterior, Simulations
 from stages.design import picked
 from stages.emulator import Emulator
-from stages.likelihood import build_target
 from stages.progress import Silent
 from stages.residuals import Residuals, scatter_figures, standardise
 from stages.saved import load_emulator, save_emulator
 from stages.scatter import excess, lower, negative_log_likelihood, num_entries
 from stages.settings import CheckConfig
+from stages.target import build_target
 from tests import helpers
 from tests.test_reference import FOLDER, needs_reference
 

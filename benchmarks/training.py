@@ -94,7 +94,7 @@ def plain_loop(depth: int, width: int, batch: int) -> float:
     held = rows().typed("float32")
     network = MLP(8, 4, key=jax.random.key(0), width=width, depth=depth)
     network = jax.tree.map(lambda leaf: leaf.astype("float32") if eqx.is_inexact_array(leaf) else leaf, network)
-    made = optax.adam(3e-3)
+    made = optax.adam(1e-2)
 
     @eqx.filter_jit
     def step(network: Any, state: Any, batch: Rows) -> Any:
@@ -120,7 +120,7 @@ def by_torch(depth: int, width: int, batch: int) -> float:
     sizes = [8, *[width] * depth]
     inner = [layer for a, b in pairwise(sizes) for layer in (torch.nn.Linear(a, b), torch.nn.SiLU())]
     network = torch.nn.Sequential(*inner, torch.nn.Linear(width, 4))
-    made = torch.optim.Adam(network.parameters(), lr=3e-3)
+    made = torch.optim.Adam(network.parameters(), lr=1e-2)
 
     def some() -> None:
         at = torch.randint(0, NUM_ROWS, (batch,))

@@ -7,6 +7,7 @@ import json
 import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from types import NoneType
 from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
@@ -18,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from stages import basis, curves
 from stages.architectures import ARCHITECTURES
-from stages.architectures.base import ClosedForm, Continuous
+from stages.architectures.base import GIVEN, ClosedForm, Continuous
 from stages.artifacts import Layout
 from stages.domain import Domain
 from stages.errors import SimferError
@@ -357,3 +358,10 @@ def build_networks(
 def network_options(train: Train) -> dict[str, Any]:
     """Return the options of the network that `train` names."""
     return train.options_for(inspect.signature(resolve(train.architecture, ARCHITECTURES)).parameters)
+
+
+def default_options(architecture: str) -> dict[str, Any]:
+    """Return the options of an architecture that have a plain default."""
+    parameters = inspect.signature(resolve(architecture, ARCHITECTURES)).parameters
+    found = {name: each.default for name, each in parameters.items() if name not in GIVEN}
+    return {name: value for name, value in found.items() if isinstance(value, (bool, int, float, str, NoneType))}

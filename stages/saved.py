@@ -1,7 +1,8 @@
 """An emulator on disk: a JSON header and the leaves of an Equinox module, each held to its digest. No pickle.
 
 Formats, every one of which loads for ever: 1, the first; 2, with the members' spread at the training rows, and flat
-priors seen by their position; 3, with the domain of all training rows, and digests.
+priors seen by their position; 3, with the domain of all training rows, and digests; 4, with all options of the
+networks, those left to their defaults too, so that a default may change.
 """
 
 from __future__ import annotations
@@ -26,17 +27,26 @@ from stages.architectures import ARCHITECTURES, AUTO
 from stages.architectures.base import ClosedForm
 from stages.artifacts import Layout
 from stages.domain import Domain
-from stages.emulator import OUTSIDE, Emulator, Outside, build_networks, member_variance, predict
+from stages.emulator import (
+    OUTSIDE,
+    Emulator,
+    Outside,
+    build_networks,
+    default_options,
+    member_variance,
+    predict,
+)
 from stages.errors import SimferError
 from stages.parameters import Space
 from stages.scatter import Scatter, make_scatter, num_entries
 from stages.settings import short_name
 
-FORMAT = 3
+FORMAT = 4
 HEADER, LEAVES = "emulator.json", "emulator.eqx"
 _KEYS = {"architecture", "options", "num_members", "num_rows", "dtype", "space", "layout", "transform", "floor"}
 _KEYS_SINCE = {2: {"families"}, 3: {"digests"}}
 _STORED_SINCE = {"spread": 2, "domain": 3}
+_DEFAULTS_OF_3 = {"residual": {"activation": "silu"}}  # those that have changed since
 _NUM_ROWS = 4096  # training rows kept: where chains may start, the domain's edge, and the error near given data
 _ROW_BYTES = 2**25  # or as many of them as this allows
 
@@ -79,7 +89,10 @@ def load_emulator(
 def _upgraded(header: Mapping[str, Any]) -> dict[str, Any]:
     """Return a header in today's words."""
     first = {"families": ["normal"] * len(header["space"]["order"]), "inputs": "whitened"}
-    return (first if header["format"] == 1 else {}) | {k: v for k, v in header.items() if k != "digests"}
+    found = (first if header["format"] == 1 else {}) | {k: v for k, v in header.items() if k != "digests"}
+    if header["format"] <= 3:
+        found["options"] = _DEFAULTS_OF_3.get(header["architecture"], {}) | header["options"]
+    return found
 
 
 def _deserialised(leaves: bytes, like: PyTree) -> PyTree:
@@ -173,7 +186,7 @@ def make_header(
     return {
         "format": FORMAT,
         "architecture": short_name(architecture),
-        "options": dict(options),
+        "options": default_options(architecture) | dict(options),
         "num_members": num_members,
         "num_rows": min(num_rows, _NUM_ROWS, max(_ROW_BYTES // (8 * layout.size), 64)),
         "dtype": dtype,

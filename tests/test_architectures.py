@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 import equinox as eqx
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from stages.architectures import ARCHITECTURES
-from stages.architectures.base import ACTIVATIONS, GIVEN, Architecture, ClosedForm, activation
+from stages.architectures.base import GIVEN, Activation, Architecture, ClosedForm, activations
 from stages.artifacts import Layout
 from stages.emulator import build_networks
 from stages.plugins import resolve
@@ -91,7 +92,7 @@ def test_width_and_depth_are_options(name: str) -> None:
 
 @pytest.mark.parametrize("name", those_with("activation"))
 def test_an_unknown_activation_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="expected one of silu"):
+    with pytest.raises(ValueError, match="expected one of learned, silu"):
         build(name, activation="relu")
 
 
@@ -122,8 +123,8 @@ def test_blocks_may_be_normalised(normalize: str) -> None:
     # What is normalised does not know its size: 1000 x has the blocks of x.
     def added(network: Architecture, x: jax.Array) -> jax.Array:
         h = network.norms[0](1e3 * network.first.weight @ x) if network.norms else 1e3 * network.first.weight @ x
-        inner, outer = network.blocks[0]
-        return outer(network.activation(inner(network.activation(h))))
+        (inner, outer), (before, between) = network.blocks[0], network.activations[:2]
+        return outer(between(inner(before(h))))
 
     assert np.allclose(added(normal, x), added(normal, 10.0 * x), atol=1e-3)
     assert not np.allclose(added(plain, x), added(plain, 10.0 * x), atol=1e-3)
@@ -140,7 +141,7 @@ def test_blocks_may_be_normalised(normalize: str) -> None:
             "residual",
             "activation",
             "sliu",
-            "got \"sliu\", expected 'silu', 'gelu', 'softplus' or 'tanh'. Did you mean \"silu\"?",
+            "got \"sliu\", expected 'learned', 'silu', 'gelu', 'softplus' or 'tanh'. Did you mean \"silu\"?",
         ),
         ("residual", "normalize", "batch", "got \"batch\", expected 'none', 'layer' or 'rms'."),
         ("fourier", "frequency", -1.0, "got -1.0, expected greater than 0"),
@@ -185,7 +186,23 @@ class Own(Architecture):
 """
 
 
+def test_every_unit_learns_the_shape_of_its_activation() -> None:
+    network = build("residual", width=4, depth=1)
+    x = jnp.asarray([0.3, -0.2, 1.0])
+    h = network.first.weight @ x + network.first.bias
+    before, between, last = network.activations
+    assert np.allclose(before(h), h / (1.0 + np.exp(-h / 2.0)), rtol=1e-12)
+    inner, outer = network.blocks[0]
+    added = h + outer(between(inner(before(h))))
+    assert np.allclose(network(x), network.last(last(added)), rtol=1e-12)
+    slope = eqx.filter_grad(lambda network: (network(x) ** 2).sum())(network)
+    for each in slope.activations:
+        assert np.all(each.beta != 0.0) and np.all(each.gamma != 0.0)
+        assert len(set(np.asarray(each.gamma).tolist())) == 4  # each unit for itself
+
+
 def test_activations_are_smooth() -> None:
-    for name in ACTIVATIONS:
-        bend = jax.grad(jax.grad(activation(name)))
+    for name in get_args(Activation):
+        [activate] = activations(name, 1, 1)
+        bend = jax.grad(jax.grad(lambda x: activate(x[None])[0]))  # noqa: B023
         assert abs(float(bend(jnp.asarray(1e-6))) - float(bend(jnp.asarray(-1e-6)))) < 1e-3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import equinox as eqx
 import jax
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-Activation = Literal["silu", "gelu", "softplus", "tanh"]
+Activation = Literal["learned", "silu", "gelu", "softplus", "tanh"]
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "gelu": jax.nn.gelu,
@@ -75,8 +75,43 @@ class ClosedForm(Architecture):
         return mean + jnp.concatenate([steps, -steps])
 
 
-def activation(name: str) -> Callable[[Array], Array]:
-    """Return a smooth activation by name: NUTS follows gradients, and a kinked emulator has poor ones."""
+def swish(x: Float[Array, " width"], beta: Float[Array, " width"], gamma: Float[Array, " width"]) -> Array:
+    """Evaluate [gamma + (1 - gamma) / (1 + exp(-beta x))] x (Alsing et al. 2020, eq. 8)."""
+    return (gamma + (1.0 - gamma) * jax.nn.sigmoid(beta * x)) * x
+
+
+class Learned(eqx.Module):
+    """An activation whose shape every unit learns for itself, from a straight line to a smooth step.
+
+    All start as x / (1 + exp(-x / 2)), softer than SiLU's x / (1 + exp(-x)): the unexplained variance was 0.6 of that
+    from SiLU on Ishigami, 0.7 on lynx_hare's rows near the data, and 1 on the OTL circuit.
+    """
+
+    beta: Float[Array, " width"]
+    gamma: Float[Array, " width"]
+
+    def __init__(self, width: int) -> None:
+        self.beta, self.gamma = jnp.full(width, 0.5), jnp.zeros(width)
+
+    def __call__(self, x: Float[Array, " width"]) -> Float[Array, " width"]:
+        """Evaluate it for all units of a layer."""
+        return swish(x, self.beta, self.gamma)
+
+
+class Fixed(eqx.Module):
+    """An activation that is what its name says."""
+
+    function: Callable[[Array], Array] = eqx.field(static=True)
+
+    def __call__(self, x: Float[Array, " width"]) -> Float[Array, " width"]:
+        """Evaluate it for all units of a layer."""
+        return self.function(x)
+
+
+def activations(name: str, width: int, number: int) -> list[Learned | Fixed]:
+    """Return smooth activations for layers by name: NUTS follows gradients, and a kinked emulator has poor ones."""
+    if name == "learned":
+        return [Learned(width) for _ in range(number)]
     if name not in ACTIVATIONS:
-        raise ValueError(f'got activation "{name}", expected one of {", ".join(ACTIVATIONS)}')
-    return ACTIVATIONS[name]
+        raise ValueError(f'got activation "{name}", expected one of {", ".join(get_args(Activation))}')
+    return [Fixed(ACTIVATIONS[name]) for _ in range(number)]

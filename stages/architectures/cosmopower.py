@@ -6,7 +6,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stages.architectures.base import Architecture
+from stages.architectures.base import Architecture, swish
 from stages.settings import Count
 
 
@@ -33,6 +33,5 @@ class CosmoPower(Architecture):
     def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         """Evaluate the network at one point."""
         for layer, beta, gamma in zip(self.layers[:-1], self.beta, self.gamma, strict=True):
-            x = layer(z)
-            z = (gamma + (1.0 - gamma) * jax.nn.sigmoid(beta * x)) * x
+            z = swish(layer(z), beta, gamma)
         return self.layers[-1](z)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stages.architectures.base import Activation, Architecture
-from stages.architectures.base import activation as activation_named
+from stages.architectures.base import Activation, Architecture, Fixed, Learned, activations
 from stages.settings import Count
 
 
@@ -17,7 +14,7 @@ class MLP(Architecture):
     """Multilayer perceptron: `depth` hidden layers of `width` units."""
 
     layers: list[eqx.nn.Linear]
-    activation: Callable[[Array], Array] = eqx.field(static=True)
+    activations: list[Learned | Fixed]
 
     def __init__(
         self,
@@ -32,10 +29,10 @@ class MLP(Architecture):
         sizes = [in_size, *[width] * depth, out_size]
         keys = jax.random.split(key, depth + 1)
         self.layers = [eqx.nn.Linear(a, b, key=k) for a, b, k in zip(sizes[:-1], sizes[1:], keys, strict=True)]
-        self.activation = activation_named(activation)
+        self.activations = activations(activation, width, depth)
 
     def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         """Evaluate the network at one point."""
-        for layer in self.layers[:-1]:
-            z = self.activation(layer(z))
+        for layer, activate in zip(self.layers[:-1], self.activations, strict=True):
+            z = activate(layer(z))
         return self.layers[-1](z)

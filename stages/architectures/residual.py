@@ -9,8 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stages.architectures.base import Activation, Architecture
-from stages.architectures.base import activation as activation_named
+from stages.architectures.base import Activation, Architecture, Fixed, Learned, activations
 from stages.settings import Count
 
 _NORMS: dict[str, Any] = {"layer": eqx.nn.LayerNorm, "rms": eqx.nn.RMSNorm}
@@ -28,7 +27,7 @@ class Residual(Architecture):
     blocks: list[tuple[eqx.nn.Linear, eqx.nn.Linear]]
     last: eqx.nn.Linear
     norms: list[Callable[[Array], Array]]  # one for each block, or none
-    activation: Callable[[Array], Array] = eqx.field(static=True)
+    activations: list[Learned | Fixed]  # two of each block, and one more
 
     def __init__(
         self,
@@ -38,7 +37,7 @@ class Residual(Architecture):
         key: PRNGKeyArray,
         width: Count = 96,
         depth: Count = 2,
-        activation: Activation = "silu",
+        activation: Activation = "learned",
         normalize: Literal["none", "layer", "rms"] = "none",
     ) -> None:
         first, last, *inner = jax.random.split(key, 2 + 2 * depth)
@@ -49,11 +48,13 @@ class Residual(Architecture):
         ]
         self.last = eqx.nn.Linear(width, out_size, key=last)
         self.norms = [_NORMS[normalize](width) for _ in self.blocks if normalize != "none"]
-        self.activation = activation_named(activation)
+        self.activations = activations(activation, width, 2 * depth + 1)
 
     def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         """Evaluate the network at one point."""
-        h = self.first(z)
-        for (inner, outer), norm in zip(self.blocks, self.norms or [lambda h: h] * len(self.blocks), strict=True):
-            h = h + outer(self.activation(inner(self.activation(norm(h)))))
-        return self.last(self.activation(h))
+        h, norms = self.first(z), self.norms or [lambda h: h] * len(self.blocks)
+        *activations, last = self.activations
+        pairs = zip(activations[::2], activations[1::2], strict=True)
+        for (inner, outer), norm, (before, between) in zip(self.blocks, norms, pairs, strict=True):
+            h = h + outer(between(inner(before(norm(h)))))
+        return self.last(last(h))

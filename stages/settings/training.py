@@ -81,7 +81,7 @@ class Train(Settings):
     ensemble_size: Count = 5
     dtype: Literal["float32", "float64"] = "float32"  # of the networks; scaling and likelihood are float64
     optimizer: str = "adam"
-    learning_rate: Positive = 3e-3
+    learning_rate: Positive = 1e-2
     schedule: Literal["cosine", "constant", "exponential"] = "cosine"
     optimizer_options: dict[str, Any] = {}
     steps: Count = 5000

@@ -110,14 +110,10 @@ def test_without_components_a_training_set_is_as_it_was(tmp_path: Path) -> None:
     assert np.array_equal(plain.targets(), plain.arrays()[1] - np.asarray(plain.header["scaling"]["location"]))
 
 
-def exact() -> Any:
-    return helpers.line_run("dataset.pca.y=2")
-
-
 @pytest.mark.slow
 def test_a_straight_line_in_two_components_has_the_exact_posterior() -> None:
     # Lines span two dimensions, so nothing is dropped, and the posterior of this problem is known.
-    result, (mean, covariance) = exact(), helpers.exact_line()
+    result, (mean, covariance) = helpers.line_run("dataset.pca.y=2"), helpers.exact_line()
     drawn = np.stack([result.posterior["posterior"][name].values.ravel() for name in helpers.PRIOR], axis=1)
     sd = np.sqrt(np.diag(covariance))
     assert (np.abs(drawn.mean(axis=0) - mean) < 0.15 * sd).all()
@@ -128,7 +124,7 @@ def test_a_straight_line_in_two_components_has_the_exact_posterior() -> None:
 
 
 def test_an_emulator_with_components_is_kept_whole() -> None:
-    result = exact()
+    result = helpers.line_run("dataset.pca.y=2", until="train")
     emulator: Emulator = result.emulator
     assert emulator.header["pca"] == {"y": 2} and emulator.scale.shape == (2,)
     out = emulator({"intercept": 0.7, "slope": -0.9})["y"]

@@ -282,6 +282,7 @@ def test_the_loss_weighs_derivatives_by_the_network_s_own_inputs() -> None:
     assert loss_of(derivative_weight=0.5)(network, rows._replace(slopes=slopes + 2.0)) == pytest.approx(0.5 * 4.0)
 
 
+@pytest.mark.slow
 def test_rows_of_every_round_and_of_the_check_carry_derivatives(tmp_path: Path) -> None:
     brief = {"num_warmup": 100, "num_samples": 100, "num_chains": 1}  # too few draws to pass
     table = helpers.line(

@@ -38,7 +38,7 @@ def small(data: Path) -> dict[str, Any]:
             "D_u": 0.16,
             "D_v": 0.08,
         },
-        "simulate": {"simulator": "gray_scott", "num_simulations": 64, "batch_size": 16, "options": OPTIONS},
+        "simulate": {"simulator": "gray_scott", "num_simulations": 48, "batch_size": 16, "options": OPTIONS},
         "dataset": {"pca": {"u": 0.9999, "v": 0.9999}},
         "train": {"architecture": "mlp", "width": 32, "ensemble_size": 3, "steps": 600, "learning_rate": 1e-2},
         "observation": {"file": str(data)},

@@ -119,8 +119,9 @@ def test_the_configs_likelihood_of_union3_is_that_with_the_offset_projected_out(
 
 @pytest.mark.parametrize(
     ("name", "overrides", "grid"),
-    [pytest.param("supernova", [], supernova_grid, marks=pytest.mark.slow), ("solow", SOLOW, solow_grid)],
+    [("supernova", [], supernova_grid), ("solow", SOLOW, solow_grid)],
 )
+@pytest.mark.slow  # the posteriors of test_infer.py, which are exact too, are its twins
 def test_a_small_run_finds_the_grids_posterior(name: str, overrides: list[str], grid: Callable[[], Grid]) -> None:
     file = helpers.ROOT / "configs" / f"{name}.toml"
     result = pipeline.run(file, overrides=SMALL + overrides, store=helpers.scratch() / "grids", until="infer")

@@ -187,9 +187,8 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "system", [name if name == "michaelis_menten" else pytest.param(name, marks=pytest.mark.slow) for name in SMALL]
-)
+@pytest.mark.slow  # the posteriors of test_infer.py, which are exact too, are its twins
+@pytest.mark.parametrize("system", SMALL)
 def test_the_posterior_of_one_parameter_is_exact(system: str, tmp_path: Path) -> None:
     name, prior, theirs, output, sd, rate, start = SMALL[system]
     shipped = tomllib.loads((CONFIGS / f"{system}.toml").read_text())

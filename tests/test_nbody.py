@@ -237,6 +237,7 @@ def test_options_that_cannot_be_met_are_refused() -> None:
             StarCluster(**({"times": [1.0]} | wrong))
 
 
+@pytest.mark.slow  # its twin, a random simulator with an exact posterior, is in test_scatter.py
 def test_a_small_clusters_mass_and_radius_are_inferred(tmp_path: Path) -> None:
     # 24 bodies at two times; the problem of the slow test below, and what it measures, cut down to seconds.
     options = {"times": [0.0, 1.0], "num_bodies": 24, "step": 0.1, "percents": [50], "dtype": "float32"}

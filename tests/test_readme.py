@@ -65,6 +65,7 @@ def test_every_block_is_of_a_kind_that_is_run_or_is_what_a_command_printed() -> 
     assert all(block.name for block in blocks if block.language in ("toml", "csv"))
 
 
+@pytest.mark.slow  # it takes minutes; CI runs it
 def test_the_walk_runs_from_top_to_bottom(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     ran: list[str] = []

@@ -204,9 +204,14 @@ def test_of_a_random_simulator_the_mean_is_taken_apart_and_the_rest_is_chance(tm
 
 
 def test_the_command_goes_as_far_as_the_emulator_of_the_prior(tmp_path: Path) -> None:
-    helpers.smoke_run()
-    settings = ["--set", "sensitivity.num_points=64", "--set", "sensitivity.num_resamples=20"]
-    store = ["--store", str(helpers.smoke_store())]
+    brief = (
+        "simulate.num_simulations=64",
+        "train.steps=300",
+        "sensitivity.num_points=64",
+        "sensitivity.num_resamples=20",
+    )
+    settings = [word for setting in (*brief, "sensitivity.num_resamples=20") for word in ("--set", setting)]
+    store = ["--store", str(tmp_path)]
     result = helpers.simfer("sensitivity", helpers.SMOKE, *store, *settings, "--json")
     assert result.returncode == 0, result.stderr
     answer = json.loads(result.stdout)

@@ -1,4 +1,4 @@
-"""What has to be so before JAX is imported, and what the work ran on."""
+"""What has to be so before JAX computes anything, and what the work ran on."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpyro", "zarr", 
 
 
 def prepare() -> None:
-    """Set JAX to 64 bits, a device per core and whole loops; refuse to go on where it was imported in 32 bits."""
-    if "jax" in sys.modules:
-        if not sys.modules["jax"].config.jax_enable_x64:
-            raise SimferError(
-                "JAX was imported with 32-bit numbers, in which ODE solvers and samplers lose their way. "
-                'Write jax.config.update("jax_enable_x64", True) right after `import jax`.'
-            )
-        return
-    os.environ.setdefault("JAX_ENABLE_X64", "1")
+    """Set JAX to 64 bits, a device per core and whole loops; refuse to go on where it was imported in 32 bits.
+
+    XLA reads its flags when the first array is made: one who imports JAX first, and makes none, has them too.
+    """
+    if "jax" not in sys.modules:
+        os.environ.setdefault("JAX_ENABLE_X64", "1")
+    elif not sys.modules["jax"].config.jax_enable_x64:
+        raise SimferError(
+            "JAX was imported with 32-bit numbers, in which ODE solvers and samplers lose their way. "
+            'Write jax.config.update("jax_enable_x64", True) right after `import jax`.'
+        )
     flags = os.environ.get("XLA_FLAGS", "")
     for name, value in (("xla_force_host_platform_device_count", _num_cores()), _WHOLE_LOOPS):
         if f"--{name}" not in flags:

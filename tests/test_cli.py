@@ -269,6 +269,14 @@ class TestRuntime:
         chosen += " --xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=0"
         assert self.environment(code, XLA_FLAGS=chosen).stdout == f"1 {chosen}\n"
 
+    def test_after_jax_is_imported_and_before_it_computes(self) -> None:
+        code = (
+            "import os, jax\njax.config.update('jax_enable_x64', True)\nfrom pipeline import runtime\n"
+            "runtime._num_cores = lambda: 3\nruntime.prepare()\nprint(len(jax.devices()), os.environ['XLA_FLAGS'])"
+        )
+        found = self.environment(code).stdout
+        assert found.startswith("3 --xla_force") and "small_while_loop" in found
+
     @pytest.mark.parametrize(("x64", "refused"), [(True, False), (False, True)])
     def test_after_it_was(self, monkeypatch: pytest.MonkeyPatch, x64: bool, refused: bool) -> None:
         class Jax:

@@ -84,7 +84,7 @@ class Learned(eqx.Module):
     """An activation whose shape every unit learns for itself, from a straight line to a smooth step.
 
     All start as x / (1 + exp(-x / 2)), softer than SiLU's x / (1 + exp(-x)): the unexplained variance was 0.6 of that
-    from SiLU on Ishigami, 0.7 on lynx_hare's rows near the data, and 1 on the OTL circuit.
+    from SiLU on Ishigami, 0.7 on sir and lynx_hare, 0.9 on the OTL circuit and 1.2 on lotka_volterra (one design).
     """
 
     beta: Float[Array, " width"]

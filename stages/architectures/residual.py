@@ -18,8 +18,8 @@ _NORMS: dict[str, Any] = {"layer": eqx.nn.LayerNorm, "rms": eqx.nn.RMSNorm}
 class Residual(Architecture):
     """Residual network: `depth` blocks h + W2 act(W1 act(h)) of `width` units between two linear maps.
 
-    Activations that are learned left 0.5 to 0.7 of SiLU's unexplained variance on the OTL circuit and Ishigami, and 0.6 to 1.3
-    on rows of lynx_hare, lotka_volterra and sir, 0.8 at the median (one design, a learning rate of 1e-2).
+    Activations that are learned left 0.5 to 0.7 of SiLU's unexplained variance on the OTL circuit and Ishigami, and 0.6
+    to 1.3 on rows of lynx_hare, lotka_volterra and sir, 0.8 at the median (one design, a learning rate of 1e-2).
 
     With `normalize` a block sees its input normalised (Ba et al. 2016; Zhang & Sennrich 2019). Either way multiplied
     the unexplained variance with SiLU, measured with three seeds at 1,000 runs (smoke 512), by 4 on borehole and

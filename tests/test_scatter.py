@@ -182,9 +182,11 @@ def test_the_posterior_is_the_exact_one() -> None:
 def test_scatter_that_is_sampled_gives_what_scatter_that_is_integrated_out_does() -> None:
     # Student's t of so many degrees of freedom is a normal, but has no closed form here.
     student = ("noise.x.dist=StudentT", "noise.x.df=1e6")
-    draws = draws_of(ou_run(*student, until="infer"))
-    mean, sd = exact_moments()
-    assert np.abs((draws.mean(axis=0) - mean) / sd).max() < 0.2
+    result = ou_run(*student, "infer.num_samples=4500", until="infer")
+    effective = min(row["ess_bulk"] for row in result.summaries["infer"]["tables"]["posterior"])
+    draws, closed, (_, sd) = draws_of(result), draws_of(ou_run(until="infer")), exact_moments()
+    assert effective > 150  # NUTS moves slowly through so many directions of scatter
+    assert np.abs((draws.mean(axis=0) - closed.mean(axis=0)) / sd).max() < 3.5 / np.sqrt(effective)
     assert np.allclose(draws.std(axis=0) / sd, 1.0, atol=0.15)
 
 
@@ -241,7 +243,8 @@ def test_the_verdict_on_a_wrong_scatter_asks_for_a_better_emulator(tmp_path: Pat
     for path in (given, folder):
         path.mkdir()
     save_emulator(tampered(lambda base: 0.5 * base), given)
-    inputs = {"emulator": [given], "posterior": [ou_run().folders["infer"]]}
+    folders = ou_run().folders
+    inputs = {"emulator": [given], "posterior": [folders["infer"]], "simulations": [folders["simulate"]], "checks": []}
     summary = chain.run(helpers.link(helpers.problem(ou_table()), "check-0"), inputs, folder, Silent())
     assert not summary["facts"]["passed"] and "more simulations" in summary["facts"]["verdict"]
 

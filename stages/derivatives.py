@@ -20,8 +20,9 @@ def with_derivatives(
     """Solve rows, and differentiate their outputs with respect to the parameters named, all in their own units.
 
     A row knows its own parameters alone, so that one tangent for each parameter does for all rows. An adaptive solver's
-    steps are held fixed: they, and the outputs, are those of the plain solve, of which these are the derivatives to
-    the last digit (internal numerical differentiation, Bock 1981). A row whose derivatives are not finite has failed.
+    steps are held fixed: they, and the outputs, are those of the plain solve (up to rounding, where the solver works in
+    matrices), of which these are the exact derivatives (internal numerical differentiation, Bock 1981). A row whose
+    derivatives are not finite has failed.
     """
     free = {name: parameters[name] for name in names}
 

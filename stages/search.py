@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 from collections.abc import Mapping
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -15,8 +14,8 @@ from optuna.distributions import (
 )
 
 from stages.architectures import ARCHITECTURES
-from stages.architectures.base import ACTIVATIONS, GIVEN, ClosedForm
-from stages.emulator import network_options
+from stages.architectures.base import ACTIVATIONS, ClosedForm
+from stages.emulator import default_options, network_options
 from stages.plugins import resolve
 from stages.settings import Train
 
@@ -35,11 +34,9 @@ def space(train: Train) -> dict[str, BaseDistribution]:
 
 def current(train: Train) -> dict[str, Any]:
     """Return the settings as they are: the architecture's options, and how it descends if it does."""
-    make = resolve(train.architecture, ARCHITECTURES)
-    parameters = {name: p for name, p in inspect.signature(make).parameters.items() if name not in GIVEN}
-    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    descent = {} if issubclass(make, ClosedForm) else {name: getattr(train, name) for name in _DESCENT}
-    return defaults | network_options(train) | descent
+    is_closed = issubclass(resolve(train.architecture, ARCHITECTURES), ClosedForm)
+    descent = {} if is_closed else {name: getattr(train, name) for name in _DESCENT}
+    return default_options(train.architecture) | network_options(train) | descent
 
 
 def _hints(make: type) -> dict[str, Any]:

@@ -133,8 +133,9 @@ def test_outputs_and_steps_are_those_of_the_plain_run(plugin: str, solver: str) 
     z, given = points(20, 2), {"solver": solver, "rtol": 1e-9, "atol": 1e-9}
     plain, rows = (solve(f"{plugin}:Growth", GROWTH, z, each, solver=given) for each in (False, True))
     assert np.array_equal(plain.num_steps, rows.num_steps)
-    for name, values in plain.outputs.items():  # up to rounding: the compiler sees another program
-        assert np.allclose(rows.outputs[name], values, rtol=1e-13, atol=0.0)
+    few_ulps = 0.0 if solver == "Tsit5" else 1e-14  # the compiler sums Rodas5P's matrix products in another order
+    for name, values in plain.outputs.items():
+        assert np.allclose(rows.outputs[name], values, rtol=few_ulps, atol=0.0)
     assert plain.derivatives == {}
 
 

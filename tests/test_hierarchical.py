@@ -57,7 +57,7 @@ def exact(y: np.ndarray) -> dict[str, tuple[float, float]]:
     return {"mu": moments(mus, weights.sum(axis=0)), "tau": moments(taus, weights.sum(axis=1))}
 
 
-@pytest.mark.slow  # the README's walk is its twin
+@pytest.mark.slow  # its twin, the README's walk, is run by CI
 def test_the_posterior_of_hyperparameters_is_the_exact_one() -> None:
     emulator = load_emulator(helpers.line_run(until="train").folders["train"])
     y = data()

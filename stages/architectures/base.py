@@ -76,7 +76,7 @@ class ClosedForm(Architecture):
 
 
 def swish(x: Float[Array, " width"], beta: Float[Array, " width"], gamma: Float[Array, " width"]) -> Array:
-    """Evaluate [gamma + (1 - gamma) / (1 + exp(-beta x))] x (Alsing et al. 2020, eq. 8)."""
+    """Evaluate [gamma + (1 - gamma) / (1 + exp(-beta x))] x (Alsing et al. 2020; Spurio Mancini et al. 2022, eq. 5)."""
     return (gamma + (1.0 - gamma) * jax.nn.sigmoid(beta * x)) * x
 
 

@@ -54,10 +54,16 @@ class _Given(NamedTuple):
 
 
 def phases(
-    settings: Train, static: PyTree, loss: Loss, feed: Feed, keys: PRNGKeyArray, devices: Sequence[Any]
+    settings: Train,
+    static: PyTree,
+    loss: Loss,
+    stopped_by: Loss,
+    feed: Feed,
+    keys: PRNGKeyArray,
+    devices: Sequence[Any],
 ) -> list[Phase]:
     """List the phases that settings ask for; the finish takes all rows at a time, which a stream has not."""
-    make = partial(_phase, static=static, loss=loss, feed=feed, keys=keys, devices=devices)
+    make = partial(_phase, static=static, loss=loss, stopped_by=stopped_by, feed=feed, keys=keys, devices=devices)
     first = make(settings.steps, _CHUNK, settings.patience, settings.dtype, *_in_batches(settings))
     if not settings.finish_steps or feed.window is not None:
         return [first]
@@ -74,11 +80,12 @@ def _phase(
     *,
     static: PyTree,
     loss: Loss,
+    stopped_by: Loss,
     feed: Feed,
     keys: PRNGKeyArray,
     devices: Sequence[Any],
 ) -> Phase:
-    def loss_in(rows: Rows) -> Callable[[PyTree, Array], Array]:
+    def loss_in(rows: Rows, loss: Loss = loss) -> Callable[[PyTree, Array], Array]:
         return lambda weights, at: loss(eqx.combine(weights, static), rows.pick(at))
 
     def start(weights: PyTree, own: _Own, rows: Rows) -> PyTree:
@@ -90,7 +97,7 @@ def _phase(
             return (weights, state), value
 
         (weights, state), losses = jax.lax.scan(body, (weights, state), at + jnp.arange(num))
-        return weights, state, losses.mean(), loss_in(unseen)(weights, own.stops)
+        return weights, state, losses.mean(), loss_in(unseen, stopped_by)(weights, own.stops)
 
     rows = feed.rows.typed(dtype)
     own = _Own(keys, jnp.asarray(feed.trains), jnp.asarray(feed.stops))

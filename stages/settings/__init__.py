@@ -83,7 +83,7 @@ __all__ = [
 VERSIONS = {
     "simulate": 3,
     "dataset": 1,
-    "train": 3,
+    "train": 4,
     "infer": 2,
     "check": 3,
     "contrast": 1,

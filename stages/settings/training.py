@@ -92,7 +92,8 @@ class Train(Settings):
     finish_steps: Natural = 0  # full-batch quasi-Newton (L-BFGS) steps after it, in float64
     # What an error is measured in: each output's spread, the covariance of all outputs, or the noise that is known.
     loss: Annotated[Literal["scaled", "whitened", "chi_squared"], AddedLater()] = "scaled"
-    # Rows whose error is so many times the median's count by it and no longer by its square; 10 if true.
+    # Rows whose error is so many times the median's count by it and no longer by its square; 10 if true. Training is
+    # always stopped so: a single wild row would otherwise choose the weights that are kept.
     robust: Annotated[bool | Positive, AddedLater()] = False
     # Of the derivatives' squared error beside that of the values, where rows carry them (simulate.derivatives).
     derivative_weight: Annotated[float, Field(ge=0, allow_inf_nan=False), AddedLater()] = 1.0

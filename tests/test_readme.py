@@ -108,6 +108,7 @@ def _run_changed(block: Block) -> None:
     assert (result.emulator.random is not None) == ("NoisyGrowth" in changed["simulate"]["simulator"])
 
 
+@pytest.mark.slow  # run by CI
 def test_the_result_shown_is_the_walks_own(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(project)
     table = pipeline.run("yeast.toml").summaries["infer"]["tables"]["posterior"]

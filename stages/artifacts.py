@@ -186,7 +186,7 @@ class Dataset:
     """The training set: whitened points, transformed outputs and folds, in a Zarr store.
 
     Of a `fraction` of it the rows after the first ones are test rows too: the rows are those that fewer simulations
-    would have given, and more of them only add some.
+    would have given, and more of them only add some. Location, scale and principal components stay those of all.
     """
 
     store: Path

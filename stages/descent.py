@@ -74,6 +74,12 @@ def descend(
             task.advance(phase.steps - at)
         if checkpoint:
             trace.keep(checkpoint, weights, state, {"phase": len(order) - 1, "at": at}, now=True)
+    if not np.isfinite(trace.lowest).all():
+        raise StageError(
+            f"the loss of the rows that stop a training was never finite: the square of an error there is beyond what "
+            f"{settings.dtype} holds. Let the simulator fail where it gives such numbers, or take a dataset.transform "
+            '(log, asinh), or train.dtype = "float64"'
+        )
     best = jax.tree.map(lambda leaf: leaf[:num].astype(dtype), trace.best)
     return eqx.combine(best, static), trace.history(num)
 

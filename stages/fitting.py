@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from stages.descent import History, descend
 from stages.emulator import Emulator, build_networks, network_options, predict
 from stages.errors import StageError
 from stages.feed import Rows, whole
-from stages.losses import Metric, loss_of
+from stages.losses import Metric, capped, loss_of
 from stages.progress import Progress
 from stages.scatter import MOST_OUTPUTS, Scatter, make_scatter, negative_log_likelihood, num_entries
 from stages.settings import Train
@@ -32,6 +33,14 @@ class Fitted(NamedTuple):
     held_out: Int[np.ndarray, " members"]
     history: History | None = None
     twins: Mapping[int, ClosedForm] = {}
+
+    def each_with_fold(self) -> tuple[list[PyTree], Int[np.ndarray, " k"]]:
+        """Return members, or twins, one by one, and the fold that each did not see."""
+        if self.twins:
+            return list(self.twins.values()), np.asarray(list(self.twins))
+        arrays, static = eqx.partition(self.networks, eqx.is_array)
+        members = [jax.tree.map(lambda leaf, m=m: leaf[m], arrays) for m in range(len(self.held_out))]
+        return [eqx.combine(member, static) for member in members], self.held_out
 
     def unseen(
         self, emulator: Emulator, z: Float[np.ndarray, "n size"], fold: Int[np.ndarray, " n"]
@@ -135,13 +144,19 @@ def fit_scatter(
             f"the simulator is random: got {len(residuals)} rows for the covariance of {len(active)} values; it takes "
             f"10 rows for each, and at most {MOST_OUTPUTS} values. Raise simulate.num_simulations, or observe less"
         )
-    covariance = np.atleast_2d(np.cov(residuals.T))
+    far = (residuals**2).mean(axis=1)
+    near = residuals * np.sqrt(capped(far, float(np.median(far))) / np.maximum(far, 1e-300))[:, None]
+    covariance = np.atleast_2d(np.cov(near.T))
     base = np.linalg.cholesky(covariance + 1e-9 * np.diag(np.diag(covariance)))
     whiten = np.linalg.inv(base)
 
-    def likelihood_loss(pair: tuple[PyTree, PyTree], rows: Rows) -> Float[Array, ""]:
+    def likelihood_loss(pair: tuple[PyTree, PyTree], rows: Rows, robust: bool | float) -> Float[Array, ""]:
         q = (rows.y - jax.vmap(pair[0])(rows.x))[:, active] @ jnp.asarray(whiten.T, rows.y.dtype)
-        return jnp.mean(jax.vmap(negative_log_likelihood)(jax.vmap(pair[1])(rows.x), q))
+        return negative_log_likelihood(jax.vmap(pair[1])(rows.x), q, robust)
+
+    loss, stopped_by = (
+        partial(likelihood_loss, robust=robust) for robust in (settings.robust, settings.robust or True)
+    )
 
     keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), (settings.ensemble_size, 2))
     sizes = (rows.x.shape[1], num_entries(len(active)))
@@ -149,7 +164,7 @@ def fit_scatter(
     others = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, given)
     pair, feed = (fitted.networks, others), whole(rows, fold, held_out)
     (networks, others), history = descend(
-        settings, pair, likelihood_loss, feed, keys[:, 1], progress, *_named("scatter", folder)
+        settings, pair, loss, feed, keys[:, 1], progress, *_named("scatter", folder), stopped_by=stopped_by
     )
     embedded = np.zeros((len(scale), len(active)))
     embedded[active] = scale[active, None] * base

@@ -34,9 +34,19 @@ def loss_of(metric: Metric | None = None, robust: bool | float = False, derivati
             y, slopes = jax.vmap(lambda x: value_and_slopes(network, x))(rows.x)
             each = jnp.mean(_by(metric, y - rows.y) ** 2, axis=1)
             each += derivative_weight * jnp.mean(_by(metric, slopes - rows.slopes) ** 2, axis=(1, 2))
-        return jnp.mean(_tamed(each, _THRESHOLD if robust is True else float(robust)) if robust else each)
+        return robust_mean(each, robust)
 
     return loss
+
+
+def robust_mean(each: Float[Array, " n"], robust: bool | float) -> Float[Array, ""]:
+    """Return the mean of squared errors, or where it is to be robust that of what they are tamed to."""
+    return jnp.mean(_tamed(each, _THRESHOLD if robust is True else float(robust)) if robust else each)
+
+
+def capped(each: Float[np.ndarray, " n"], middle: float) -> Float[np.ndarray, " n"]:
+    """Return squared errors, none of them further out than a robust loss lets a row be beside the median one."""
+    return np.minimum(each, _THRESHOLD**2 * middle) if middle > 0 else each
 
 
 def _by(metric: Metric | None, error: Float[Array, "... m"]) -> Float[Array, "... k"]:
@@ -60,7 +70,9 @@ def _tamed(each: Float[Array, " n"], threshold: float) -> Float[Array, " n"]:
     The threshold is in units of the median row's error, so that it follows as training goes on.
     """
     some = each[:: -(-len(each) // _MEDIAN_OF)]  # to sort 20,000 rows takes as long as several steps
-    limit = jnp.maximum(threshold**2 * jax.lax.stop_gradient(jnp.median(some)), jnp.finfo(each.dtype).tiny)
+    # Where half the rows are exact it must not be so small that what is divided by it overflows.
+    least = jnp.maximum(1e-12 * each.mean(), jnp.finfo(each.dtype).tiny)
+    limit = jax.lax.stop_gradient(jnp.maximum(threshold**2 * jnp.median(some), least))
     return 2.0 * each / (1.0 + jnp.sqrt(1.0 + each / limit))
 
 

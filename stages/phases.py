@@ -107,7 +107,8 @@ def _phase(
     def go_on(weights: PyTree, state: PyTree, at: int, num: int) -> Result:
         seen, mine = rows, own
         if feed.window is not None:
-            seen, trains = feed.window(at // chunk)
+            window, trains = feed.window(at // chunk)
+            seen = window.typed(dtype)
             mine = own._replace(trains=jnp.asarray(trains))
         *moved, train, validation = compiled(weights, state, mine, seen, rows, jnp.asarray(at), num)
         return moved[0], moved[1], np.asarray(train), np.asarray(validation)

@@ -50,6 +50,8 @@ class Prepared(NamedTuple):
 def prepare(config: TrainConfig, dataset: Dataset) -> Prepared:
     """Scale the rows that networks may see, and gather what a constructor may ask for."""
     settings, (z, fold) = config.train, dataset.points()
+    end = int(np.flatnonzero(fold != TEST)[-1]) + 1  # of a share of the rows, those after it are test rows throughout
+    z, fold = z[:end], fold[:end]
     space, layout = Space.from_json(dataset.header["space"]), Layout.from_json(dataset.header["layout"])
     coordinates, seen = np.asarray(space.inputs(z)), fold != TEST
     weighs = settings.derivative_weight > 0 and dataset.derivatives(0, 1) is not None
@@ -78,7 +80,7 @@ def _sample(
     size, predicted = len(dataset.header["space"]["order"]), dataset.targets(0, 1).shape[1]
     most = memory // (8 * (size + predicted * (1 + size * weighs)))
     if num <= most:
-        return np.arange(num), dataset.targets()
+        return np.arange(num), dataset.targets(0, num)
     pieces = max(most // (8 * dataset.piece), 1)
     starts = np.linspace(0, max(num - dataset.piece, 0), pieces).astype(int) // dataset.piece * dataset.piece
     spans = [

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from stages.losses import robust_mean
+
 MOST_OUTPUTS = 64  # of which a covariance has 2,080 entries to be learned
 
 
@@ -58,10 +60,17 @@ def lower(raw: Float[Array, " entries"], size: int) -> Float[Array, "size size"]
     return jnp.zeros((size, size), raw.dtype).at[at].set(entries)
 
 
-def negative_log_likelihood(raw: Float[Array, " entries"], q: Float[Array, " size"]) -> Float[Array, ""]:
-    """Return that of a residual in units of `base`, for each output and without its constant."""
-    triangle = lower(raw, len(q))
-    return (0.5 * jnp.sum((triangle @ q) ** 2) - jnp.sum(jnp.log(jnp.diag(triangle)))) / len(q)
+def negative_log_likelihood(
+    raw: Float[Array, "n entries"], q: Float[Array, "n size"], robust: bool | float = False
+) -> Float[Array, ""]:
+    """Return the mean of residuals in units of `base`, for each output and without its constant.
+
+    If it is to be robust, rows far beyond the scatter that is predicted for them count less.
+    """
+    triangle, size = jax.vmap(lambda raw: lower(raw, q.shape[1]))(raw), q.shape[1]
+    squared = jnp.sum(jnp.einsum("nij,nj->ni", triangle, q) ** 2, axis=1) / size
+    volume = jnp.sum(jnp.log(jnp.diagonal(triangle, axis1=1, axis2=2)), axis=1) / size
+    return 0.5 * robust_mean(squared, robust) - volume.mean()
 
 
 def cross_validated(

@@ -29,7 +29,8 @@ def space(train: Train) -> dict[str, BaseDistribution]:
     make = resolve(train.architecture, ARCHITECTURES)
     hints, now = _hints(make), current(train)
     found = {name: _around(name, value, hints.get(name)) for name, value in now.items()}
-    return {name: each for name, each in found.items() if each is not None}
+    limits = getattr(make, "limits", ())
+    return {name: each for name, each in found.items() if each is not None and name not in limits}
 
 
 def current(train: Train) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from stages.artifacts import Dataset
 from stages.emulator import Emulator
 from stages.errors import StageError
+from stages.losses import capped
 from stages.saved import HEADER, LEAVES, load_emulator
 from stages.settings import TrainConfig, short_name
 
@@ -29,7 +30,7 @@ def select(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Pa
     if not found:
         raise StageError(f"none of the candidates could be trained:{_lines(config.failed)}")
     emulators = {name: load_emulator(path, None, names) for name, path in found.items()}
-    errors = squared_errors(emulators, Dataset.load(inputs["dataset"][0]))
+    errors, num_capped = _capped(squared_errors(emulators, Dataset.load(inputs["dataset"][0])))
     order = sorted(errors, key=lambda name: errors[name].mean())
     best = order[0]
     table = [_row(name, emulators[name], errors[name], errors[best]) for name in order]
@@ -40,7 +41,8 @@ def select(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Pa
             "candidates, on rows that they had not seen": table,
             f"error of {best} on them": _by_output(emulators[best], errors[best]),
         },
-        "warnings": [f"{name} was left out, since {why}" for name, why in config.failed.items()],
+        "warnings": [f"{name} was left out, since {why}" for name, why in config.failed.items()]
+        + [f"rows with errors over ten times the median's, which count as ten times: {num_capped}"] * (num_capped > 0),
         "pictures": _copy(found[best], folder),
     }
 
@@ -61,6 +63,18 @@ def squared_errors(emulators: Mapping[str, Emulator], dataset: Dataset) -> dict[
         name: (np.asarray(e.residuals)[[at[name][z] for z in shared]] / np.where(scale > 0, scale, np.inf)) ** 2
         for name, e in emulators.items()
     }
+
+
+def _capped(errors: Mapping[str, Squared]) -> tuple[dict[str, Squared], int]:
+    """Return errors of which no single wild row decides, and of how many rows these are less than they were.
+
+    The cap is the same for all: it is beside the median row's error of the candidate for which that is the largest.
+    """
+    rows = {name: each.mean(axis=1) for name, each in errors.items()}
+    middle = max(float(np.median(each)) for each in rows.values())
+    shares = {name: capped(each, middle) / np.where(each > 0, each, 1.0) for name, each in rows.items()}
+    num = int(np.any([capped(each, middle) < each for each in rows.values()], axis=0).sum())
+    return {name: each * shares[name][:, None] for name, each in errors.items()}, num
 
 
 def num_weights(emulator: Emulator) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Int
 
 from stages.artifacts import TEST
+from stages.errors import StageError
 from stages.feed import Feed, Rows, Window, stack
 
 _SHARE = 8  # of the memory: the window in use, the next one, copies of either, and the rows that stop members
@@ -54,7 +55,7 @@ class _Windows:
 
     def __init__(self, stream: Stream, held_out: Int[np.ndarray, " members"], most: int) -> None:
         self._stream, self._held_out = stream, held_out
-        self._length = min(stream.piece, most)
+        self._length = min(stream.piece, most, len(stream.fold))
         self._pieces = -(-len(stream.fold) // self._length)
         self._count = min(max(most // self._length, 1), self._pieces)
         self._thread = ThreadPoolExecutor(1)
@@ -68,12 +69,17 @@ class _Windows:
 
     def _read(self, look: int) -> Window:
         starts = [self._length * self._piece(look * self._count + k) for k in range(self._count)]
-        spans = [(start, min(start + self._length, len(self._stream.fold))) for start in starts]
+        last = len(self._stream.fold) - self._length  # where the last piece begins: it shares rows with the one before
+        spans = [(start, start + self._length) for start in np.minimum(starts, last).tolist()]
         rows = joined([self._stream.read(*span) for span in spans])
         fold = np.concatenate([self._stream.fold[slice(*span)] for span in spans])
-        size = self._count * self._length  # the last piece is shorter: filled up, all windows are of one shape
+        size = len(fold)
         trains = [np.flatnonzero((fold != m) & (fold != TEST)) for m in self._held_out]
-        rows = rows.pick(np.resize(np.arange(len(fold)), size))
+        if not all(map(len, trains)):
+            raise StageError(
+                f"train.memory: got {self._stream.memory:,} bytes, room for {size} rows at a time, and of some that "
+                "lie together none is to be trained on; expected room for more"
+            )
         return rows, np.stack([np.resize(each, size) for each in trains])
 
     def _piece(self, turn: int) -> int:

@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 import numpy as np
 import optuna
+from jaxtyping import Float
 from optuna.distributions import BaseDistribution
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -19,15 +21,18 @@ from optuna.trial import FrozenTrial, TrialState
 from stages import plots
 from stages.artifacts import Dataset
 from stages.errors import StageError
-from stages.feed import Rows
+from stages.feed import whole
 from stages.fitting import Fitted, fit
+from stages.losses import capped
 from stages.progress import Progress
 from stages.scaling import Prepared, prepare
 from stages.search import changed, current, in_toml, space
 from stages.settings import TrainConfig, TuneConfig
+from stages.stream import Stream
 
 STUDY = "study.log"
 _FAILED = "failed"  # a trial's attribute: why
+_MIDDLE = "median_row"  # the study's: the squared error of the median row, which caps those of others
 _SHOWN = 5
 
 
@@ -77,7 +82,7 @@ def _try(study: optuna.Study, config: TuneConfig, prepared: Prepared, within: Ma
     same = [t for t in study.get_trials(states=(TrialState.COMPLETE,)) if t.params == trial.params]
     try:
         settings = changed(config.train, trial.params)
-        value = same[0].value if same else _loss(fit(settings, *prepared[:3], _Watch(trial)), prepared)
+        value = same[0].value if same else _loss(fit(settings, *prepared[:3], _Watch(trial)), prepared, study)
         study.tell(trial, value)
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
@@ -86,17 +91,27 @@ def _try(study: optuna.Study, config: TuneConfig, prepared: Prepared, within: Ma
         study.tell(trial, state=TrialState.FAIL)
 
 
-def _loss(fitted: Fitted, prepared: Prepared) -> float:
-    """Return the mean squared error of each member, or twin, at the rows that it did not see, in scaled units."""
-    if fitted.history is not None:
-        return float(fitted.history.validation.min(axis=0).mean())
-    assert isinstance(prepared.rows, Rows), "a closed form is fitted to rows in memory"
-    own = {number: np.flatnonzero(prepared.fold == number) for number in fitted.twins}
-    squared = [
-        (np.asarray(jax.vmap(twin)(prepared.rows.x[own[number]])) - prepared.rows.y[own[number]]) ** 2
-        for number, twin in fitted.twins.items()
-    ]
-    return float(np.mean(np.concatenate(squared)))
+def _loss(fitted: Fitted, prepared: Prepared, study: optuna.Study) -> float:
+    """Return the mean squared error of each member, or twin, at the rows that it did not see, in scaled units.
+
+    A row counts no more than it could in a robust loss, beside the median row of the first trial that came to an end:
+    one wild row is not to decide, and all trials are to be measured alike.
+    """
+    each = _unseen(fitted, prepared)
+    if _MIDDLE not in study.user_attrs:
+        study.set_user_attr(_MIDDLE, float(np.median(each)))
+    return float(capped(each, study.user_attrs[_MIDDLE]).mean())
+
+
+def _unseen(fitted: Fitted, prepared: Prepared) -> Float[np.ndarray, " n"]:
+    """Return the squared error of rows, by those who did not see them."""
+    rows, fold = prepared.rows, prepared.fold
+    networks, folds = fitted.each_with_fold()
+    feed = rows.feed(folds) if isinstance(rows, Stream) else whole(rows, fold, folds)
+    squared = eqx.filter_jit(lambda network, own: ((jax.vmap(network)(own.x) - own.y) ** 2).mean(axis=1))
+    return np.concatenate(
+        [squared(network, feed.rows.pick(own)) for network, own in zip(networks, feed.stops, strict=True)]
+    )
 
 
 class _Watch:

@@ -10,6 +10,7 @@ from pipeline.plan import plan
 from pipeline.runner import execute_more
 from pipeline.store import Store
 from stages.artifacts import TEST, Dataset
+from stages.curve import _answer
 from stages.power_law import PowerLaw
 from tests import helpers
 from tests.helpers import NEAREST
@@ -40,6 +41,13 @@ def test_an_error_that_does_not_fall_promises_nothing() -> None:
     law = PowerLaw.fit(N, np.array([0.5, 0.6, 0.4, 0.55]))
     assert not law.falls(0.68)
     assert law.needed(0.01, 0.68)[2] == np.inf
+
+
+def test_a_line_that_is_below_the_last_emulator_promises_no_negative_number() -> None:
+    n, error = np.array([100.0, 200.0, 400.0, 800.0]), np.array([0.8, 0.42, 0.14, 0.11])
+    said = _answer(PowerLaw.fit(n, error), n, error, 0.1)
+    assert said.startswith("by the line ") and "-" not in said and "the target is 0.1; it may take up to" in said
+    assert "about" in _answer(PowerLaw.fit(n, error), n, error, 0.01)
 
 
 def folds(num_simulations: int, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:

@@ -96,6 +96,14 @@ def error_beside(wild: np.ndarray, robust: bool = False, spoilt: bool = True) ->
     return float(jnp.sqrt(loss_of()(network, held.pick(np.setdiff1d(np.arange(400), wild)))))
 
 
+def test_a_robust_loss_is_finite_where_half_the_rows_are_exact() -> None:
+    error = np.zeros((200, 3), np.float32)
+    error[:90] = 2.1
+    found = float(loss_of(None, True)(nothing, Rows(jnp.zeros((200, 1)), jnp.asarray(error))))
+    assert 0.0 < found < 2.1**2
+    assert float(loss_of(None, True)(nothing, Rows(jnp.zeros((9, 1)), jnp.zeros((9, 3))))) == 0.0
+
+
 def test_a_percent_of_wild_rows_costs_little() -> None:
     trained_on = np.arange(1, 400, 100)
     clean = error_beside(trained_on, spoilt=False)

@@ -19,11 +19,13 @@ from pipeline import chain, config
 from stages.artifacts import Posterior, Simulations
 from stages.design import picked
 from stages.emulator import Emulator
+from stages.feed import Rows
+from stages.fitting import fit, fit_scatter
 from stages.progress import Silent
 from stages.residuals import Residuals, scatter_figures, standardise
 from stages.saved import load_emulator, save_emulator
 from stages.scatter import excess, lower, negative_log_likelihood, num_entries
-from stages.settings import CheckConfig
+from stages.settings import CheckConfig, Train
 from stages.target import build_target
 from tests import helpers
 from tests.test_reference import FOLDER, needs_reference
@@ -123,8 +125,25 @@ def test_the_loss_is_a_gaussians_negative_log_likelihood() -> None:
     triangle = np.asarray(lower(jnp.asarray(raw), 3))
     assert np.array_equal(triangle, np.tril(triangle)) and (np.diag(triangle) > 0).all()
     expected = -stats.multivariate_normal.logpdf(q[:3], np.zeros(3), np.linalg.inv(triangle.T @ triangle))
-    got = 3.0 * negative_log_likelihood(jnp.asarray(raw), jnp.asarray(q[:3])) + 1.5 * np.log(2 * np.pi)
+    got = 3.0 * negative_log_likelihood(jnp.asarray(raw[None]), jnp.asarray(q[None, :3])) + 1.5 * np.log(2 * np.pi)
     assert float(got) == pytest.approx(expected)
+
+
+def test_a_wild_row_leaves_mean_and_scatter_as_they_are() -> None:
+    rng = np.random.default_rng(0)
+    x, fold = rng.normal(size=(400, 1)), 1 + np.arange(400) % 5
+    y = (np.sin(x) + 0.1 * rng.normal(size=x.shape)) / 0.63
+    y[0] += 1000.0  # a row of the fold that stops the member
+    small = {"width": 16, "depth": 1}
+    settings = Train(architecture="mlp", options=small, ensemble_size=1, steps=600, batch_size=64, robust=True)
+    rows = Rows(x, y)
+    first = fit(settings, rows, fold, {}, Silent())
+    fitted, found, _ = fit_scatter(settings, first, rows, fold, {}, np.ones(1), Silent())
+    at = jnp.linspace(-1.5, 1.5, 31, dtype="float32")[:, None]
+    (network,), _ = fitted.each_with_fold()
+    assert np.sqrt(np.mean((jax.vmap(network)(at)[:, 0] - np.sin(at[:, 0]) / 0.63) ** 2)) < 0.1
+    sd = np.abs([found.factor(each)[0, 0] for each in at])
+    assert np.median(sd) == pytest.approx(0.1 / 0.63, rel=0.25)
 
 
 def test_scatter_is_not_counted_as_error_and_error_beyond_it_is() -> None:

@@ -12,6 +12,7 @@ from pipeline import chain, config
 from pipeline.plan import plan
 from stages.errors import SimferError
 from stages.saved import HEADER, LEAVES, load_emulator
+from stages.selection import _capped
 from tests import fakes, helpers
 from tests.helpers import NEAREST, REFUSES, STRAIGHT
 
@@ -45,6 +46,18 @@ def test_the_smallest_cross_validated_error_wins(chosen: pipeline.Result) -> Non
     assert min(told, key=lambda name: told[name]) == table[0]["architecture"] == "plugins.py:Straight"
     facts = chosen.summaries["train"]["facts"]
     assert facts["architecture"] == "plugins.py:Straight" and "mlp, the next, has" in facts["chosen_since"]
+
+
+def test_a_wild_row_does_not_choose() -> None:
+    rng = np.random.default_rng(0)
+    good, poor = 0.01 * rng.normal(size=(200, 2)) ** 2, 0.09 * rng.normal(size=(200, 2)) ** 2
+    good[7], poor[7] = 1000.3**2, 1000.0**2  # the wild row's own part is far larger than what tells them apart
+    assert good.mean() > poor.mean()
+    errors, num = _capped({"good": good, "poor": poor})
+    assert num == 1 and errors["good"].mean() < 0.5 * errors["poor"].mean()
+    assert np.array_equal(np.delete(errors["poor"], 7, axis=0), np.delete(poor, 7, axis=0))
+    exact, num = _capped({"exact": np.zeros((7, 2)), "poor": poor[:7]})
+    assert num == 0 and not exact["exact"].any()
 
 
 def test_the_winner_is_the_very_emulator_of_a_config_that_names_it(chosen: pipeline.Result) -> None:

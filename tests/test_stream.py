@@ -5,15 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.artifacts import TEST
+from stages.artifacts import TEST, Dataset
+from stages.descent import descend
+from stages.emulator import build_networks
+from stages.errors import StageError
 from stages.feed import Rows
 from stages.fitting import fit
 from stages.progress import Silent
-from stages.settings import Train
+from stages.scaling import prepare
+from stages.settings import Train, TrainConfig
 from stages.stream import Stream
 from tests import helpers
 from tests.test_train import SMALL, curve
@@ -71,6 +78,45 @@ def test_a_stream_is_learned_from_as_rows_in_memory_are() -> None:
     assert whole is not None
     before_finish = whole.validation[whole.steps <= 1000].min(axis=0)
     assert (history.validation.min(axis=0) < 3.0 * before_finish).all()
+
+
+def test_a_window_has_the_networks_precision() -> None:
+    stream, _, _ = streamed(400, 64, 64 * 4 * 8 * 8)
+    seen = set()
+
+    def loss(network: Any, rows: Rows) -> Any:
+        seen.add((str(rows.x.dtype), str(rows.y.dtype)))
+        return jnp.mean((jax.vmap(network)(rows.x) - rows.y) ** 2)
+
+    settings = Train(**(SMALL | {"dtype": "float32", "steps": 100}))
+    keys = jax.random.split(jax.random.key(0), 2)
+    networks = build_networks("mlp", SMALL["options"], stream.sizes, keys, "float32", {})
+    descend(settings, networks, loss, stream.feed(np.array([1, 2])), keys, Silent(), "train")
+    assert seen == {("float32", "float32")}
+
+
+def test_a_share_of_the_rows_is_streamed_without_its_test_rows() -> None:
+    dataset = Dataset.load(helpers.line_run(until="dataset").folders["dataset"], 0.25)
+    last = np.flatnonzero(dataset.points()[1] != TEST)[-1]
+    whole, streamed = (prepare(TrainConfig(train=Train(memory=n)), dataset) for n in (10**9, 4000))
+    assert isinstance(streamed.rows, Stream) and isinstance(whole.rows, Rows)
+    assert len(streamed.fold) == last + 1 < 51
+    assert len(whole.rows.x) == (streamed.fold != TEST).sum()
+    feed = streamed.rows.feed(np.array([1]))
+    assert feed.window is not None
+    for look in range(9):
+        rows, trains = feed.window(look)
+        trained = {tuple(x) for x in np.asarray(rows.x)[trains[0]].tolist()}
+        assert trained <= {tuple(x) for x in np.asarray(streamed.rows.read(0, last + 1).x).tolist()}
+
+
+def test_a_window_without_a_row_to_train_on_is_refused() -> None:
+    stream, _, _ = streamed(1000, 1, 64)
+    window = stream.feed(np.array([1])).window
+    assert window is not None
+    with pytest.raises(StageError, match=r"train\.memory: got 64 bytes"):
+        for look in range(20):
+            window(look)
 
 
 def test_a_run_whose_rows_do_not_fit_says_so_and_passes_on_an_emulator() -> None:

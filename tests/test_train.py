@@ -104,6 +104,13 @@ def test_a_finish_that_turns_nan_leaves_the_best_weights() -> None:
     assert np.array_equal(trace.best["w"], np.ones((2, 1)))
 
 
+def test_rows_that_stop_nothing_say_so() -> None:
+    rows, fold = curve(60)
+    spoilt = Rows(rows.x, rows.y.at[0].set(1e30))  # in the first member's fold; its square is no float32
+    with pytest.raises(StageError, match=r"rows that stop a training was never finite.*what float32 holds"):
+        trained(spoilt, fold, steps=200, dtype="float32", ensemble_size=1)
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_gives_others() -> None:
     rows, fold = curve()
     one, again, other = (trained(rows, fold, steps=100, seed=seed)[0] for seed in (0, 0, 1))

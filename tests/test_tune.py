@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
+import numpy as np
 import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -17,6 +19,9 @@ from pipeline.build import Outcome
 from pipeline.runner import execute_more
 from pipeline.store import Store
 from stages.errors import SimferError
+from stages.feed import Rows
+from stages.fitting import Fitted
+from stages.scaling import Prepared
 from stages.search import changed, in_toml, space
 from stages.settings import Train
 from tests import helpers
@@ -108,7 +113,25 @@ def test_the_space_is_read_off_the_constructor() -> None:
     assert found["depth"] == IntDistribution(1, 4)
     assert found["learning_rate"] == FloatDistribution(1e-4, 1e-2, log=True)
     assert isinstance(found["activation"], CategoricalDistribution) and "silu" in found["activation"].choices
+    assert set(space(Train(architecture="gaussian_process"))).isdisjoint({"max_rows"})
+    assert space(Train(architecture="polynomial")) == {}  # its degree is chosen as it is fitted
     assert set(space(Train(architecture=STRAIGHT))) == {"strength", "slanted"}  # no descent, no learning rate
+
+
+def test_trials_are_measured_alike_and_no_wild_row_decides() -> None:
+    x, fold = np.linspace(-1.0, 1.0, 200)[:, None], 1 + np.arange(200) % 2
+    study = optuna.create_study()
+
+    def loss(error: np.ndarray) -> float:
+        fitted = Fitted(None, np.array([1, 2]), twins={m: lambda z: jnp.zeros(1) for m in (1, 2)})
+        prepared = Prepared(Rows(x, error[:, None]), fold, {}, None, None)
+        return stages.tune._loss(fitted, prepared, study)
+
+    even, rough = np.full(200, 0.05), np.where(np.arange(200) % 20 == 0, 0.4, 1e-3)
+    assert loss(even) == pytest.approx(0.05**2)
+    assert loss(rough) == pytest.approx(np.mean(rough**2)) and loss(rough) > loss(even)  # smaller for the median row
+    wild = np.where(np.arange(200) == 3, 1e6, even)
+    assert loss(wild) < 1.6 * loss(even)
 
 
 def test_what_is_written_is_what_was_tried() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Literal, Self, get_args
+from typing import ClassVar, Literal, Self, get_args
 
 import equinox as eqx
 import jax
@@ -55,6 +55,7 @@ class Continuous(Architecture):
 class ClosedForm(Architecture):
     """An architecture that is fitted at once instead of by descent, and that gives its own error. In float64."""
 
+    limits: ClassVar[tuple[str, ...]] = ()  # options that bound what is tried: of no use in a search
     in_size: eqx.AbstractVar[int]
 
     @abc.abstractmethod

@@ -50,6 +50,7 @@ class GaussianProcess(ClosedForm):
     Components have a kernel each, or share one where that would take too much memory (Conti & O'Hagan 2010).
     """
 
+    limits = ("max_rows",)
     in_size: int = eqx.field(static=True)
     out_size: int = eqx.field(static=True)
     kernel: str = eqx.field(static=True)

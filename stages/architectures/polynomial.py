@@ -48,6 +48,7 @@ class Polynomial(ClosedForm):
     of all outputs each explains beside those before it (orthogonal least squares, Chen et al. 1989).
     """
 
+    limits = ("max_degree",)
     in_size: int = eqx.field(static=True)
     out_size: int = eqx.field(static=True)
     max_degree: int = eqx.field(static=True)

@@ -42,7 +42,7 @@ def losses(
     members = train.shape[1]
     with new_figure(file, 4.6, 3.2, f"Training of {members} ensemble member{'s' * (members != 1)}") as figure:
         ax = figure.add_subplot(xlabel="optimizer step", ylabel="loss")
-        for values, colour, name in ((train, BLUE, "training"), (validation, RED, "validation")):
+        for values, colour, name in ((train, BLUE, "training"), (validation, RED, "validation, robust")):
             values = np.where(np.isfinite(values), values, np.nan)
             ax.plot(steps, values, color=colour, lw=0.5, alpha=0.45)
             ax.plot(steps, quantiles_of(values.T, [0.5])[0], color=colour, lw=1.8, label=f"{name}, median of members")

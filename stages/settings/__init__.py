@@ -90,6 +90,6 @@ VERSIONS = {
     "calibrate": 1,
     "ranking": 1,
     "curve": 1,
-    "tune": 1,
+    "tune": 2,
     "sensitivity": 1,
 }

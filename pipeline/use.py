@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def predict(parameters: Path, output: Path) -> Tool:
         raise SimferError(f"got --output {output}, expected a name that ends in .csv or .nc")
     if not output.resolve().parent.is_dir():
         raise SimferError(f"got --output {output}, and there is no folder {output.parent}")
+    if output.is_dir():
+        raise SimferError(f"got --output {output}, which is a folder; expected a file")
     if not parameters.is_file():
         raise SimferError(f"got --parameters {parameters}, and there is no such file")
     if output.resolve() == parameters.resolve():
@@ -39,20 +42,33 @@ def predict(parameters: Path, output: Path) -> Tool:
 
     def tool(found: dict[str, Outcome], reporter: Reporter) -> Summary:
         train = found["train"]
-        return chain.predict(train.step.link, train.folder, reporter, parameters=parameters, output=output)
+        with _written(output):
+            return chain.predict(train.step.link, train.folder, reporter, parameters=parameters, output=output)
 
     return tool
 
 
 def export(problem: ProblemConfig, format: str, folder: Path, name: str) -> Tool:
     """Write the emulator as a file for other programs, and its model card."""
+    if folder.exists() and not folder.is_dir():
+        raise SimferError(f"got --output {folder}, which is a file; expected a folder")
 
     def tool(found: dict[str, Outcome], reporter: Reporter) -> Summary:
         train = found["train"]
         options = {"format": format, "folder": folder, "name": name, "facts": _facts(problem, found)}
-        return chain.export(train.step.link, train.folder, reporter, **options)
+        with _written(folder):
+            return chain.export(train.step.link, train.folder, reporter, **options)
 
     return tool
+
+
+@contextmanager
+def _written(to: Path) -> Iterator[None]:
+    """Say in words why a place could not be written to: it is the user's, and no fault of ours."""
+    try:
+        yield
+    except OSError as error:
+        raise SimferError(f"--output {to} could not be written: {error}") from error
 
 
 def _facts(problem: ProblemConfig, found: dict[str, Outcome]) -> Summary:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from stages.emulator import Emulator
-from stages.labels import ERROR, INSIDE, SCATTER, output_of
+from stages.labels import ERROR, INSIDE, SCATTER
 from stages.simulators.base import Output
 
+MADE_BY = "Made by Simfer"
 _CALLS = {
     "onnx": """import numpy as np
 import onnxruntime
@@ -49,7 +50,7 @@ def card(
     parts = [
         f"# {name}: an emulator of {facts['simulator']}",
         "It maps parameters to the simulator's outputs, in their own units, with the standard error of each value. "
-        f"Made by Simfer {version('simfer')}; file: `{name}.{format}`.",
+        f"{MADE_BY} {version('simfer')}; file: `{name}.{format}`.",
         "## Parameters",
         _table(["name", "prior", "unit"], _parameters(emulator)),
         "Fixed in training: " + (", ".join(f"{k} = {v:g}" for k, v in emulator.space.fixed.items()) or "nothing") + ".",
@@ -64,8 +65,8 @@ def card(
         "## Errors",
         "On simulations that no network saw:",
         _rows(facts["errors"]),
-        f"This file against the original, at {num_points} draws from the prior: the largest differences, in units of "
-        "the output's standard deviation over the draws:",
+        f"This file against the original, at {num_points} points of the training domain: the largest differences, in "
+        "units of the output's standard deviation over the points:",
         _table(["prediction", "difference"], [[f"`{k}`", f"{v:.1e}"] for k, v in differences.items()]),
         "## How to call it",
         "All inputs are float64 arrays of one length n, a parameter each; all predictions have n as their first axis.",
@@ -110,9 +111,10 @@ def _training(emulator: Emulator, facts: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _call(emulator: Emulator, format: str, name: str) -> str:
-    typical = {key: float(values) for key, values in emulator.space.values(np.zeros(emulator.space.size)).items()}
+    middle = np.median(np.asarray(emulator.training_z), axis=0)
+    typical = {key: float(values) for key, values in emulator.space.values(middle).items()}
     points = ", ".join(f'"{key}": np.array([{float(f"{typical[key]:.4g}")}])' for key in emulator.space.names)
-    return _CALLS[format].format(name=name, points=points, output=output_of(next(iter(emulator.layout.outputs))))
+    return _CALLS[format].format(name=name, points=points, output=next(iter(emulator.layout.outputs)))
 
 
 def _table(columns: list[str], rows: Iterable[list[str]]) -> str:

@@ -31,7 +31,8 @@ def run(
     plots.pair(folder / "posteriors.png", emulated, reference={n: v.reshape(-1) for n, v in exact.items()})
     gradients, seconds = _effort(trees[1])
     per_gradient = 1 + Space(config.parameters).size  # solves of the equation and of its derivatives, forward
-    break_even = (trained + sampled) / max(gradients * per_gradient - runs, 1)
+    saved = gradients * per_gradient - runs
+    break_even = (trained + sampled) / saved if saved > 0 else "never"
     speeds = [_speed(tree) for tree in trees]
     cost = [
         {"likelihood": "emulator", "simulator_runs": runs, "gradients": _effort(trees[0])[0],

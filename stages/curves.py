@@ -23,7 +23,11 @@ def check(at: Mapping[str, Any], layout: Layout) -> dict[str, Float[Array, "..."
     known = {dim for output in layout.outputs.values() for dim in output.dims}
     if set(at) - known:
         raise SimferError(f"got coordinates of {sorted(set(at) - known)}, expected dimensions among {sorted(known)}")
-    return {dim: jnp.asarray(values, float) for dim, values in at.items()}
+    found = {dim: jnp.asarray(values, float) for dim, values in at.items()}
+    for dim, values in found.items():
+        if values.ndim > 1:
+            raise SimferError(f"got coordinates {dim} of shape {values.shape}, expected a number or a list of numbers")
+    return found
 
 
 def evaluate(

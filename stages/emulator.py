@@ -32,6 +32,7 @@ from stages.transforms import TRANSFORMS
 
 Outside = Literal["warn", "error", "nan", "ignore"]
 OUTSIDE: tuple[Outside, ...] = get_args(Outside)
+_SAME = 1e-6  # relative: what was fixed in float64 may come back in float32
 _BEYOND = "lies outside of the domain that the emulator was trained in; neither prediction nor error is to be relied on"
 
 
@@ -64,6 +65,10 @@ class Emulator(eqx.Module):
     bases: dict[str, Float[Array, "components size"]]  # float64; of outputs that are predicted by components
     random: Scatter | None = None  # of a simulator that is
     outside: Outside = eqx.field(static=True, default="ignore")
+
+    # `jax.jit(emulator)` and `jax.jit(emulator.error)` ask what they wrap for a hash, and arrays have none.
+    __hash__ = object.__hash__
+    __eq__ = object.__eq__
 
     @property
     def header(self) -> dict[str, Any]:
@@ -199,7 +204,8 @@ class Emulator(eqx.Module):
     def _natural_sd(
         self, mean: Float[Array, " outputs"], variance: Float[Array, " outputs"]
     ) -> dict[str, Float[Array, "..."]]:
-        sd, shapes = jnp.sqrt(variance), self.layout.outputs
+        varies, shapes = variance > 0, self.layout.outputs
+        sd = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0)  # a root has no slope at 0
         return {
             name: (sd[at] * jnp.abs(TRANSFORMS[self.transform[name]].slope(mean[at]))).reshape(shapes[name].shape)
             for name, at in self.layout.slices.items()
@@ -217,7 +223,7 @@ class Emulator(eqx.Module):
         inside = self.domain.holds(z)
         if self.outside == "nan":
             return jnp.where(inside, z, jnp.nan)
-        if isinstance(inside, jax.core.Tracer):
+        if isinstance(z, jax.core.Tracer):  # within grad, which knows values, `inside` is none
             return eqx.error_if(z, ~inside, f"A point {_BEYOND}") if self.outside == "error" else z
         if not inside:
             point = ", ".join(f"{name} = {float(parameters[name]):.6g}" for name in self.space.names)
@@ -243,10 +249,22 @@ class Emulator(eqx.Module):
                 f"got parameters {sorted(parameters)}, expected {self.space.names}"
                 + (f" and, fixed when it was trained, {sorted(self.space.fixed)}" if self.space.fixed else "")
             )
-        for name in set(parameters) & set(self.space.fixed):
-            if not isinstance(parameters[name], jax.core.Tracer) and np.any(parameters[name] != self.space.fixed[name]):
-                raise SimferError(f"got {name} = {parameters[name]}, fixed at {self.space.fixed[name]} in training")
-        return self.space.whiten(parameters)
+        try:
+            shape = np.broadcast_shapes(*(np.shape(parameters[name]) for name in self.space.names))
+        except ValueError:
+            shapes = ", ".join(f"{name} {np.shape(parameters[name])}" for name in self.space.names)
+            raise SimferError(f"got arrays of the shapes {shapes}, expected numbers, or one length for all") from None
+        if len(shape) > 1:
+            raise SimferError(f"got arrays of shape {shape}, expected numbers, or arrays of one axis (ravel them)")
+        z = self.space.whiten(parameters)
+        for name in sorted(set(parameters) & set(self.space.fixed)):
+            given, value = parameters[name], self.space.fixed[name]
+            other = f"got another {name} than {value}, at which it was fixed in training"
+            if isinstance(given, jax.core.Tracer):
+                z = eqx.error_if(z, ~jnp.isclose(given, value, rtol=_SAME, atol=0.0).all(), other)
+            elif not np.allclose(given, value, rtol=_SAME, atol=0.0):
+                raise SimferError(f"{other}: {given}")
+        return z
 
 
 @eqx.filter_jit

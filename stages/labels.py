@@ -18,14 +18,14 @@ def predictions(layout: Layout, *, random: bool) -> list[str]:
     return [f"{name}{kind}" for kind in kinds for name in layout.outputs] + [INSIDE]
 
 
-def output_of(name: str) -> str:
+def output_of(name: str, layout: Layout) -> str:
     """Return the output that a prediction is of: the prediction itself, its error, or its scatter."""
-    return name.removesuffix(ERROR).removesuffix(SCATTER)
+    return name if name in layout.outputs else name.removesuffix(ERROR).removesuffix(SCATTER)
 
 
 def dims_of(name: str, layout: Layout) -> tuple[str, ...]:
     """Return the dimensions of a prediction, the points' before those of its output."""
-    return (POINT,) if name == INSIDE else (POINT, *layout.outputs[output_of(name)].dims)
+    return (POINT,) if name == INSIDE else (POINT, *layout.outputs[output_of(name, layout)].dims)
 
 
 def labelled(
@@ -36,6 +36,6 @@ def labelled(
     places = {dim: output.coords[dim] for output in layout.outputs.values() for dim in output.dims}
     data = xr.Dataset(outputs, places | {name: (POINT, values) for name, values in points.items()})
     for name, variable in data.variables.items():
-        if unit := units.get(output_of(str(name))):
+        if unit := units.get(output_of(str(name), layout)):
             variable.attrs["units"] = unit
     return data

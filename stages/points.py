@@ -73,7 +73,10 @@ class Points:
 
     def _row(self, number: int, line: str) -> list[float]:
         """Read a line by itself, to say what is wrong with it."""
-        cells = next(csv.reader([line]))
+        try:
+            cells = next(csv.reader([line]))
+        except csv.Error as error:
+            raise SimferError(f"{self.file}, line {number}: {error}") from None
         if len(cells) != len(self.header):
             raise SimferError(f"{self.file}, line {number}: got {len(cells)} cells, expected {len(self.header)}")
         return [self._cell(number, name, cell.strip()) for name, cell in zip(self.header, cells, strict=True)]

@@ -117,7 +117,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
     try:
         header: dict[str, Any] = json.loads((folder / HEADER).read_text())
         number = int(header["format"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
         raise SimferError(f"{folder} holds no readable emulator: {error}") from error
     if number > FORMAT:
         raise SimferError(f"{folder} was written in format {number}; this simfer reads up to {FORMAT}. Update it")
@@ -126,7 +126,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
         raise SimferError(f"{folder / HEADER} lacks {', '.join(sorted(missing))}; train again, or restore it")
     try:
         _hold(header, HEADER, _header_digest(header))
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise SimferError(f"{folder / HEADER} was edited ({error}); train again, or restore it") from error
     if not jax.config.read("jax_enable_x64"):
         raise SimferError(

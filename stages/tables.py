@@ -58,7 +58,9 @@ class Csv(Table):
         line = StringIO()
         csv.writer(line, lineterminator="\n").writerow(columns)
         self._file.write(line.getvalue())
-        self._format = ",".join(["%d" if name == INSIDE else "%.10g" for name in columns]) + "\n"
+        exact = set(emulator.space.names)  # so that rows can be joined with those of the points' own table
+        kinds = ["%d" if name == INSIDE else "%r" if name in exact else "%.10g" for name in columns]
+        self._format = ",".join(kinds) + "\n"
 
     def write(self, points: Block, predicted: Block) -> None:
         """Append lines."""
@@ -75,10 +77,15 @@ class Csv(Table):
 def _columns(name: str, layout: Layout) -> list[str]:
     if name == INSIDE:
         return [name]
-    output = layout.outputs[output_of(name)]
+    output = layout.outputs[output_of(name, layout)]
     places = product(*(output.coords[dim].tolist() for dim in output.dims))
-    label = " ".join(f"{dim}={{:.10g}}" for dim in output.dims)
-    return [f"{name}[{label.format(*place)}]" if output.dims else name for place in places]
+    label = " ".join(f"{dim}={{}}" for dim in output.dims)
+    return [f"{name}[{label.format(*map(_shortest, place))}]" if output.dims else name for place in places]
+
+
+def _shortest(value: float) -> str:
+    """Write a coordinate shortly, but never so that two have one name."""
+    return short if float(short := f"{value:.10g}") == value else repr(value)
 
 
 class NetCdf(Table):
@@ -92,7 +99,7 @@ class NetCdf(Table):
         for name in (*places, *parameters, *names):
             dims = (name,) if name in places else (POINT,) if name in parameters else dims_of(name, layout)
             variable = self._file.create_variable(name, dims, np.int8 if name == INSIDE else np.float64)
-            if unit := emulator.units.get(output_of(name)):
+            if unit := emulator.units.get(output_of(name, layout)):
                 variable.attrs["units"] = unit
             if name in names:
                 variable.attrs["coordinates"] = " ".join(parameters)

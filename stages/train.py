@@ -46,7 +46,9 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     dataset, settings = Dataset.load(inputs["dataset"][0], config.fraction), config.train
     rows, fold, given, scaling, metric = prepare(config, dataset)
     if isinstance(rows, Stream):
-        progress.note(f"  train: the rows take more than train.memory, {settings.memory / 1e9:g} GB: read from disk")
+        without = ", and trained on without finish_steps" if settings.finish_steps else ""
+        gigabytes = f"{settings.memory / 1e9:g} GB"
+        progress.note(f"  train: the rows take more than train.memory, {gigabytes}: read from disk{without}")
     begun = time.perf_counter()
     fitted = fit(settings, rows, fold, given, progress, folder, metric)
     random, second = None, None

@@ -69,7 +69,7 @@ def test_a_fixed_parameter_is_what_it_was_in_training() -> None:
     point = {name: float(value) for name, value in emulator.space.values(np.zeros(5)).items()}
     assert point["predator_0"] == 2.0 and emulator.units["alpha"] == "1/year"
     assert emulator(point)["prey"].shape == (5,)
-    with pytest.raises(SimferError, match=r"predator_0 = 3.0, fixed at 2.0"):
+    with pytest.raises(SimferError, match=r"another predator_0 than 2.0, at which it was fixed in training: 3.0"):
         emulator({**point, "predator_0": 3.0})
 
 
@@ -126,13 +126,40 @@ def test_it_warns_outside_where_it_has_values_to_look_at() -> None:
         emulator.error(FAR)  # is what one asks there
         emulator.to_xarray(FAR)  # tells by itself
         jax.jit(lambda p: emulator(p))(FAR)
+        slope = jax.grad(lambda p: emulator(p)["y"].sum())(FAR)["slope"]  # within which there is none to print
+    assert np.isfinite(slope)
+
+
+def test_it_may_be_jitted_as_a_function_is(emulator: Emulator) -> None:
+    for call in (emulator, emulator.error):
+        assert np.allclose(jax.jit(call)(POINT)["y"], call(POINT)["y"], rtol=1e-10)
+
+
+def test_a_parameter_that_was_fixed_is_not_passed_over(emulator: Emulator) -> None:
+    kept = load_emulator(helpers.ROOT / "tests" / "emulators" / "format4" / "residual")
+    point = {name: float(value) for name, value in kept.space.values(np.zeros(kept.space.size)).items()}
+    (name, value), *_ = kept.space.fixed.items()
+    with pytest.raises(SimferError, match=f"got another {name} than {value}"):
+        kept({**point, name: 2 * value})
+    assert np.allclose(jax.jit(kept)({**point, name: np.float32(value)})["prey"], kept(point)["prey"])
+    for call in (eqx.filter_jit(lambda p: kept(p)), jax.grad(lambda p: kept(p)["prey"].sum())):
+        with pytest.raises(Exception, match=f"got another {name} than {value}"):
+            jax.block_until_ready(call({**point, name: 2 * value}))
+
+
+def test_shapes_that_do_not_fit_are_refused_in_words(emulator: Emulator) -> None:
+    with pytest.raises(SimferError, match=r"intercept \(2,\), slope \(3,\), expected numbers, or one length for all"):
+        emulator.to_xarray({"intercept": np.zeros(2), "slope": np.zeros(3)})
+    with pytest.raises(SimferError, match=r"got arrays of shape \(2, 3\), expected numbers, or arrays of one axis"):
+        emulator.to_xarray({"intercept": np.zeros((2, 3)), "slope": np.zeros((2, 3))})
 
 
 def test_it_raises_outside_if_asked_under_transformations_too() -> None:
     emulator = watching("error")
     with pytest.raises(SimferError, match="intercept = 12, slope = -8 lies outside of the domain"):
         emulator(FAR)
-    for call in (jax.jit(lambda p: emulator(p)["y"]), jax.jit(jax.grad(lambda p: emulator(p)["y"].sum()))):
+    slope = jax.grad(lambda p: emulator(p)["y"].sum())
+    for call in (jax.jit(lambda p: emulator(p)["y"]), jax.jit(slope), slope):
         jax.block_until_ready(call(POINT))
         with pytest.raises(Exception, match="lies outside of the domain"):
             jax.block_until_ready(call(FAR))

@@ -50,6 +50,7 @@ def exported(folder: Path, kind: str, format: str) -> dict[str, Any]:
         ("random", "stablehlo"),
         ("components", "stablehlo"),
         pytest.param("polynomial", "onnx", marks=pytest.mark.slow),
+        ("polynomial", "stablehlo"),
         ("gaussian_process", "onnx"),
         pytest.param("components", "onnx", marks=pytest.mark.slow),  # its four tables take a while to convert
     ],
@@ -85,6 +86,24 @@ def test_the_card_says_how_to_call_it_and_that_runs(
     assert capsys.readouterr().out == "(1, 4)\n"
     assert "| `theta` | LogNormal(loc = 0, scale = 0.3) | 1/s |" in text
     assert "90 simulations, of which no network saw 9" in text and "x_0 = 3" in text
+
+
+def test_it_is_held_against_the_original_where_that_was_trained() -> None:
+    emulator, asked = load_emulator(KEPT / "residual"), []
+
+    def predict(points: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        asked.append(points)
+        return tabulate(emulator, emulator.space.whiten(points))
+
+    assert max(export.compared(emulator, predict).values()) == 0.0
+    assert emulator.inside(asked[0]).mean() > 0.98 > emulator.inside(asked[1]).mean()
+
+
+def test_a_file_of_ones_own_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "lynx.md").write_text("# My notes\n")
+    with pytest.raises(SimferError, match=r"lynx\.md is no model card of Simfer's"):
+        exported(tmp_path, "random", "stablehlo")
+    assert [path.name for path in tmp_path.iterdir()] == ["lynx.md"]
 
 
 def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,15 @@ def test_files_of_every_format_give_what_they_gave(folder: Path, tmp_path: Path)
         assert emulator.spread.shape == emulator.residuals.shape and emulator.inside(parameters).all()
 
 
+@pytest.mark.parametrize("folder", KEPT, ids=lambda path: f"{path.parent.name}-{path.name}")
+def test_errors_have_a_slope_everywhere(folder: Path) -> None:
+    emulator = load_emulator(folder)  # where a simulation begins, outputs are given and do not vary
+    values = emulator.space.values(np.median(np.asarray(emulator.training_z), axis=0))
+    point = {name: float(values[name]) for name in emulator.space.names}
+    for call in (emulator.error, emulator.scatter):
+        assert all(np.isfinite(each).all() for each in jax.tree.leaves(jax.jacfwd(call)(point)))
+
+
 def test_a_file_of_every_format_is_kept() -> None:
     # The second was never in use outside of this repository.
     assert {f"format{number}" for number in range(1, FORMAT + 1)} - {"format2"} <= {each.parent.name for each in KEPT}

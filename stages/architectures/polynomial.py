@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
 from itertools import combinations
 from typing import NamedTuple, Self
 
@@ -140,7 +142,8 @@ class Polynomial(ClosedForm):
 
     def _terms(self, z: Float[Array, " in_size"]) -> Float[Array, " terms"]:
         axes = orthonormal(z, self.families, self.max_degree)
-        return jnp.prod(axes[jnp.arange(self.in_size), self.powers], axis=1)
+        # One input after another: a product along an axis has no derivative for a number of points that is not known.
+        return reduce(operator.mul, (axes[i][self.powers[:, i]] for i in range(self.in_size)))
 
 
 def orthonormal(

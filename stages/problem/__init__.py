@@ -9,6 +9,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from stages import noise as noises
 from stages import observation, optimizers
@@ -16,6 +17,7 @@ from stages.architectures import ARCHITECTURES
 from stages.architectures.base import ClosedForm
 from stages.artifacts import DERIVATIVES, Layout
 from stages.errors import ConfigError, Problem
+from stages.labels import ERROR, INSIDE, POINT, SCATTER
 from stages.parameters import Space
 from stages.plugins import resolve
 from stages.problem.network import architecture_problems, layout_problems, of_each
@@ -46,6 +48,8 @@ _NAMES_TAKEN = {
     "fold",
     "parameter",
     "whitened",
+    INSIDE,
+    POINT,
 }
 
 
@@ -149,10 +153,17 @@ def _outputs(config: ProblemConfig, simulator: Simulator, layout: Layout) -> lis
     taken = _NAMES_TAKEN | {dim for output in layout.outputs.values() for dim in output.dims}
     names = [*layout.outputs, *config.parameters]
     names += [name + DERIVATIVES for name in layout.outputs if config.simulate.derivatives]
+    names += [name + kind for name in layout.outputs for kind in (ERROR, SCATTER)]  # of predictions
     found = [
         Problem("simulate.simulator", f'"{name}" names two things, or one that simfer uses itself; rename it')
         for name in sorted({name for name in names if names.count(name) > 1 or name in taken})
     ]
+    places: dict[str, np.ndarray] = {}
+    for name, output in layout.outputs.items():
+        for dim in output.dims:
+            if not np.array_equal(places.setdefault(dim, output.coords[dim]), output.coords[dim]):
+                what = f'output {name}: got coordinates "{dim}" other than those of another output; rename one'
+                found.append(Problem("simulate.simulator", what))
     given = {name: jnp.asarray(1.0) for name in simulator.parameters}
     key = jax.random.key(0) if simulator.stochastic else None
     seen = eqx.filter_eval_shape(lambda p: simulator.solve(p, config.simulate.solver, key).outputs, given)

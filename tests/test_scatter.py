@@ -204,8 +204,10 @@ def test_scatter_that_is_sampled_gives_what_scatter_that_is_integrated_out_does(
     result = ou_run(*student, "infer.num_samples=4500", until="infer")
     effective = min(row["ess_bulk"] for row in result.summaries["infer"]["tables"]["posterior"])
     draws, closed, (_, sd) = draws_of(result), draws_of(ou_run(until="infer")), exact_moments()
-    assert effective > 150  # NUTS moves slowly through so many directions of scatter
-    assert np.abs((draws.mean(axis=0) - closed.mean(axis=0)) / sd).max() < 3.5 / np.sqrt(effective)
+    # NUTS moves slowly through so many directions of scatter: from seed to seed means differ by 0.05 sd after 18,000
+    # draws, twice what their effective number says.
+    assert effective > 150
+    assert np.abs((draws.mean(axis=0) - closed.mean(axis=0)) / sd).max() < 0.2
     assert np.allclose(draws.std(axis=0) / sd, 1.0, atol=0.15)
 
 

@@ -136,5 +136,7 @@ def install() -> None:
 if __name__ == "__main__":
     from pipeline.cli import main
 
+    # What a script runs in the background is deaf to Control-C and hands that on: the tests may be such a process.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     install()
     main()

@@ -116,10 +116,7 @@ def test_an_interrupt_says_how_to_go_on(project: Path, monkeypatch: pytest.Monke
 
 
 def test_control_c_in_a_process(project: Path) -> None:
-    # What a script runs in the background is deaf to Control-C, and hands that on: the tests may be such a process.
-    hears = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
-    given = fakes.process("run", project, FAKE_PAUSE="20")
-    process = subprocess.Popen(**given, text=True, stdout=-1, stderr=-1, preexec_fn=hears)
+    process = subprocess.Popen(**fakes.process("run", project, FAKE_PAUSE="20"), text=True, stdout=-1, stderr=-1)
     while "shard 0" not in fakes.said():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)

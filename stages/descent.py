@@ -39,9 +39,8 @@ def descend(
     name: str,
     checkpoint: Checkpoint | None = None,
     devices: Sequence[Any] = (),
-    stopped_by: Loss | None = None,
 ) -> tuple[PyTree, History]:
-    """Bring a loss down for every member side by side, and keep each one's best, by the same loss or another.
+    """Bring a loss down for every member side by side, and keep each one's best, by the same loss made robust.
 
     What was killed goes on from its checkpoint. Members are shared out among `devices` (all accelerators, if left
     out), between which nothing is sent.
@@ -51,7 +50,7 @@ def descend(
     num, dtype = len(keys), jax.tree.leaves(weights)[0].dtype
     weights, keys, feed = _shared_out(weights, keys, feed, len(devices))
     trace, told = Trace(weights, settings.patience), checkpoint.header(len(keys)) if checkpoint else {}
-    order = phases(settings, static, loss, stopped_by or loss, feed, keys, devices)
+    order = phases(settings, static, loss, feed, keys, devices)
     with progress.task(name, total=sum(phase.steps for phase in order), unit="steps") as task:
         for number, phase in enumerate(order):
             if number < told.get("phase", 0):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -82,12 +81,8 @@ def fit(
         return _fit_closed(networks, rows, fold, progress)
     held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
     feed = rows.feed(held_out) if isinstance(rows, Stream) else whole(rows, fold, held_out)
-    loss = loss_of(metric, settings.robust, settings.derivative_weight)
-    # Among a fifth of the rows a single wild one would choose the weights: it is what changes most from look to look.
-    stopped_by = loss_of(metric, settings.robust or True, settings.derivative_weight)
-    networks, history = descend(
-        settings, networks, loss, feed, keys[:, 1], progress, *_named("train", folder), stopped_by=stopped_by
-    )
+    loss = loss_of(metric, settings.derivative_weight)
+    networks, history = descend(settings, networks, loss, feed, keys[:, 1], progress, *_named("train", folder))
     return Fitted(networks, held_out, history)
 
 
@@ -138,7 +133,7 @@ def fit_scatter(
     if isinstance(rows, Stream):
         raise _too_large(settings, "learns a random simulator's scatter from all rows at once")
     held_out, active = fitted.held_out, np.flatnonzero(scale > 0)
-    residuals = _residuals(fitted.networks, rows.typed(settings.dtype), fold, held_out)[:, active]
+    residuals = _residuals(fitted, rows.typed(settings.dtype), fold)[:, active]
     if len(active) > MOST_OUTPUTS or len(residuals) < 10 * len(active):
         raise StageError(
             f"the simulator is random: got {len(residuals)} rows for the covariance of {len(active)} values; it takes "
@@ -154,31 +149,25 @@ def fit_scatter(
         q = (rows.y - jax.vmap(pair[0])(rows.x))[:, active] @ jnp.asarray(whiten.T, rows.y.dtype)
         return negative_log_likelihood(jax.vmap(pair[1])(rows.x), q, robust)
 
-    loss, stopped_by = (
-        partial(likelihood_loss, robust=robust) for robust in (settings.robust, settings.robust or True)
-    )
-
     keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), (settings.ensemble_size, 2))
     sizes = (rows.x.shape[1], num_entries(len(active)))
     options = network_options(settings)
     others = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, given)
     pair, feed = (fitted.networks, others), whole(rows, fold, held_out)
     (networks, others), history = descend(
-        settings, pair, loss, feed, keys[:, 1], progress, *_named("scatter", folder), stopped_by=stopped_by
+        settings, pair, likelihood_loss, feed, keys[:, 1], progress, *_named("scatter", folder)
     )
     embedded = np.zeros((len(scale), len(active)))
     embedded[active] = scale[active, None] * base
     return fitted._replace(networks=networks), make_scatter(others, embedded, 0), history
 
 
-def _residuals(
-    networks: PyTree, rows: Rows, fold: Int[np.ndarray, " n"], held_out: Int[np.ndarray, " members"]
-) -> Float[np.ndarray, "used outputs"]:
+def _residuals(fitted: Fitted, rows: Rows, fold: Int[np.ndarray, " n"]) -> Float[np.ndarray, "used outputs"]:
     """Return the scaled residuals of each fold's rows, by the first member that did not see them."""
     evaluate = eqx.filter_jit(lambda network, x: jax.vmap(network)(x))
+    networks, folds = fitted.each_with_fold()
     parts = []
-    for m, number in enumerate(held_out[: len(set(held_out.tolist()))]):
-        network = jax.tree.map(lambda leaf, m=m: leaf[m] if eqx.is_array(leaf) else leaf, networks)
+    for network, number in zip(networks, dict.fromkeys(folds.tolist()), strict=False):
         own = rows.pick(np.flatnonzero(fold == number))
         parts.append(np.asarray(own.y - evaluate(network, own.x), float))
     return np.concatenate(parts)

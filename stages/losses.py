@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PyTree
 from stages.errors import StageError
 from stages.feed import Rows
 
-Loss = Callable[[PyTree, Rows], Float[Array, ""]]
+Loss = Callable[[PyTree, Rows, bool | float], Float[Array, ""]]  # of a network and rows; whether it is robust
 Metric = Float[np.ndarray, "k m"]  # turns scaled errors into what is squared
 _RIDGE = 1e-2  # of the mean variance: what outputs hardly vary along is not blown up further
 _THRESHOLD = 10.0
@@ -20,14 +20,14 @@ _MEDIAN_OF = 256  # rows at most: a threshold need not be exact
 _MOST_WHITENED = 2048  # outputs of which a covariance is inverted
 
 
-def loss_of(metric: Metric | None = None, robust: bool | float = False, derivative_weight: float = 1.0) -> Loss:
+def loss_of(metric: Metric | None = None, derivative_weight: float = 1.0) -> Callable[..., Float[Array, ""]]:
     """Return a loss whose errors are measured by `metric`; by its diagonal, if it is a vector.
 
     Where rows carry derivatives, their mean squared error is added, so often as the weight says (Czarnecki et al.
     2017). They are by inputs of unit spread.
     """
 
-    def loss(network: PyTree, rows: Rows) -> Float[Array, ""]:
+    def loss(network: PyTree, rows: Rows, robust: bool | float = False) -> Float[Array, ""]:
         if rows.slopes is None:
             each = jnp.mean(_by(metric, jax.vmap(network)(rows.x) - rows.y) ** 2, axis=1)
         else:

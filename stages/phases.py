@@ -54,16 +54,16 @@ class _Given(NamedTuple):
 
 
 def phases(
-    settings: Train,
-    static: PyTree,
-    loss: Loss,
-    stopped_by: Loss,
-    feed: Feed,
-    keys: PRNGKeyArray,
-    devices: Sequence[Any],
+    settings: Train, static: PyTree, loss: Loss, feed: Feed, keys: PRNGKeyArray, devices: Sequence[Any]
 ) -> list[Phase]:
     """List the phases that settings ask for; the finish takes all rows at a time, which a stream has not."""
-    make = partial(_phase, static=static, loss=loss, stopped_by=stopped_by, feed=feed, keys=keys, devices=devices)
+
+    def in_part(rows: Rows, robust: bool | float) -> Callable[[PyTree, Array], Array]:
+        return lambda weights, at: loss(eqx.combine(weights, static), rows.pick(at), robust)
+
+    # Among a fifth of the rows a single wild one would choose the weights: it is what changes most from look to look.
+    losses = [partial(in_part, robust=robust) for robust in (settings.robust, settings.robust or True)]
+    make = partial(_phase, losses=losses, feed=feed, keys=keys, devices=devices)
     first = make(settings.steps, _CHUNK, settings.patience, settings.dtype, *_in_batches(settings))
     if not settings.finish_steps or feed.window is not None:
         return [first]
@@ -78,15 +78,12 @@ def _phase(
     init: Callable[..., PyTree],
     step: Callable[..., Any],
     *,
-    static: PyTree,
-    loss: Loss,
-    stopped_by: Loss,
+    losses: Sequence[Callable[[Rows], Callable[[PyTree, Array], Array]]],
     feed: Feed,
     keys: PRNGKeyArray,
     devices: Sequence[Any],
 ) -> Phase:
-    def loss_in(rows: Rows, loss: Loss = loss) -> Callable[[PyTree, Array], Array]:
-        return lambda weights, at: loss(eqx.combine(weights, static), rows.pick(at))
+    loss_in, stopped_by = losses  # given rows, each is a function of weights and of some of the rows
 
     def start(weights: PyTree, own: _Own, rows: Rows) -> PyTree:
         return init(weights, own, loss_in(rows))
@@ -96,8 +93,8 @@ def _phase(
             weights, state, value = step(*carry, own, i, loss_in(rows))
             return (weights, state), value
 
-        (weights, state), losses = jax.lax.scan(body, (weights, state), at + jnp.arange(num))
-        return weights, state, losses.mean(), loss_in(unseen, stopped_by)(weights, own.stops)
+        (weights, state), values = jax.lax.scan(body, (weights, state), at + jnp.arange(num))
+        return weights, state, values.mean(), stopped_by(unseen)(weights, own.stops)
 
     rows = feed.rows.typed(dtype)
     own = _Own(keys, jnp.asarray(feed.trains), jnp.asarray(feed.stops))

@@ -72,8 +72,9 @@ def _capped(errors: Mapping[str, Squared]) -> tuple[dict[str, Squared], int]:
     """
     rows = {name: each.mean(axis=1) for name, each in errors.items()}
     middle = max(float(np.median(each)) for each in rows.values())
-    shares = {name: capped(each, middle) / np.where(each > 0, each, 1.0) for name, each in rows.items()}
-    num = int(np.any([capped(each, middle) < each for each in rows.values()], axis=0).sum())
+    kept = {name: capped(each, middle) for name, each in rows.items()}
+    shares = {name: kept[name] / np.where(each > 0, each, 1.0) for name, each in rows.items()}
+    num = int(np.any([kept[name] < each for name, each in rows.items()], axis=0).sum())
     return {name: each * shares[name][:, None] for name, each in errors.items()}, num
 
 

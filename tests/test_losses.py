@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -37,7 +39,7 @@ def test_whitened_errors_are_chi_squared_under_the_covariance() -> None:
     covariance = np.cov(targets.T)
     ridge = 0.01 * np.trace(covariance) / 3 * np.eye(3)
     expected = np.mean(np.einsum("ni,ij,nj->n", error, np.linalg.inv(covariance + ridge), error)) / 3
-    found = loss_of(whitening(targets), False)(nothing, rows(error))
+    found = loss_of(whitening(targets))(nothing, rows(error))
     assert float(found) == pytest.approx(expected, rel=1e-6)
     constant = whitening(np.insert(targets, 1, 7.0, axis=1))
     assert not constant[:, 1].any() and constant.shape == (3, 4)
@@ -47,13 +49,13 @@ def test_whitened_errors_are_chi_squared_under_the_covariance() -> None:
 
 def test_errors_are_counted_in_sigma() -> None:
     error = RNG.normal(size=(50, 3))
-    found = loss_of(np.array([1.0, 10.0, 0.5]), False)(nothing, rows(error))
+    found = loss_of(np.array([1.0, 10.0, 0.5]))(nothing, rows(error))
     assert float(found) == pytest.approx(np.mean((error * [1.0, 10.0, 0.5]) ** 2))
 
 
 def test_a_robust_loss_is_the_plain_one_without_wild_rows_and_caps_their_pull() -> None:
     error = RNG.normal(size=(200, 3))
-    robust, plain = loss_of(None, True), loss_of()
+    robust, plain = partial(loss_of(), robust=True), loss_of()
     assert float(robust(nothing, rows(error))) == pytest.approx(float(plain(nothing, rows(error))), rel=0.02)
 
     def pull(loss: object, size: float) -> float:
@@ -99,9 +101,9 @@ def error_beside(wild: np.ndarray, robust: bool = False, spoilt: bool = True) ->
 def test_a_robust_loss_is_finite_where_half_the_rows_are_exact() -> None:
     error = np.zeros((200, 3), np.float32)
     error[:90] = 2.1
-    found = float(loss_of(None, True)(nothing, Rows(jnp.zeros((200, 1)), jnp.asarray(error))))
+    found = float(loss_of()(nothing, Rows(jnp.zeros((200, 1)), jnp.asarray(error)), True))
     assert 0.0 < found < 2.1**2
-    assert float(loss_of(None, True)(nothing, Rows(jnp.zeros((9, 1)), jnp.zeros((9, 3))))) == 0.0
+    assert float(loss_of()(nothing, Rows(jnp.zeros((9, 1)), jnp.zeros((9, 3))), True)) == 0.0
 
 
 def test_a_percent_of_wild_rows_costs_little() -> None:

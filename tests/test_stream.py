@@ -84,7 +84,7 @@ def test_a_window_has_the_networks_precision() -> None:
     stream, _, _ = streamed(400, 64, 64 * 4 * 8 * 8)
     seen = set()
 
-    def loss(network: Any, rows: Rows) -> Any:
+    def loss(network: Any, rows: Rows, robust: Any) -> Any:
         seen.add((str(rows.x.dtype), str(rows.y.dtype)))
         return jnp.mean((jax.vmap(network)(rows.x) - rows.y) ** 2)
 

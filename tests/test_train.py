@@ -61,7 +61,7 @@ def test_the_weights_kept_are_those_of_the_best_look() -> None:
     networks, history = trained(rows, fold, steps=1500, learning_rate=1e-2, schedule="constant", patience=10_000)
     weights, static = eqx.partition(networks, eqx.is_inexact_array)
     at = stack(fold == m for m in (1, 2))
-    kept = jax.vmap(lambda w, i: loss_of(None, True)(eqx.combine(w, static), Rows(rows.x[i], rows.y[i])))(weights, at)
+    kept = jax.vmap(lambda w, i: loss_of()(eqx.combine(w, static), Rows(rows.x[i], rows.y[i]), True))(weights, at)
     assert np.allclose(kept, history.validation.min(axis=0))
     assert (history.validation[-1] > 1.2 * np.asarray(kept)).all()
     assert np.array_equal(history.best, history.steps[history.validation.argmin(axis=0)])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that it runs from anywhere
 
-from pipeline import runtime
+from simfer.pipeline import runtime
 
 runtime.prepare()
 
@@ -27,17 +27,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from benchmarks.posteriors import CONFIGS, TASKS, cases
-from pipeline import config
-from stages import dataset, design, train
-from stages.emulator import Emulator
-from stages.ensemble import Ensemble, build_simulator
-from stages.likelihood import Likelihood
-from stages.observation import read
-from stages.parameters import Space
-from stages.progress import Silent
-from stages.rows import fill
-from stages.saved import load_emulator
-from stages.settings import DatasetConfig, ProblemConfig, TrainConfig
+from simfer.pipeline import config
+from simfer.stages.dataset import stage as dataset
+from simfer.stages.emulator.emulator import Emulator
+from simfer.stages.emulator.saved import load_emulator
+from simfer.stages.model.likelihood import Likelihood
+from simfer.stages.model.observation import read
+from simfer.stages.model.space import Space
+from simfer.stages.progress import Silent
+from simfer.stages.settings import DatasetConfig, ProblemConfig, TrainConfig
+from simfer.stages.simulate import design
+from simfer.stages.simulate.ensemble import Ensemble, build_simulator
+from simfer.stages.simulate.rows import fill
+from simfer.stages.train import stage as train
 
 SIZES = {"lotka_volterra": (25, 50, 100), "sir": (20, 40, 80)}
 SEEDS = 2

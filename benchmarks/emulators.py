@@ -24,14 +24,13 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import qmc
 
-from stages.architectures import ARCHITECTURES, CANDIDATES
-from stages.architectures.base import ClosedForm
-from stages.artifacts import Layout
-from stages.feed import Rows
-from stages.fitting import Fitted, fit
-from stages.progress import Silent
-from stages.settings import Train
-from stages.simulators import Output
+from simfer.stages.emulator.architectures.base import ClosedForm
+from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Train
+from simfer.stages.settings.names import ARCHITECTURES, CANDIDATES
+from simfer.stages.train.feed import Rows
+from simfer.stages.train.fitting import Fitted, fit
 
 FOLDS, FRESH = 5, 10_000
 Inputs = Float[np.ndarray, "size n"]

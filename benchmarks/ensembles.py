@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # so that it runs from anywhere
 
-from pipeline import runtime
+from simfer.pipeline import runtime
 
 runtime.prepare()
 
@@ -32,11 +32,11 @@ import numpy as np
 from pydantic import TypeAdapter
 from scipy.integrate import solve_ivp
 
-from stages import design
-from stages.ensemble import Ensemble
-from stages.parameters import Space
-from stages.settings import AnyPrior, Simulate
-from stages.simulators.base import ODESimulator
+from simfer.stages.model.space import Space
+from simfer.stages.settings import AnyPrior, Simulate
+from simfer.stages.simulate import design
+from simfer.stages.simulate.ensemble import Ensemble
+from simfer.stages.simulate.simulators.base import ODESimulator
 
 TURNS = 5
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from pipeline import runtime
+from simfer.pipeline import runtime
 
 ROUNDS, REPEATS, NUM_BODIES, NUM_STEPS, STEP, SOFTENING = 5, 10, 100, 100, 0.05, 0.1
 Force = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -58,10 +58,10 @@ def ensembles(num: int) -> dict[str, Callable[[], object]]:
     """Return what follows the clusters, by name."""
     import jax
 
-    from stages.ensemble import build_ensemble
-    from stages.parameters import Space
-    from stages.settings import Simulate
-    from stages.simulators.nbody.plummer import plummer_sphere
+    from simfer.stages.model.space import Space
+    from simfer.stages.settings import Simulate
+    from simfer.stages.simulate.ensemble import build_ensemble
+    from simfer.stages.simulate.simulators.nbody.plummer import plummer_sphere
 
     space = Space({"mass": 1.0, "scale_radius": 1.0, "virial_ratio": 0.5})
     x, v = map(
@@ -88,7 +88,7 @@ def forces(num: int) -> dict[str, Callable[[], object]]:
     import jax
     import jax.numpy as jnp
 
-    from stages.simulators.nbody.gravity import acceleration, potential_energy
+    from simfer.stages.simulate.simulators.nbody.gravity import acceleration, potential_energy
 
     masses = jnp.full(NUM_BODIES, 1 / NUM_BODIES)
 

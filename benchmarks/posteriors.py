@@ -22,8 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline import run
-from pipeline.results import Result
+from simfer.pipeline import run
+from simfer.pipeline.results import Result
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # Parameters in the reference's order; the times and outputs that an sbibm observation's numbers stand for.

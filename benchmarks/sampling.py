@@ -12,10 +12,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pipeline import chain, config, runtime
-from pipeline.progress import reporter
-from pipeline.runner import execute_more
-from pipeline.store import Store
+from simfer.pipeline import chain, config, runtime
+from simfer.pipeline.progress import reporter
+from simfer.pipeline.runner import execute_more
+from simfer.pipeline.store import Store
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "lotka_volterra.toml"
 

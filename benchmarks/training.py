@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from pipeline import runtime
+from simfer.pipeline import runtime
 
 runtime.prepare()
 
@@ -32,12 +32,12 @@ import numpy as np
 import optax
 from scipy.stats import qmc
 
-import pipeline
-from stages.architectures.mlp import MLP
-from stages.feed import Rows
-from stages.fitting import fit
-from stages.losses import loss_of
-from stages.settings import Train
+from simfer import pipeline
+from simfer.stages.emulator.architectures.mlp import MLP
+from simfer.stages.settings import Train
+from simfer.stages.train.feed import Rows
+from simfer.stages.train.fitting import fit
+from simfer.stages.train.losses import loss_of
 
 SIZES = ((4, 128, 256), (3, 48, 64))  # hidden layers, width, batch
 NUM_ROWS, STEPS, TURNS = 4096, 600, 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.results import Result, load, run
+    from simfer.pipeline.results import Result, load, run
 
 __all__ = ["Result", "load", "run"]
 
@@ -14,6 +14,6 @@ def __getattr__(name: str) -> Any:
     """Import the way in when it is used: the command line answers `--help` without it."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from pipeline import results
+    from simfer.pipeline import results
 
     return getattr(results, name)

@@ -11,8 +11,8 @@ from typing import Any
 
 import typer
 
-from pipeline.chain import ConfigError, SimferError
-from pipeline.runner import Outcome, RunResult
+from simfer.pipeline.chain import ConfigError, SimferError
+from simfer.pipeline.runner import Outcome, RunResult
 
 Answer = dict[str, Any]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.chain import SimferError, UserCodeError
+from simfer.pipeline.chain import SimferError, UserCodeError
 
 
 @contextmanager

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pipeline import chain, runtime
-from pipeline.blame import blame
-from pipeline.chain import ConfigError, Link, ProblemConfig, StageError, UserCodeError
-from pipeline.manifest import NAME as MANIFEST
-from pipeline.manifest import Manifest, file_digest
-from pipeline.plan import Step, plan, user_files
-from pipeline.progress import Reporter, duration
-from pipeline.store import Found, Store, Workplace
+from simfer.pipeline import chain, runtime
+from simfer.pipeline.blame import blame
+from simfer.pipeline.chain import ConfigError, Link, ProblemConfig, StageError, UserCodeError
+from simfer.pipeline.manifest import NAME as MANIFEST
+from simfer.pipeline.manifest import Manifest, file_digest
+from simfer.pipeline.plan import Step, plan, user_files
+from simfer.pipeline.progress import Reporter, duration
+from simfer.pipeline.store import Found, Store, Workplace
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from stages.errors import ConfigError, Problem, SimferError, StageError, UserCodeError
-from stages.settings import (
+from simfer.stages.errors import ConfigError, Problem, SimferError, StageError, UserCodeError
+from simfer.stages.settings import (
     VERSIONS,
     AddedLater,
     CalibrateConfig,
@@ -242,18 +242,18 @@ def sensitivity(problem: ProblemConfig, number: int) -> list[Link]:
 
 def run(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:
     """Run one stage: it reads the artifact folders `inputs`, writes into `folder`, and returns its summary."""
-    return import_module(f"stages.{link.stage}").run(link.config, inputs, folder, progress)  # type: ignore[no-any-return]
+    return _module(link.stage).run(link.config, inputs, folder, progress)  # type: ignore[no-any-return]
 
 
 def predict(link: Link, emulator: Path, progress: Any, *, parameters: Path, output: Path) -> dict[str, Any]:
     """Write what the emulator in a folder predicts at the points of a file."""
-    run: Any = import_module("stages.predict").run
+    run: Any = import_module("simfer.stages.emulator.predict").run
     return run(link.config, emulator, progress, parameters=parameters, output=output)  # type: ignore[no-any-return]
 
 
 def export(link: Link, emulator: Path, progress: Any, **options: Any) -> dict[str, Any]:
     """Write the emulator in a folder as a file for other programs, with its model card."""
-    return import_module("stages.export").run(link.config, emulator, progress, **options)  # type: ignore[no-any-return]
+    return import_module("simfer.stages.emulator.export").run(link.config, emulator, progress, **options)  # type: ignore[no-any-return]
 
 
 def resumes(stage: str) -> bool:
@@ -268,14 +268,19 @@ def suffices(link: Link, summary: Mapping[str, Any]) -> bool:
 
 def problems(problem: ProblemConfig) -> list[Problem]:
     """Check what only the simulator can tell: its options, parameters, outputs and the data's coordinates."""
-    return import_module("stages.problem").problems(problem)  # type: ignore[no-any-return]
+    return import_module("simfer.stages.preflight").problems(problem)  # type: ignore[no-any-return]
 
 
 def load(link: Link, folder: Path) -> Any:
     """Open a step's published artifact as the Python object that users work with."""
-    return import_module("stages.artifacts").load(link.stage, folder, link.config)
+    return _module(link.stage).load(folder, link.config)
 
 
 def describe(table: str) -> dict[str, str]:
     """Describe what a name in a config can be: `simulators`, `architectures`, `noise` or `priors`, a line each."""
-    return import_module("stages.describe").describe(table)  # type: ignore[no-any-return]
+    return import_module("simfer.stages.settings.listing").describe(table)  # type: ignore[no-any-return]
+
+
+def _module(stage: str) -> Any:
+    place = f"{stage}.stage" if stage in STAGES else f"studies.{stage}"
+    return import_module(f"simfer.stages.{place}")

@@ -11,14 +11,14 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.console import Console
 
-from pipeline import chain, config, project, runtime, screen, use
-from pipeline.answer import answering, in_json
-from pipeline.chain import STAGES, SimferError
-from pipeline.plan import plan
-from pipeline.progress import reporter
-from pipeline.runner import Outcome, built, execute, execute_more, has_passed, to_build, until_passed
-from pipeline.store import Store
-from pipeline.why import why as explain
+from simfer.pipeline import chain, config, project, runtime, screen, use
+from simfer.pipeline.answer import answering, in_json
+from simfer.pipeline.chain import STAGES, SimferError
+from simfer.pipeline.plan import plan
+from simfer.pipeline.progress import reporter
+from simfer.pipeline.runner import Outcome, built, execute, execute_more, has_passed, to_build, until_passed
+from simfer.pipeline.store import Store
+from simfer.pipeline.why import why as explain
 
 _EPILOG = (
     "Exit codes: 0 done; 1 a bug of Simfer's; 2 wrong config or usage; 3 a stage could not go on, or your own code "

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from pipeline.chain import Problem, ProblemConfig
+from simfer.pipeline.chain import Problem, ProblemConfig
 
 _A_PRIOR = '{ dist = "Normal", loc = 0.0, scale = 1.0 }'
 _OWN = {"simulate": "simulator", "train": "architecture"}

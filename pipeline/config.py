@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.chain import ConfigError, Problem, ProblemConfig
-from pipeline.complaints import in_toml, in_words
+from simfer.pipeline.chain import ConfigError, Problem, ProblemConfig
+from simfer.pipeline.complaints import in_toml, in_words
 
 Table = dict[str, Any]
 

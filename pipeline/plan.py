@@ -12,9 +12,9 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from pipeline import chain, manifest
-from pipeline.chain import AddedLater, Code, InputFile, Link, NotInKey, ProblemConfig
-from pipeline.sources import closure
+from simfer.pipeline import chain, manifest
+from simfer.pipeline.chain import AddedLater, Code, InputFile, Link, NotInKey, ProblemConfig
+from simfer.pipeline.sources import closure
 
 Key = dict[str, Any]
 ORDER = "(order)"  # in a key: how the entries of a table follow one another

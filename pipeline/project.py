@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline import config
-from pipeline.chain import ConfigError, Problem
-from pipeline.plan import plan
-from pipeline.store import Store, Swept
+from simfer.pipeline import config
+from simfer.pipeline.chain import ConfigError, Problem
+from simfer.pipeline.plan import plan
+from simfer.pipeline.store import Store, Swept
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

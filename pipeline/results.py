@@ -8,12 +8,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pipeline import chain, config, runtime
-from pipeline.chain import ProblemConfig, SimferError
-from pipeline.plan import plan
-from pipeline.progress import reporter
-from pipeline.runner import Outcome, built, execute
-from pipeline.store import Store
+from simfer.pipeline import chain, config, runtime
+from simfer.pipeline.chain import ProblemConfig, SimferError
+from simfer.pipeline.plan import plan
+from simfer.pipeline.progress import reporter
+from simfer.pipeline.runner import Outcome, built, execute
+from simfer.pipeline.store import Store
 
 Config = str | Path | Mapping[str, Any]
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pipeline.build import Builder, Outcome, has_passed, reuse
-from pipeline.chain import STAGES, Link, ProblemConfig, SimferError
-from pipeline.plan import Step
-from pipeline.progress import Reporter, Silent
-from pipeline.store import Store
+from simfer.pipeline.build import Builder, Outcome, has_passed, reuse
+from simfer.pipeline.chain import STAGES, Link, ProblemConfig, SimferError
+from simfer.pipeline.plan import Step
+from simfer.pipeline.progress import Reporter, Silent
+from simfer.pipeline.store import Store
 
 __all__ = [
     "Outcome",

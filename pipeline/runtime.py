@@ -7,12 +7,13 @@ import platform
 import subprocess
 import sys
 from collections.abc import Collection
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from pipeline.chain import SimferError
-from pipeline.manifest import file_digest
+from simfer.pipeline.chain import SimferError
+from simfer.pipeline.manifest import file_digest
 
 _imported: dict[Path, str] = {}  # user's files -> their digests when they were last imported
 # A loop without matrix products becomes one piece of machine code, however large its arrays. By default XLA runs what
@@ -85,3 +86,9 @@ def revision(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
+
+
+def prepare_quietly() -> None:
+    """Prepare, and leave it to a run to refuse a JAX that is in 32 bits already."""
+    with suppress(SimferError):
+        prepare()

@@ -12,13 +12,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.chain import STAGES
-from pipeline.manifest import Manifest
-from pipeline.plan import Step
-from pipeline.progress import duration, number
-from pipeline.runner import Outcome
-from pipeline.runtime import versions
-from pipeline.store import Found, Swept
+from simfer.pipeline.chain import STAGES
+from simfer.pipeline.manifest import Manifest
+from simfer.pipeline.plan import Step
+from simfer.pipeline.progress import duration, number
+from simfer.pipeline.runner import Outcome
+from simfer.pipeline.runtime import versions
+from simfer.pipeline.store import Found, Swept
 
 _UNCHECKED = "NOT CHECKED: this posterior has not been held against the true simulator. `simfer check` does that."
 _ORDER = ("infer", "check", "train", "dataset", "simulate")  # what a reader wants first

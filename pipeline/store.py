@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from pipeline import manifest as manifests
-from pipeline.locks import Busy, lock
-from pipeline.manifest import Manifest, Unreadable
+from simfer.pipeline import manifest as manifests
+from simfer.pipeline.locks import Busy, lock
+from simfer.pipeline.manifest import Manifest, Unreadable
 
 _BUILDING, _OLD = ".building-", ".old-"
 

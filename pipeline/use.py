@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline import chain, runtime
-from pipeline.blame import blame
-from pipeline.chain import ProblemConfig, SimferError
-from pipeline.plan import user_files
-from pipeline.progress import Reporter
-from pipeline.runner import Outcome, with_emulator
-from pipeline.store import Store
+from simfer.pipeline import chain, runtime
+from simfer.pipeline.blame import blame
+from simfer.pipeline.chain import ProblemConfig, SimferError
+from simfer.pipeline.plan import user_files
+from simfer.pipeline.progress import Reporter
+from simfer.pipeline.runner import Outcome, with_emulator
+from simfer.pipeline.store import Store
 
 Summary = dict[str, Any]
 Tool = Callable[[dict[str, Outcome], Reporter], Summary]

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.chain import STAGES
-from pipeline.complaints import in_toml
-from pipeline.manifest import Manifest
-from pipeline.plan import ORDER, Key, Step
-from pipeline.store import Store
+from simfer.pipeline.chain import STAGES
+from simfer.pipeline.complaints import in_toml
+from simfer.pipeline.manifest import Manifest
+from simfer.pipeline.plan import ORDER, Key, Step
+from simfer.pipeline.store import Store
 
 _ABSENT = object()
 

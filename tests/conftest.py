@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import runtime
+from simfer.pipeline import runtime
 
 runtime.prepare()  # before any test imports JAX; in the environment, so that processes which tests start have it too
 os.environ["MPLBACKEND"] = "agg"

@@ -17,8 +17,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipeline import chain, store
-from pipeline.chain import Link
+from simfer.pipeline import chain, store
+from simfer.pipeline.chain import Link
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_SHARDS = 4
@@ -134,7 +134,7 @@ def install() -> None:
 
 
 if __name__ == "__main__":
-    from pipeline.cli import main
+    from simfer.pipeline.cli import main
 
     # What a script runs in the background is deaf to Control-C and hands that on: the tests may be such a process.
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-import pipeline
-from pipeline import chain, config
-from pipeline.chain import Link, ProblemConfig
-from stages.progress import Silent
+from simfer import pipeline
+from simfer.pipeline import chain, config
+from simfer.pipeline.chain import Link, ProblemConfig
+from simfer.stages.progress import Silent
 
 ROOT = Path(__file__).resolve().parents[1]
 SMOKE = ROOT / "configs" / "smoke.toml"
@@ -135,7 +135,7 @@ def smoke_store() -> Path:
 
 def simfer(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Run the command line in a process of its own."""
-    return python("-m", "pipeline.cli", *arguments, cwd=cwd, timeout=timeout)
+    return python("-m", "simfer.pipeline.cli", *arguments, cwd=cwd, timeout=timeout)
 
 
 def python(*arguments: str | Path, cwd: Path = ROOT, timeout: float = 300) -> subprocess.CompletedProcess[str]:

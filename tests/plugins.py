@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from stages.architectures.base import ClosedForm
+from simfer.stages.emulator.architectures.base import ClosedForm
 
 
 class Straight(ClosedForm):

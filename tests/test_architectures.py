@@ -13,13 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.architectures import ARCHITECTURES
-from stages.architectures.base import GIVEN, Activation, Architecture, ClosedForm, activations
-from stages.artifacts import Layout
-from stages.emulator import build_networks
-from stages.plugins import resolve
-from stages.problem import problems
-from stages.simulators import Output
+from simfer.stages.emulator.architectures.base import GIVEN, Activation, Architecture, ClosedForm, activations
+from simfer.stages.emulator.networks import build_networks
+from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.model.plugins import resolve
+from simfer.stages.preflight import problems
+from simfer.stages.settings.names import ARCHITECTURES
 from tests import helpers
 
 SIZES = (3, 5)
@@ -175,7 +174,7 @@ def test_ones_own_class_needs_no_annotations(tmp_path: Path) -> None:
 
 OWN = """
 from typing import Literal
-from stages.architectures import Architecture
+from simfer.stages.emulator.architectures.base import Architecture
 
 class Own(Architecture):
     def __init__(self, in_size, out_size, *, key, layout, width=3, kind: Literal["a", "b"] = "a"):

@@ -8,20 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.chain import ConfigError, StageError, problems
-from stages import attempts
-from stages.artifacts import ATTEMPT, Simulations
-from stages.ensemble import Rows, build_ensemble
-from stages.parameters import Space
-from stages.settings import Simulate
-from stages.simulators.base import Status
+from simfer.pipeline.chain import ConfigError, StageError, problems
+from simfer.stages.artifacts.simulations import ATTEMPT, Simulations
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.settings import Simulate
+from simfer.stages.simulate import attempts
+from simfer.stages.simulate.ensemble import Rows, build_ensemble
 from tests import helpers
 from tests.test_simulate import numbers
 
 BLOWUP = '''
 import jax
 import jax.numpy as jnp
-from stages.simulators.base import ODESimulator, Output, Simulator, Solution
+from simfer.stages.simulate.simulators.base import ODESimulator
+from simfer.stages.model.outputs import Output
+from simfer.stages.simulate.simulators.base import Simulator
+from simfer.stages.simulate.simulators.base import Solution
 
 class Blowup(ODESimulator):
     """x' = rate x^2, which is x_0 / (1 - rate x_0 t): at infinity where rate x_0 t = 1."""
@@ -190,7 +193,7 @@ def test_what_only_the_simulator_can_tell_of_a_retry(plugin: Path) -> None:
 def test_a_run_that_is_cut_off_within_a_retry_goes_on(
     plugin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("stages.rows._SHARD_BYTES", 2**10)
+    monkeypatch.setattr("simfer.stages.simulate.rows._SHARD_BYTES", 2**10)
     noisy = {"simulator": f"{plugin}:Noisy", "options": {}, "solver": {"max_steps": 1}}
     whole, _ = simulate(plugin, tmp_path / "whole", **noisy)
     second, calls = attempts._second, []

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from pipeline.chain import problems
-from pipeline.plan import plan
-from stages import basis
-from stages.artifacts import TEST, Dataset
-from stages.emulator import Emulator, predict
-from stages.errors import ConfigError
-from stages.saved import load_emulator
+from simfer.pipeline.chain import problems
+from simfer.pipeline.plan import plan
+from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.emulator.emulator import Emulator, predict
+from simfer.stages.emulator.saved import load_emulator
+from simfer.stages.errors import ConfigError
+from simfer.stages.model import pca as basis
 from tests import helpers
 from tests.test_dataset import dataset, simulations
 
@@ -98,7 +98,7 @@ def test_a_basis_is_fitted_to_training_rows_alone_and_in_blocks(
     assert np.allclose(one.targets(), (y - y[fold != TEST].mean(axis=0)) @ found.bases[0].T)
     row = summary["tables"]["outputs"][0]
     assert row["components"] == 2 and row["variance_dropped_on_unseen_rows"] == pytest.approx(found.dropped)
-    monkeypatch.setattr("stages.dataset._BLOCK", 64)
+    monkeypatch.setattr("simfer.stages.dataset.stage._BLOCK", 64)
     many, _ = dataset(tmp_path / "many", source, pca={"y": 2}, transform={"y": "asinh"})
     assert np.allclose(one.bases()["y"], many.bases()["y"]) and np.allclose(one.targets(), many.targets())
     assert one.to_xarray()["y_basis"].dims == ("without_fold", "y_component", "x")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import chain
-from stages.coverage import ecdf_band, inside, tarp
-from stages.progress import Silent
-from stages.saved import load_emulator, save_emulator
+from simfer.pipeline import chain
+from simfer.stages.emulator.saved import load_emulator, save_emulator
+from simfer.stages.progress import Silent
+from simfer.stages.studies.coverage import ecdf_band, inside, tarp
 from tests import helpers
 
 QUICK = (

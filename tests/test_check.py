@@ -10,12 +10,12 @@ import pytest
 import xarray as xr
 from scipy import stats
 
-import pipeline
-from stages.artifacts import VERDICT
-from stages.check import REWEIGHTED, smooth
-from stages.domain import Domain
-from stages.settings import NumberOrPrior
-from stages.verdict import Figure, advice, edge_mass
+from simfer import pipeline
+from simfer.stages.artifacts.verdict import VERDICT
+from simfer.stages.check.stage import REWEIGHTED, smooth
+from simfer.stages.check.verdict import Figure, advice, edge_mass
+from simfer.stages.emulator.domain import Domain
+from simfer.stages.settings import NumberOrPrior
 from tests import helpers
 
 
@@ -90,7 +90,8 @@ def test_data_that_the_model_cannot_make_fail_for_that_reason() -> None:
 
 HALF = '''
 import jax.numpy as jnp
-from stages.simulators import FunctionSimulator, Output
+from simfer.stages.simulate.simulators.base import FunctionSimulator
+from simfer.stages.model.outputs import Output
 
 class Half(FunctionSimulator):
     """A number, as long as it is below one."""

@@ -15,12 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.checkpoints import SUFFIX, Checkpoint
-from stages.descent import Trace
-from stages.errors import StageError
-from stages.fitting import fit, fit_scatter
-from stages.progress import Silent
-from stages.settings import Train
+from simfer.stages.errors import StageError
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Train
+from simfer.stages.train.checkpoints import SUFFIX, Checkpoint
+from simfer.stages.train.descent import Trace
+from simfer.stages.train.fitting import fit, fit_scatter
 from tests import helpers
 from tests.test_train import SMALL, curve
 
@@ -72,7 +72,7 @@ def test_wherever_it_was_killed_the_weights_are_the_same(
 
 KILLED = """
 import os, signal, sys, pipeline
-from stages.checkpoints import Checkpoint
+from simfer.stages.train.checkpoints import Checkpoint
 written, save = [], Checkpoint.save
 def saved(self, header, state, now=False):
     save(self, header, state, now=True)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from pipeline import chain, runtime, screen
-from pipeline.chain import STAGES, SimferError
-from pipeline.cli import app
+from simfer.pipeline import chain, runtime, screen
+from simfer.pipeline.chain import STAGES, SimferError
+from simfer.pipeline.cli import app
 from tests import fakes
 
 HEAVY = ("jax", "numpy", "xarray", "zarr", "numpyro", "equinox", "diffrax", "optax")
@@ -152,7 +152,7 @@ def test_status_tells_of_damage_and_of_other_versions(project: Path, monkeypatch
     folder = Path(simfer("path", project, "train").stdout.strip())
     (folder / "nested" / "out.txt").unlink()
     assert "damaged" in simfer("status", project).stdout
-    monkeypatch.setattr("pipeline.screen.versions", lambda: runtime.versions() | {"jax": "9.9"})
+    monkeypatch.setattr("simfer.pipeline.screen.versions", lambda: runtime.versions() | {"jax": "9.9"})
     assert (
         f"simulate-0 was made with jax {runtime.versions()['jax']}; here it is 9.9" in simfer("status", project).stdout
     )
@@ -235,7 +235,7 @@ def test_nothing_heavy_is_imported_where_nothing_is_computed(project: Path, argu
     simfer("run", project)
     words = [str(project) if word == "CONFIG" else word for word in arguments]
     code = (
-        "import sys\nfrom pipeline.cli import main\nsys.argv = ['simfer', *sys.argv[1:]]\n"
+        "import sys\nfrom simfer.pipeline.cli import main\nsys.argv = ['simfer', *sys.argv[1:]]\n"
         f"try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
         f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )
@@ -260,7 +260,7 @@ class TestRuntime:
 
     def test_before_jax_is_imported(self) -> None:
         show = "print(os.environ['JAX_ENABLE_X64'], os.environ['XLA_FLAGS'])"
-        code = f"import os\nfrom pipeline import runtime\nruntime.prepare()\n{show}"
+        code = f"import os\nfrom simfer.pipeline import runtime\nruntime.prepare()\n{show}"
         assert self.environment(code).stdout.startswith("1 --xla_force_host_platform_device_count=")
         chosen = "--xla_force_host_platform_device_count=3"
         kept, added = self.environment(code, XLA_FLAGS=chosen).stdout.removeprefix("1 ").split()
@@ -271,7 +271,7 @@ class TestRuntime:
 
     def test_after_jax_is_imported_and_before_it_computes(self) -> None:
         code = (
-            "import os, jax\njax.config.update('jax_enable_x64', True)\nfrom pipeline import runtime\n"
+            "import os, jax\njax.config.update('jax_enable_x64', True)\nfrom simfer.pipeline import runtime\n"
             "runtime._num_cores = lambda: 3\nruntime.prepare()\nprint(len(jax.devices()), os.environ['XLA_FLAGS'])"
         )
         found = self.environment(code).stdout

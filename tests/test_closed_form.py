@@ -17,18 +17,18 @@ from scipy.stats import qmc
 from tinygp import GaussianProcess as Reference
 
 from benchmarks.emulators import CASES
-from stages.architectures import ARCHITECTURES
-from stages.architectures.base import ClosedForm
-from stages.architectures.gaussian_process import GaussianProcess, _kernel
-from stages.architectures.polynomial import Polynomial, multi_indices, orthonormal
-from stages.errors import StageError
-from stages.feed import Rows
-from stages.fitting import fit
-from stages.plugins import resolve
-from stages.problem import problems
-from stages.progress import Silent
-from stages.saved import load_emulator
-from stages.settings import Train
+from simfer.stages.emulator.architectures.base import ClosedForm
+from simfer.stages.emulator.architectures.gaussian_process import GaussianProcess, _kernel
+from simfer.stages.emulator.architectures.polynomial import Polynomial, multi_indices, orthonormal
+from simfer.stages.emulator.saved import load_emulator
+from simfer.stages.errors import StageError
+from simfer.stages.model.plugins import resolve
+from simfer.stages.preflight import problems
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Train
+from simfer.stages.settings.names import ARCHITECTURES
+from simfer.stages.train.feed import Rows
+from simfer.stages.train.fitting import fit
 from tests import helpers
 from tests.test_scatter import ou_table
 

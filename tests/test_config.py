@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import config
-from pipeline.chain import ConfigError
+from simfer.pipeline import config
+from simfer.pipeline.chain import ConfigError
 from tests.fakes import CONFIG, write_project
 
 

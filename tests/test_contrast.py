@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline import chain
-from pipeline.runner import execute_more
-from pipeline.store import Store
+from simfer.pipeline import chain
+from simfer.pipeline.runner import execute_more
+from simfer.pipeline.store import Store
 from tests import helpers
 
 

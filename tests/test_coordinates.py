@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 
-from stages.coordinates import grid, interpolate, make_axis
+from simfer.stages.emulator.coordinates import grid, interpolate, make_axis
 
 
 def test_a_coordinate_that_spans_decades_is_taken_in_its_logarithm() -> None:

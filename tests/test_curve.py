@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline import chain
-from pipeline.plan import plan
-from pipeline.runner import execute_more
-from pipeline.store import Store
-from stages.artifacts import TEST, Dataset
-from stages.curve import _answer
-from stages.power_law import PowerLaw
+from simfer.pipeline import chain
+from simfer.pipeline.plan import plan
+from simfer.pipeline.runner import execute_more
+from simfer.pipeline.store import Store
+from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.studies.curve import _answer
+from simfer.stages.studies.power_law import PowerLaw
 from tests import helpers
 from tests.helpers import NEAREST
 

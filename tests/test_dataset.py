@@ -10,11 +10,12 @@ import pytest
 import xarray as xr
 import zarr
 
-from stages.artifacts import DATASET, SIMULATIONS, TEST, Dataset, Simulations
-from stages.dataset import _folds
-from stages.errors import StageError
-from stages.settings import Dataset as Settings
-from stages.simulators.base import Status
+from simfer.stages.artifacts.simulations import SIMULATIONS, Simulations
+from simfer.stages.artifacts.training_set import DATASET, TEST, Dataset
+from simfer.stages.dataset.stage import _folds
+from simfer.stages.errors import StageError
+from simfer.stages.model.outputs import Status
+from simfer.stages.settings import Dataset as Settings
 from tests import helpers
 
 
@@ -79,7 +80,7 @@ def test_the_scaling_is_that_of_the_training_rows_alone(tmp_path: Path) -> None:
 def test_the_scaling_of_many_blocks_is_that_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = simulations(tmp_path / "rows", 500)
     one, _ = dataset(tmp_path / "one", source)
-    monkeypatch.setattr("stages.dataset._BLOCK", 64)
+    monkeypatch.setattr("simfer.stages.dataset.stage._BLOCK", 64)
     many, _ = dataset(tmp_path / "many", source)
     for key in ("location", "scale"):
         assert np.allclose(one.header["scaling"][key], many.header["scaling"][key], rtol=1e-12)

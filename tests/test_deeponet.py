@@ -9,18 +9,20 @@ import jax
 import numpy as np
 import pytest
 
-import pipeline
-from stages.emulator import Emulator
-from stages.errors import SimferError
-from stages.problem import problems
-from stages.saved import load_emulator, save_emulator
+from simfer import pipeline
+from simfer.stages.emulator.emulator import Emulator
+from simfer.stages.emulator.saved import load_emulator, save_emulator
+from simfer.stages.errors import SimferError
+from simfer.stages.preflight import problems
 from tests import helpers
 
 SIMULATOR = '''
 import jax.numpy as jnp
 import numpy as np
 
-from stages.simulators import FunctionSimulator, Output
+from simfer.stages.simulate.simulators.base import FunctionSimulator
+
+from simfer.stages.model.outputs import Output
 
 TIMES, PLACES = np.linspace(0.0, 6.0, 13), np.array([0.5, 1.0, 1.5, 2.5])
 

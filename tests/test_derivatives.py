@@ -14,24 +14,27 @@ import xarray as xr
 from scipy.special import lambertw
 from scipy.stats import norm
 
-import pipeline
-from stages.artifacts import SIMULATIONS, Dataset
-from stages.attempts import build_attempts
-from stages.ensemble import Rows as Solved
-from stages.ensemble import build_ensemble
-from stages.feed import Rows
-from stages.fitting import fit
-from stages.losses import loss_of
-from stages.parameters import Space
-from stages.problem import problems
-from stages.progress import Silent
-from stages.settings import Simulate, Train
-from stages.simulators.base import Status
+from simfer import pipeline
+from simfer.stages.artifacts.simulations import SIMULATIONS
+from simfer.stages.artifacts.training_set import Dataset
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.preflight import problems
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Simulate, Train
+from simfer.stages.simulate.attempts import build_attempts
+from simfer.stages.simulate.ensemble import Rows as Solved
+from simfer.stages.simulate.ensemble import build_ensemble
+from simfer.stages.train.feed import Rows
+from simfer.stages.train.fitting import fit
+from simfer.stages.train.losses import loss_of
 from tests import helpers
 
 SIMULATORS = '''
 import jax.numpy as jnp
-from stages.simulators import FunctionSimulator, ODESimulator, Output
+from simfer.stages.simulate.simulators.base import FunctionSimulator
+from simfer.stages.simulate.simulators.base import ODESimulator
+from simfer.stages.model.outputs import Output
 
 
 class Growth(ODESimulator):
@@ -305,7 +308,10 @@ REFUSED = '''
 import jax
 import jax.numpy as jnp
 import numpy as np
-from stages.simulators import FunctionSimulator, ODESimulator, Output, StochasticSimulator
+from simfer.stages.simulate.simulators.base import FunctionSimulator
+from simfer.stages.simulate.simulators.base import ODESimulator
+from simfer.stages.model.outputs import Output
+from simfer.stages.simulate.simulators.base import StochasticSimulator
 
 
 class Called(FunctionSimulator):

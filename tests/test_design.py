@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages import design
+from simfer.stages.simulate import design
 
 KINDS = ["sobol", "prior", "latin_hypercube"]
 

@@ -11,9 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.emulator import Emulator, OutsideDomain
-from stages.errors import SimferError
-from stages.saved import load_emulator
+from simfer.stages.emulator.emulator import Emulator, OutsideDomain
+from simfer.stages.emulator.saved import load_emulator
+from simfer.stages.errors import SimferError
 from tests import helpers
 
 POINT = {"intercept": 0.7, "slope": -0.9}

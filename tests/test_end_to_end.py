@@ -11,11 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pipeline
-from pipeline import config
-from pipeline.chain import STAGES, ConfigError
-from pipeline.plan import plan
-from stages.architectures import ARCHITECTURES
+from simfer import pipeline
+from simfer.pipeline import config
+from simfer.pipeline.chain import STAGES, ConfigError
+from simfer.pipeline.plan import plan
+from simfer.stages.settings.names import ARCHITECTURES
 from tests import helpers
 
 
@@ -49,7 +49,7 @@ def test_a_cached_run_is_quick_and_imports_no_jax(smoke: pipeline.Result) -> Non
         "heavy = {'jax', 'numpyro', 'diffrax', 'xarray', 'zarr', 'arviz_stats', 'matplotlib', 'scipy'}\n"
         "atexit.register(lambda: print('IMPORTED', sorted(heavy & set(sys.modules))))\n"
         f"sys.argv = ['simfer', 'run', {str(helpers.SMOKE)!r}, '--store', {str(helpers.smoke_store())!r}, '--quiet']\n"
-        "from pipeline.cli import main\n"
+        "from simfer.pipeline.cli import main\n"
         "main()\n"
     )
     begun = time.monotonic()
@@ -146,7 +146,7 @@ def _fingerprints(overrides: list[str], path: Path = helpers.SMOKE) -> dict[str,
 SIMULATOR = '''
 import jax.numpy as jnp
 import shape
-from stages.simulators import ODESimulator
+from simfer.stages.simulate.simulators.base import ODESimulator
 
 class Decay(ODESimulator):
     """Decay to a level."""
@@ -167,7 +167,7 @@ NETWORK = '''
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from stages.architectures import Architecture
+from simfer.stages.emulator.architectures.base import Architecture
 
 class Quadratic(Architecture):
     """A linear map of features up to a degree, of one hidden layer."""

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from stages.ensemble import Ensemble, Rows, build_ensemble
-from stages.parameters import Space
-from stages.settings import Simulate
-from stages.simulators.base import Status
-from stages.simulators.lotka_volterra import LotkaVolterra
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.settings import Simulate
+from simfer.stages.simulate.ensemble import Ensemble, Rows, build_ensemble
+from simfer.stages.simulate.simulators.lotka_volterra import LotkaVolterra
 from tests import helpers
 
 TIMES = [0.0, 2.0, 5.0]
@@ -83,7 +83,9 @@ def test_running_out_of_steps_is_a_status() -> None:
 
 CODE = '''
 import jax.numpy as jnp
-from stages.simulators import FunctionSimulator, ODESimulator, Output
+from simfer.stages.simulate.simulators.base import FunctionSimulator
+from simfer.stages.simulate.simulators.base import ODESimulator
+from simfer.stages.model.outputs import Output
 
 class Root(FunctionSimulator):
     """A square root, which is NaN below zero."""

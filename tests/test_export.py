@@ -13,13 +13,13 @@ import pytest
 from pydantic import TypeAdapter
 from scipy import special
 
-from stages import export, onnx
-from stages.emulator import Emulator, tabulate
-from stages.errors import SimferError, StageError
-from stages.parameters import distribution, from_normal
-from stages.progress import Silent
-from stages.saved import load_emulator
-from stages.settings import AnyPrior, TrainConfig
+from simfer.stages.emulator import export, onnx
+from simfer.stages.emulator.emulator import Emulator, tabulate
+from simfer.stages.emulator.saved import load_emulator
+from simfer.stages.errors import SimferError, StageError
+from simfer.stages.model.space import distribution, from_normal
+from simfer.stages.progress import Silent
+from simfer.stages.settings import AnyPrior, TrainConfig
 from tests import helpers
 
 KEPT = helpers.ROOT / "tests" / "emulators" / "format3"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.failures import among_failed, counts, drawn, tables, where_it_fails
-from stages.parameters import Space
-from stages.simulators.base import Status
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.simulate.failures import among_failed, counts, drawn, tables, where_it_fails
 from tests import helpers
 
 RNG = np.random.default_rng(0)

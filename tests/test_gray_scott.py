@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-import pipeline
-from stages.settings import Solver
-from stages.simulators.gray_scott import GrayScott
+from simfer import pipeline
+from simfer.stages.settings import Solver
+from simfer.stages.simulate.simulators.gray_scott import GrayScott
 from tests import helpers
 
 CONFIG = helpers.ROOT / "configs" / "gray_scott.toml"

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import pipeline
-from pipeline import config
-from stages.artifacts import Layout
-from stages.ensemble import build_simulator
-from stages.likelihood import Likelihood
-from stages.observation import read
+from simfer import pipeline
+from simfer.pipeline import config
+from simfer.stages.model.likelihood import Likelihood
+from simfer.stages.model.observation import read
+from simfer.stages.model.outputs import Layout
+from simfer.stages.simulate.ensemble import build_simulator
 from tests import helpers
 
 SMALL = [

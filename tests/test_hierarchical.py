@@ -13,7 +13,7 @@ import pytest
 from numpyro.infer import MCMC, NUTS, init_to_median
 from scipy.stats import multivariate_normal
 
-from stages.saved import load_emulator
+from simfer.stages.emulator.saved import load_emulator
 from tests import helpers
 
 NUM_SETS = 6

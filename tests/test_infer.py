@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 from scipy import integrate, stats
 
-import pipeline
-from stages.artifacts import POSTERIOR
-from stages.posterior import e_bfmi
+from simfer import pipeline
+from simfer.stages.artifacts.posterior import POSTERIOR
+from simfer.stages.infer.posterior import e_bfmi
 from tests import helpers
 
 GROUPS = {

@@ -17,11 +17,11 @@ from scipy.integrate import solve_ivp
 from scipy.interpolate import CubicSpline
 from scipy.special import ndtr, ndtri
 
-from pipeline import run
-from stages import design
-from stages.parameters import from_normal
-from stages.settings import Solver
-from stages.simulators.base import Status
+from simfer.pipeline import run
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import from_normal
+from simfer.stages.settings import Solver
+from simfer.stages.simulate import design
 from tests import exact, helpers
 from tests.test_simulators import POINTS, build, solve
 

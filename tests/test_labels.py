@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.artifacts import Layout
-from stages.labels import labelled
-from stages.problem import problems
-from stages.simulators.base import Output
+from simfer.stages.emulator.labels import labelled
+from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.preflight import problems
 from tests import helpers
 
 CODE = '''
 import jax.numpy as jnp
-from stages.simulators import FunctionSimulator, Output
+from simfer.stages.simulate.simulators.base import FunctionSimulator
+from simfer.stages.model.outputs import Output
 
 
 class Named(FunctionSimulator):

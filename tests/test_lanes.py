@@ -8,15 +8,15 @@ import jax
 import numpy as np
 import pytest
 
-from stages.ensemble import Ensemble, Rows, build_simulator
-from stages.parameters import Space
-from stages.settings import Simulate
-from stages.simulators.base import Status
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.settings import Simulate
+from simfer.stages.simulate.ensemble import Ensemble, Rows, build_simulator
 from tests import helpers
 
 SIMULATORS = '''
 import jax.numpy as jnp
-from stages.simulators import ODESimulator
+from simfer.stages.simulate.simulators.base import ODESimulator
 
 
 class Oscillator(ODESimulator):

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.artifacts import Layout
-from stages.likelihood import Likelihood, Prediction
-from stages.nearness import near_data
-from stages.observation import Data, Series
-from stages.simulators.base import Output
-from stages.target import split_covariance
+from simfer.stages.infer.target import split_covariance
+from simfer.stages.model.likelihood import Likelihood, Prediction
+from simfer.stages.model.near_data import near_data
+from simfer.stages.model.observation import Data, Series
+from simfer.stages.model.outputs import Layout, Output
 from tests import helpers
 
 RNG = np.random.default_rng(0)

@@ -10,14 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipeline import chain
-from pipeline.plan import plan
-from stages.errors import StageError
-from stages.feed import Rows
-from stages.fitting import fit
-from stages.losses import loss_of, whitening
-from stages.progress import Silent
-from stages.settings import Train
+from simfer.pipeline import chain
+from simfer.pipeline.plan import plan
+from simfer.stages.errors import StageError
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Train
+from simfer.stages.train.feed import Rows
+from simfer.stages.train.fitting import fit
+from simfer.stages.train.losses import loss_of, whitening
 from tests import helpers
 from tests.test_train import SMALL, curve
 

@@ -14,14 +14,14 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.stats import kstest
 
-from pipeline import chain, run
-from pipeline.config import load as load_config
-from pipeline.runner import execute_more
-from pipeline.store import Store
-from stages.simulators.nbody.cluster import StarCluster
-from stages.simulators.nbody.gravity import acceleration, kinetic_energy, potential, potential_energy
-from stages.simulators.nbody.plummer import lagrangian_radius, plummer_sphere
-from stages.simulators.nbody.symplectic import INTEGRATORS, integrate
+from simfer.pipeline import chain, run
+from simfer.pipeline.config import load as load_config
+from simfer.pipeline.runner import execute_more
+from simfer.pipeline.store import Store
+from simfer.stages.simulate.simulators.nbody.cluster import StarCluster
+from simfer.stages.simulate.simulators.nbody.gravity import acceleration, kinetic_energy, potential, potential_energy
+from simfer.stages.simulate.simulators.nbody.plummer import lagrangian_radius, plummer_sphere
+from simfer.stages.simulate.simulators.nbody.symplectic import INTEGRATORS, integrate
 from tests.test_reference import FOLDER, ROOT
 
 FOURTH_ORDER = ("forest_ruth", "blanes_moan")

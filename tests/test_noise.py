@@ -12,9 +12,9 @@ import pytest
 from pydantic import TypeAdapter
 from scipy import integrate, stats
 
-from stages import noise as noises
-from stages.errors import ConfigError
-from stages.settings import NOISE, AnyNoise, Noise
+from simfer.stages.errors import ConfigError
+from simfer.stages.model import noise as noises
+from simfer.stages.settings import NOISE, AnyNoise, Noise
 
 Y = np.array([0.7, 3.0, 12.5])
 COUNTS = np.array([1.0, 0.0, 14.0])

@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.artifacts import Layout
-from stages.errors import ConfigError
-from stages.observation import read
-from stages.simulators.base import Output
+from simfer.stages.errors import ConfigError
+from simfer.stages.model.observation import read
+from simfer.stages.model.outputs import Layout, Output
 
 TIMES = np.array([0.0, 0.1, 0.2, 0.3])
 SERIES = Layout({"prey": Output(("time",), {"time": TIMES}), "predator": Output(("time",), {"time": TIMES})})

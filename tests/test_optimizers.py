@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.optimizers import known, optimizer, problems
-from stages.settings import Train
+from simfer.stages.settings import Train
+from simfer.stages.train.optimizers import known, optimizer, problems
 
 WORKING: dict[str, dict[str, Any]] = {
     "adam": {"b1": 0.8},

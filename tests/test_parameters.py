@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from stages.parameters import Space
+from simfer.stages.model.space import Space
 from tests import helpers
 
 TABLE = {

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import chain, config
-from pipeline.chain import STAGES
-from pipeline.plan import Step, plan, user_files
-from pipeline.runner import execute
-from pipeline.store import Store
-from pipeline.why import why
+from simfer.pipeline import chain, config
+from simfer.pipeline.chain import STAGES
+from simfer.pipeline.plan import Step, plan, user_files
+from simfer.pipeline.runner import execute
+from simfer.pipeline.store import Store
+from simfer.pipeline.why import why
 from tests import fakes
 
 

@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages import plots
-from stages.artifacts import Layout
-from stages.plots.densities import smooth, smooth_2d
-from stages.plots.posterior import _interval
-from stages.plots.verdicts import _share
-from stages.power_law import PowerLaw
-from stages.simulators.base import Output, Status
+from simfer.stages import plots
+from simfer.stages.model.outputs import Layout, Output, Status
+from simfer.stages.plots.densities import smooth, smooth_2d
+from simfer.stages.plots.posterior import _interval
+from simfer.stages.plots.verdicts import _share
+from simfer.stages.studies.power_law import PowerLaw
 
 pytestmark = pytest.mark.filterwarnings("error")
 RANDOM = np.random.default_rng(0)

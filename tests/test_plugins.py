@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.errors import ConfigError
-from stages.plugins import resolve
+from simfer.stages.errors import ConfigError
+from simfer.stages.model.plugins import resolve
 
 TABLE = {"counter": "collections:Counter"}
 

@@ -11,9 +11,9 @@ import pytest
 import xarray as xr
 from typer.testing import CliRunner, Result
 
-from pipeline.cli import app
-from stages import predict
-from stages.emulator import Emulator
+from simfer.pipeline.cli import app
+from simfer.stages.emulator import predict
+from simfer.stages.emulator.emulator import Emulator
 from tests import helpers
 
 NAMES = ["intercept", "slope"]

@@ -15,9 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 from scipy.special import ndtr
 
-from stages.parameters import distribution, from_normal, to_normal
-from stages.priors import PRIORS
-from stages.settings import AnyPrior
+from simfer.stages.model.space import distribution, from_normal, to_normal
+from simfer.stages.settings import AnyPrior
+from simfer.stages.settings.prior_table import PRIORS
 
 read = TypeAdapter(AnyPrior).validate_python
 

@@ -6,7 +6,7 @@ import io
 
 import pytest
 
-from pipeline.progress import Bars, Lines, Silent, duration, number, reporter
+from simfer.pipeline.progress import Bars, Lines, Silent, duration, number, reporter
 
 
 class Terminal(io.StringIO):

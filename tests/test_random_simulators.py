@@ -7,19 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import chain
-from stages.ensemble import Rows, build_ensemble
-from stages.parameters import Space
-from stages.problem import problems
-from stages.settings import Simulate
-from stages.simulators.base import Status
+from simfer.pipeline import chain
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.preflight import problems
+from simfer.stages.settings import Simulate
+from simfer.stages.simulate.ensemble import Rows, build_ensemble
 from tests import helpers
 from tests.test_scatter import exact_ou, ou_table
 
 CODE = '''
 import jax
 import jax.numpy as jnp
-from stages.simulators import Output, RandomODESimulator, SDESimulator, StochasticSimulator
+from simfer.stages.model.outputs import Output
+from simfer.stages.simulate.simulators.base import RandomODESimulator
+from simfer.stages.simulate.simulators.sde import SDESimulator
+from simfer.stages.simulate.simulators.base import StochasticSimulator
 
 class Growth(SDESimulator):
     """dx = mu x dt + s x dW: geometric Brownian motion."""

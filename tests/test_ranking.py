@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import chain
-from pipeline.build import Outcome
-from pipeline.plan import plan
-from pipeline.runner import execute_more
-from pipeline.store import Store
-from stages.artifacts import TEST, Dataset
-from stages.held_out import held_out
-from stages.saved import load_emulator
+from simfer.pipeline import chain
+from simfer.pipeline.build import Outcome
+from simfer.pipeline.plan import plan
+from simfer.pipeline.runner import execute_more
+from simfer.pipeline.store import Store
+from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.emulator.saved import load_emulator
+from simfer.stages.studies.held_out import held_out
 from tests import fakes, helpers
 from tests.helpers import NEAREST, REFUSES, SIGMA, STRAIGHT
 

@@ -14,10 +14,10 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-import pipeline
-from pipeline.chain import ProblemConfig
-from pipeline.cli import app
-from stages.architectures import ARCHITECTURES
+from simfer import pipeline
+from simfer.pipeline.chain import ProblemConfig
+from simfer.pipeline.cli import app
+from simfer.stages.settings.names import ARCHITECTURES
 from tests.helpers import ROOT, merged
 
 README = (ROOT / "README.md").read_text()

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from benchmarks.posteriors import TASKS, best_draws, cases, named_draws, num_runs
-from pipeline import run
-from pipeline.results import Result
+from simfer.pipeline import run
+from simfer.pipeline.results import Result
 from tests.test_grids import supernova_grid
 
 ROOT = Path(__file__).parent.parent

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-import pipeline
-from pipeline import config
-from pipeline.plan import plan
+from simfer import pipeline
+from simfer.pipeline import config
+from simfer.pipeline.plan import plan
 from tests import helpers
 
 # No verdict can be good: a million effective draws are asked for.

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline import run
+from simfer.pipeline import run
 
 SIMULATOR = '''
 from typing import ClassVar
@@ -16,7 +16,9 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from stages.simulators import FunctionSimulator, Output
+from simfer.stages.simulate.simulators.base import FunctionSimulator
+
+from simfer.stages.model.outputs import Output
 
 
 class Toy(FunctionSimulator):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stages.parameters import Space
-from stages.regions import Region, best_region, by_parameter
+from simfer.stages.model.space import Space
+from simfer.stages.simulate.regions import Region, best_region, by_parameter
 from tests import helpers
 
 RNG = np.random.default_rng(0)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-import pipeline
-from pipeline import chain, runtime
-from pipeline.chain import ConfigError, Link, SimferError
+from simfer import pipeline
+from simfer.pipeline import chain, runtime
+from simfer.pipeline.chain import ConfigError, Link, SimferError
 from tests import fakes
 
 
@@ -57,7 +57,7 @@ def test_loading_runs_nothing(project: Path, tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_table_is_as_good_as_a_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.config import read
+    from simfer.pipeline.config import read
 
     monkeypatch.chdir(project.parent)
     assert pipeline.run(read(project)).folders == pipeline.run(project).folders

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from stages.rosenbrock import Rodas5P, factorize
-from stages.settings import Solver
-from stages.solvers import build_solver
+from simfer.stages.settings import Solver
+from simfer.stages.simulate.solve.rosenbrock import Rodas5P, factorize
+from simfer.stages.simulate.solve.solvers import build_solver
 
 
 def solve(vector_field, y0, stop, ts, controller, dt0=None):  # type: ignore[no-untyped-def]

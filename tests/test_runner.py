@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from pipeline import chain, config, runtime
-from pipeline.chain import STAGES, ConfigError, Link, Problem, SimferError, StageError, UserCodeError
-from pipeline.plan import plan
-from pipeline.progress import Reporter, Silent, Task
-from pipeline.runner import RunResult, execute
-from pipeline.store import Store
+from simfer.pipeline import chain, config, runtime
+from simfer.pipeline.chain import STAGES, ConfigError, Link, Problem, SimferError, StageError, UserCodeError
+from simfer.pipeline.plan import plan
+from simfer.pipeline.progress import Reporter, Silent, Task
+from simfer.pipeline.runner import RunResult, execute
+from simfer.pipeline.store import Store
 from tests import fakes
 
 

@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
-from stages.emulator import Emulator
-from stages.errors import SimferError
-from stages.saved import FORMAT, HEADER, LEAVES, _header_digest, load_emulator, save_emulator
+from simfer.stages.emulator.emulator import Emulator
+from simfer.stages.emulator.saved import FORMAT, HEADER, LEAVES, _header_digest, load_emulator, save_emulator
+from simfer.stages.errors import SimferError
 from tests import helpers
 
 POINT = {"intercept": 0.7, "slope": -0.9}
@@ -63,7 +63,7 @@ def test_a_fresh_process_loads_it_and_gets_the_same_numbers(emulator: Emulator) 
     folder = helpers.line_run(until="train").folders["train"]
     code = (
         "import jax; jax.config.update('jax_enable_x64', True)\n"
-        "from stages.saved import load_emulator\n"
+        "from simfer.stages.emulator.saved import load_emulator\n"
         f"out = load_emulator({str(folder)!r})({POINT!r})['y']\n"
         "print([float(value).hex() for value in out])\n"
     )
@@ -77,8 +77,8 @@ def test_without_64_bits_it_is_refused_and_not_narrowed() -> None:
     folder = helpers.line_run(until="train").folders["train"]
     code = (
         "import jax; jax.config.update('jax_enable_x64', False)\n"
-        "from stages.saved import load_emulator\n"
-        "from stages.errors import SimferError\n"
+        "from simfer.stages.emulator.saved import load_emulator\n"
+        "from simfer.stages.errors import SimferError\n"
         "try:\n"
         f"    load_emulator({str(folder)!r})\n"
         "except SimferError as error:\n"

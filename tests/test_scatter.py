@@ -14,19 +14,21 @@ import numpy as np
 import pytest
 from scipy import stats
 
-import pipeline
-from pipeline import chain, config
-from stages.artifacts import Posterior, Simulations
-from stages.design import picked
-from stages.emulator import Emulator
-from stages.feed import Rows
-from stages.fitting import fit, fit_scatter
-from stages.progress import Silent
-from stages.residuals import Residuals, scatter_figures, standardise
-from stages.saved import load_emulator, save_emulator
-from stages.scatter import excess, lower, negative_log_likelihood, num_entries
-from stages.settings import CheckConfig, Train
-from stages.target import build_target
+from simfer import pipeline
+from simfer.pipeline import chain, config
+from simfer.stages.artifacts.posterior import Posterior
+from simfer.stages.artifacts.simulations import Simulations
+from simfer.stages.check.residuals import Residuals, scatter_figures, standardise
+from simfer.stages.emulator.emulator import Emulator
+from simfer.stages.emulator.saved import load_emulator, save_emulator
+from simfer.stages.emulator.scatter import excess, lower, num_entries
+from simfer.stages.infer.target import build_target
+from simfer.stages.progress import Silent
+from simfer.stages.settings import CheckConfig, Train
+from simfer.stages.simulate.design import picked
+from simfer.stages.train.feed import Rows
+from simfer.stages.train.fitting import fit, fit_scatter
+from simfer.stages.train.losses import negative_log_likelihood
 from tests import helpers
 from tests.test_reference import FOLDER, needs_reference
 

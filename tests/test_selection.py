@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import pipeline
-from pipeline import chain, config
-from pipeline.plan import plan
-from stages.errors import SimferError
-from stages.saved import HEADER, LEAVES, load_emulator
-from stages.selection import _capped
+from simfer import pipeline
+from simfer.pipeline import chain, config
+from simfer.pipeline.plan import plan
+from simfer.stages.emulator.saved import HEADER, LEAVES, load_emulator
+from simfer.stages.errors import SimferError
+from simfer.stages.train.candidates import _capped
 from tests import fakes, helpers
 from tests.helpers import NEAREST, REFUSES, STRAIGHT
 

@@ -17,17 +17,17 @@ from jax.scipy.special import ndtr
 from SALib.analyze import sobol
 from typer.testing import CliRunner
 
-from pipeline import chain
-from pipeline.cli import app
-from pipeline.results import Result
-from stages import design
-from stages.errors import StageError
-from stages.influence import Found
-from stages.influence import analyse as analyse_emulator
-from stages.progress import Silent
-from stages.sensitivity import SENSITIVITY
-from stages.settings import Sensitivity
-from stages.sobol import estimates, resamples, variances
+from simfer.pipeline import chain
+from simfer.pipeline.cli import app
+from simfer.pipeline.results import Result
+from simfer.stages.errors import StageError
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Sensitivity
+from simfer.stages.simulate import design
+from simfer.stages.studies.influence import Found
+from simfer.stages.studies.influence import analyse as analyse_emulator
+from simfer.stages.studies.sensitivity import SENSITIVITY
+from simfer.stages.studies.sobol import estimates, resamples, variances
 from tests import helpers
 from tests.test_scatter import TIMES, exact_ou, ou_run, ou_table, parameters
 
@@ -141,7 +141,7 @@ def test_a_field_in_blocks_is_the_field_at_once(monkeypatch: pytest.MonkeyPatch)
     weights = jnp.asarray(np.random.default_rng(2).normal(size=(5, 3)))
     stands_for = emulator(lambda z: jnp.sin(weights @ z)[None], 5, error=1e-4)
     at_once = analyse(stands_for)
-    monkeypatch.setattr("stages.influence._BLOCK_BYTES", 2**22)
+    monkeypatch.setattr("simfer.stages.studies.influence._BLOCK_BYTES", 2**22)
     in_blocks = analyse(stands_for)
     for name, each in at_once.each.items():
         np.testing.assert_allclose(in_blocks.each[name].value, each.value, rtol=1e-9)

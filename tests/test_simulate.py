@@ -14,13 +14,13 @@ import pytest
 import xarray as xr
 import zarr
 
-import pipeline
-from pipeline import chain
-from pipeline.chain import SimferError, StageError, UserCodeError
-from stages.artifacts import SIMULATIONS, Simulations
-from stages.progress import Silent
-from stages.rows import _shard
-from stages.simulators.base import Status
+from simfer import pipeline
+from simfer.pipeline import chain
+from simfer.pipeline.chain import SimferError, StageError, UserCodeError
+from simfer.stages.artifacts.simulations import SIMULATIONS, Simulations
+from simfer.stages.model.outputs import Status
+from simfer.stages.progress import Silent
+from simfer.stages.simulate.rows import _shard
 from tests import helpers
 
 
@@ -94,7 +94,7 @@ def test_shards_are_many_alike_and_no_smaller_than_is_worth_a_call(
 
 
 def test_only_missing_shards_are_solved_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stages.rows._SHARD_BYTES", 2**12)
+    monkeypatch.setattr("simfer.stages.simulate.rows._SHARD_BYTES", 2**12)
     whole = simulate(tmp_path, num_simulations=500)
     before = numbers(whole.store)
     shard = int(whole.group["status"].chunks[0])
@@ -102,7 +102,7 @@ def test_only_missing_shards_are_solved_again(tmp_path: Path, monkeypatch: pytes
     for name, index in (("y", "1/0"), ("slope", "2"), ("status", "3")):
         (whole.store / name / "c" / index).unlink()
     solved: list[int] = []
-    from stages import rows as rows_module
+    from simfer.stages.simulate import rows as rows_module
 
     write = rows_module._Store.write
 
@@ -135,7 +135,8 @@ import time
 import jax
 import jax.numpy as jnp
 import numpy as np
-from stages.simulators import FunctionSimulator, Output
+from simfer.stages.simulate.simulators.base import FunctionSimulator
+from simfer.stages.model.outputs import Output
 
 class Slow(FunctionSimulator):
     """A square, slowly."""
@@ -170,7 +171,7 @@ def test_a_killed_run_goes_on_and_ends_as_if_it_had_not_been_killed(tmp_path: Pa
     (tmp_path / "slow.py").write_text(SLOW.replace("PAUSE", "0.4"))
     (tmp_path / "data.csv").write_text("i,square\n0,1.0\n")
     (tmp_path / "problem.toml").write_text(SLOW_CONFIG)
-    command = [sys.executable, "-m", "pipeline.cli", "simulate", str(tmp_path / "problem.toml")]
+    command = [sys.executable, "-m", "simfer.pipeline.cli", "simulate", str(tmp_path / "problem.toml")]
     killed = tmp_path / "data" / "artifacts" / "simulate"
     process = subprocess.Popen(command, cwd=helpers.ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     try:
@@ -227,7 +228,8 @@ def test_too_many_failures_name_the_part_of_parameter_space(tmp_path: Path) -> N
 
 
 RAISES = '''
-from stages.simulators import FunctionSimulator, Output
+from simfer.stages.simulate.simulators.base import FunctionSimulator
+from simfer.stages.model.outputs import Output
 
 class Broken(FunctionSimulator):
     """Divides a name by a number."""

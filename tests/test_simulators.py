@@ -12,11 +12,12 @@ from scipy.integrate import quad, solve_ivp
 from scipy.ndimage import convolve
 from scipy.optimize import brentq
 
-from stages.plugins import resolve
-from stages.settings import Solver
-from stages.simulators import SIMULATORS
-from stages.simulators.base import Simulator, Status, as_times
-from stages.simulators.gray_scott import GrayScott
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.plugins import resolve
+from simfer.stages.settings import Solver
+from simfer.stages.settings.names import SIMULATORS
+from simfer.stages.simulate.simulators.base import Simulator, as_times
+from simfer.stages.simulate.simulators.gray_scott import GrayScott
 
 TIGHT = Solver(rtol=1e-9, atol=1e-9)
 KEY = jax.random.key(0)  # of the stochastic ones

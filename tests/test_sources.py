@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sources import closure
+from simfer.pipeline.sources import closure
 
 
 def write(folder: Path, files: dict[str, str]) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from pipeline import manifest
-from pipeline.locks import Busy, lock
-from pipeline.store import Store
+from simfer.pipeline import manifest
+from simfer.pipeline.locks import Busy, lock
+from simfer.pipeline.store import Store
 
 FINGERPRINT = "0123456789abcdef"
 

@@ -12,16 +12,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.artifacts import TEST, Dataset
-from stages.descent import descend
-from stages.emulator import build_networks
-from stages.errors import StageError
-from stages.feed import Rows
-from stages.fitting import fit
-from stages.progress import Silent
-from stages.scaling import prepare
-from stages.settings import Train, TrainConfig
-from stages.stream import Stream
+from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.emulator.networks import build_networks
+from simfer.stages.errors import StageError
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Train, TrainConfig
+from simfer.stages.train.descent import descend
+from simfer.stages.train.feed import Rows
+from simfer.stages.train.fitting import fit
+from simfer.stages.train.scaling import prepare
+from simfer.stages.train.stream import Stream
 from tests import helpers
 from tests.test_train import SMALL, curve
 
@@ -126,17 +126,21 @@ def test_a_run_whose_rows_do_not_fit_says_so_and_passes_on_an_emulator() -> None
 
 LARGE = """
 import resource, sys
-from pipeline import runtime
+from simfer.pipeline import runtime
 runtime.prepare()
 from pathlib import Path
 import numpy as np
-from stages import train
-from stages.artifacts import Layout, put_coordinates
-from stages.dataset import _folds, _Writer
-from stages.parameters import Space
-from stages.progress import Silent
-from stages.settings import Dataset, Train, TrainConfig
-from stages.simulators.base import Output
+from simfer.stages.train import stage as train
+from simfer.stages.model.outputs import Layout
+from simfer.stages.artifacts.arrays import put_coordinates
+from simfer.stages.dataset.stage import _folds
+from simfer.stages.dataset.stage import _Writer
+from simfer.stages.model.space import Space
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Dataset
+from simfer.stages.settings import Train
+from simfer.stages.settings import TrainConfig
+from simfer.stages.model.outputs import Output
 from tests import helpers
 
 folder, num, memory = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]

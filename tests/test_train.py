@@ -11,14 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.descent import Trace, descend
-from stages.emulator import build_networks, predict, unexplained
-from stages.errors import StageError
-from stages.feed import Rows, stack, whole
-from stages.fitting import fit
-from stages.losses import loss_of
-from stages.progress import Silent
-from stages.settings import Train
+from simfer.stages.emulator.emulator import predict, unexplained
+from simfer.stages.emulator.networks import build_networks
+from simfer.stages.errors import StageError
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Train
+from simfer.stages.train.descent import Trace, descend
+from simfer.stages.train.feed import Rows, stack, whole
+from simfer.stages.train.fitting import fit
+from simfer.stages.train.losses import loss_of
 from tests import helpers
 
 SMALL = {"architecture": "mlp", "options": {"width": 16, "depth": 1}, "ensemble_size": 2, "dtype": "float64"}

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from stages.transforms import TRANSFORMS
+from simfer.stages.model.transforms import TRANSFORMS
 
 VALUES = np.array([1e-3, 0.2, 1.0, 7.5, 4e4])
 

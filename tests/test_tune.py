@@ -13,17 +13,17 @@ import optuna
 import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-import stages.tune
-from pipeline import chain
-from pipeline.build import Outcome
-from pipeline.runner import execute_more
-from pipeline.store import Store
-from stages.errors import SimferError
-from stages.feed import Rows
-from stages.fitting import Fitted
-from stages.scaling import Prepared
-from stages.search import changed, in_toml, space
-from stages.settings import Train
+import simfer.stages.studies.tune
+from simfer.pipeline import chain
+from simfer.pipeline.build import Outcome
+from simfer.pipeline.runner import execute_more
+from simfer.pipeline.store import Store
+from simfer.stages.errors import SimferError
+from simfer.stages.settings import Train
+from simfer.stages.studies.search import changed, in_toml, space
+from simfer.stages.train.feed import Rows
+from simfer.stages.train.fitting import Fitted
+from simfer.stages.train.scaling import Prepared
 from tests import helpers
 from tests.helpers import NEAREST, STRAIGHT
 
@@ -38,10 +38,10 @@ def tune(store: Path, trials: int, train: Mapping[str, Any] = POOR) -> Outcome:
 
 def trials(outcome: Outcome) -> list[tuple[dict[str, Any], float | None]]:
     storage = optuna.storages.JournalStorage(
-        optuna.storages.journal.JournalFileBackend(str(outcome.folder / stages.tune.STUDY))
+        optuna.storages.journal.JournalFileBackend(str(outcome.folder / simfer.stages.studies.tune.STUDY))
     )
     study = optuna.load_study(study_name="tune", storage=storage)
-    return [(trial.params, trial.value) for trial in stages.tune.done(study)]
+    return [(trial.params, trial.value) for trial in simfer.stages.studies.tune.done(study)]
 
 
 def test_a_setting_that_is_poor_is_bettered_and_the_settings_can_be_pasted(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_search_that_is_killed_or_extended_ends_as_one_that_ran_through(
     whole = trials(tune(tmp_path / "whole", 6))
     assert trials(tune(tmp_path / "parts", 2)) == whole[:2]
     assert tune(tmp_path / "parts", 1).cached  # fewer are there already
-    true_loss, calls = stages.tune._loss, []
+    true_loss, calls = simfer.stages.studies.tune._loss, []
 
     def killed_in_the_second(*arguments: Any) -> float:
         calls.append(1)
@@ -72,7 +72,7 @@ def test_a_search_that_is_killed_or_extended_ends_as_one_that_ran_through(
             raise KeyboardInterrupt
         return true_loss(*arguments)
 
-    monkeypatch.setattr(stages.tune, "_loss", killed_in_the_second)
+    monkeypatch.setattr(simfer.stages.studies.tune, "_loss", killed_in_the_second)
     with pytest.raises(KeyboardInterrupt):
         tune(tmp_path / "parts", 6)
     monkeypatch.undo()
@@ -99,7 +99,7 @@ def test_a_trial_that_is_worse_than_others_were_by_then_is_cut_short() -> None:
     for look in range(3):
         good.report(0.1, 100 * (look + 1))
     study.tell(good, 0.1)
-    watch = stages.tune._Watch(study.ask())
+    watch = simfer.stages.studies.tune._Watch(study.ask())
     with watch.task("train", 300) as task:
         task.advance(100, train=5.0, validation=5.0)  # too early to say
         task.advance(50)
@@ -125,7 +125,7 @@ def test_trials_are_measured_alike_and_no_wild_row_decides() -> None:
     def loss(error: np.ndarray) -> float:
         fitted = Fitted(None, np.array([1, 2]), twins={m: lambda z: jnp.zeros(1) for m in (1, 2)})
         prepared = Prepared(Rows(x, error[:, None]), fold, {}, None, None)
-        return stages.tune._loss(fitted, prepared, study)
+        return simfer.stages.studies.tune._loss(fitted, prepared, study)
 
     even, rough = np.full(200, 0.05), np.where(np.arange(200) % 20 == 0, 0.4, 1e-3)
     assert loss(even) == pytest.approx(0.05**2)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from stages.plots.bands import Panel, predictive
-from stages.plots.comparisons import curve, ranking, tuning
-from stages.plots.influences import Influence, influences, influences_along, influences_over
-from stages.plots.planes import Field, Map, fields, maps
-from stages.plots.posterior import pair, trace
-from stages.plots.simulations import design, failures
-from stages.plots.training import held_out, losses
-from stages.plots.verdicts import calibration, verdict
+from simfer.stages.plots.bands import Panel, predictive
+from simfer.stages.plots.comparisons import curve, ranking, tuning
+from simfer.stages.plots.influences import Influence, influences, influences_along, influences_over
+from simfer.stages.plots.planes import Field, Map, fields, maps
+from simfer.stages.plots.posterior import pair, trace
+from simfer.stages.plots.simulations import design, failures
+from simfer.stages.plots.training import held_out, losses
+from simfer.stages.plots.verdicts import calibration, verdict
 
 __all__ = [
     "Field",

@@ -11,7 +11,17 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from stages.plots.figures import BLUE, LEVELS, SKY, drawable, is_log, new_figure, quantiles_of, set_scale, with_unit
+from simfer.stages.plots.figures import (
+    BLUE,
+    LEVELS,
+    SKY,
+    drawable,
+    is_log,
+    new_figure,
+    quantiles_of,
+    set_scale,
+    with_unit,
+)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from stages.plots.figures import BLUE, CYCLE, GREY, RED, SKY, drawable, new_figure
-from stages.power_law import PowerLaw
+from simfer.stages.plots.figures import BLUE, CYCLE, GREY, RED, SKY, drawable, new_figure
 
 
 def ranking(
@@ -54,9 +53,7 @@ def ranking(
         figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
 
 
-def curve(
-    file: Path, points: Sequence[Mapping[str, Any]], law: PowerLaw, target: float, unit: str, level: float
-) -> None:
+def curve(file: Path, points: Sequence[Mapping[str, Any]], law: Any, target: float, unit: str, level: float) -> None:
     """Draw the error on test rows against the number of simulations, the line fitted to it, and the target."""
     n, high, middle = (np.array([p[key] for p in points], float) for key in ("simulations", "percentile_99", "median"))
     wanted = law.needed(target, level)[0]

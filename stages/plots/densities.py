@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from stages.plots.figures import Values, finite, forward, span_of
+from simfer.stages.plots.figures import Values, finite, forward, span_of
 
 
 def _support(values: Values, power: float) -> tuple[float, float, float]:

@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-from stages.simulators.base import Status
+from simfer.stages.model.outputs import Status
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PINK, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#AAAAAA"

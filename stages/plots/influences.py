@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from stages.plots.figures import BLUE, GREY, SKY, Values, drawable, forward, is_log, new_figure, set_scale
-from stages.plots.planes import draw_image, ends_of
+from simfer.stages.plots.figures import BLUE, GREY, SKY, Values, drawable, forward, is_log, new_figure, set_scale
+from simfer.stages.plots.planes import draw_image, ends_of
 
 
 @dataclass(frozen=True)

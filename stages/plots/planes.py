@@ -13,7 +13,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from stages.plots.figures import Values, drawable, finite, new_figure, span_of, with_unit
+from simfer.stages.plots.figures import Values, drawable, finite, new_figure, span_of, with_unit
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from stages.plots.densities import smooth, smooth_2d
-from stages.plots.figures import (
+from simfer.stages.plots.densities import smooth, smooth_2d
+from simfer.stages.plots.figures import (
     BLUE,
     CYCLE,
     RED,

@@ -12,7 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from stages.plots.figures import (
+from simfer.stages.model.outputs import Status
+from simfer.stages.plots.figures import (
     BLUE,
     MOST_POINTS,
     STATUSES,
@@ -29,7 +30,6 @@ from stages.plots.figures import (
     span_of,
     thinned,
 )
-from stages.simulators.base import Status
 
 
 def design(

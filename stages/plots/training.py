@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from stages.artifacts import Layout
-from stages.plots.figures import (
+from simfer.stages.model.outputs import Layout
+from simfer.stages.plots.figures import (
     BLUE,
     MOST_POINTS,
     RED,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stages.plots.figures import GREEN, RED, Values, drawable, new_figure
+from simfer.stages.plots.figures import GREEN, RED, Values, drawable, new_figure
 
 
 def verdict(file: Path, figures: Sequence[Mapping[str, Any]]) -> None:

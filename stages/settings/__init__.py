@@ -7,13 +7,13 @@ result, and so is not in its fingerprint.
 
 from __future__ import annotations
 
-from stages.settings.fields import AddedLater, Code, Count, InputFile, Natural, NotInKey, Positive, Settings
-from stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
-from stages.settings.noise import NOISE, AnyNoise, CustomNoise, MultivariateNormalNoise, Noise
-from stages.settings.prior import AnyPrior, NumberOrPrior, Prior
-from stages.settings.problem import ProblemConfig
-from stages.settings.simulation import Simulate, Solver
-from stages.settings.slices import (
+from simfer.stages.settings.fields import AddedLater, Code, Count, InputFile, Natural, NotInKey, Positive, Settings
+from simfer.stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
+from simfer.stages.settings.noise import NOISE, AnyNoise, CustomNoise, MultivariateNormalNoise, Noise
+from simfer.stages.settings.priors import AnyPrior, NumberOrPrior, Prior
+from simfer.stages.settings.problem import ProblemConfig
+from simfer.stages.settings.simulation import Simulate, Solver
+from simfer.stages.settings.slices import (
     CalibrateConfig,
     CheckConfig,
     ContrastConfig,
@@ -30,7 +30,7 @@ from stages.settings.slices import (
     TrainConfig,
     TuneConfig,
 )
-from stages.settings.training import Dataset, Train, Transform, short_name
+from simfer.stages.settings.training import Dataset, Train, Transform, short_name
 
 __all__ = [
     "NOISE",

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from stages.settings.fields import AddedLater, Count, ExistingFile, Fraction, Positive, Seed, Settings
+from simfer.stages.settings.fields import AddedLater, Count, ExistingFile, Fraction, Positive, Seed, Settings
 
 
 class Observation(Settings):

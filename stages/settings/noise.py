@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, ConfigDict, Discriminator, Tag, model_validator
 
-from stages.settings.fields import Code, Count, ExistingFile, Positive, Settings, table_or_code
-from stages.settings.prior import NumberOrPrior, PositiveOrPrior
+from simfer.stages.settings.fields import Code, Count, ExistingFile, Positive, Settings, table_or_code
+from simfer.stages.settings.priors import NumberOrPrior, PositiveOrPrior
 
 
 class Noise(Settings):

@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from stages.settings.fields import Settings
-from stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
-from stages.settings.noise import AnyNoise
-from stages.settings.prior import Parameters, Prior
-from stages.settings.simulation import Refine, Simulate
-from stages.settings.slices import Slice
-from stages.settings.training import Compare, Curve, Dataset, Train, Tune
+from simfer.stages.settings.fields import Settings
+from simfer.stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
+from simfer.stages.settings.noise import AnyNoise
+from simfer.stages.settings.priors import Parameters, Prior
+from simfer.stages.settings.simulation import Refine, Simulate
+from simfer.stages.settings.slices import Slice
+from simfer.stages.settings.training import Compare, Curve, Dataset, Train, Tune
 
 
 class ProblemConfig(Settings):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
-from stages.settings.fields import (
+from simfer.stages.settings.fields import (
     AddedLater,
     Code,
     Count,
@@ -18,7 +18,7 @@ from stages.settings.fields import (
     Settings,
     table_or_code,
 )
-from stages.simulators import SIMULATORS
+from simfer.stages.settings.names import SIMULATORS
 
 
 class Solver(Settings):

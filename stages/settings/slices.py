@@ -6,12 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stages.settings.fields import AddedLater, NotInKey, Settings
-from stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
-from stages.settings.noise import AnyNoise
-from stages.settings.prior import Parameters
-from stages.settings.simulation import Refine, Simulate
-from stages.settings.training import Architecture, Candidates, Dataset, Train, Tune
+from simfer.stages.settings.fields import AddedLater, NotInKey, Settings
+from simfer.stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
+from simfer.stages.settings.noise import AnyNoise
+from simfer.stages.settings.priors import Parameters
+from simfer.stages.settings.simulation import Refine, Simulate
+from simfer.stages.settings.training import Architecture, Candidates, Dataset, Train, Tune
 
 
 class Slice(Settings):

@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from stages.architectures import ARCHITECTURES, AUTO, CANDIDATES
-from stages.settings.fields import (
+from simfer.stages.settings.fields import (
     AddedLater,
     Code,
     Count,
@@ -22,6 +21,7 @@ from stages.settings.fields import (
     Settings,
     table_or_code,
 )
+from simfer.stages.settings.names import ARCHITECTURES, AUTO, CANDIDATES
 
 Architecture = Annotated[str, AfterValidator(table_or_code(lambda: [*ARCHITECTURES, AUTO])), Code()]
 Candidate = Annotated[str, AfterValidator(table_or_code(lambda: ARCHITECTURES)), Code()]

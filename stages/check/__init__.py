@@ -1,0 +1,1 @@
+"""Stage 5: the true simulator gives its verdict on the posterior."""

@@ -1,0 +1,122 @@
+"""What a random simulator gives at posterior draws, beside the distribution that the emulator predicts for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.stats import chi2, kstest, norm
+
+from simfer.stages.check.verdict import Figure
+from simfer.stages.emulator.emulator import Emulator
+from simfer.stages.infer.exact import Exact
+from simfer.stages.infer.target import Target
+from simfer.stages.model.likelihood import Prediction
+from simfer.stages.settings import Check
+
+
+class Residuals(NamedTuple):
+    """A random simulator's outputs at the usable draws, beside the emulator's predictive distribution there."""
+
+    whitened: Float[np.ndarray, "draws n"]  # standard normal, if that distribution is right
+    marginal: Float[np.ndarray, "draws n"]  # each output for itself
+    predictive_p: float
+
+
+def no_residuals(target: Target) -> Residuals:
+    """Say that too few draws could be simulated to say anything."""
+    nothing = np.full((1, len(target.likelihood.index)), np.nan)
+    return Residuals(nothing, nothing, float("nan"))
+
+
+def standardise(target: Target, emulator: Emulator | Exact, draws: np.ndarray, y: np.ndarray) -> Residuals:
+    """Whiten what the simulator gave by the mean and the covariance that the emulator predicts for it.
+
+    A Gaussian of the noise's variance is added to the outputs, and to the covariance: the test is exact all the same,
+    and a scatter that no datum could show has no say in it. The emulator's error is left out of the covariance. It is
+    the same at every draw nearby, so that it cannot be told from a wrong mean; that is what is looked for.
+    """
+    likelihood, at = target.likelihood, emulator.space.size
+    end = at + likelihood.noise_space.size
+    truth = jnp.asarray(likelihood.to_transformed(y, float(emulator.header["floor"])))
+    keys = jax.random.split(jax.random.key(0), len(draws))
+
+    def one(row: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        z, truth, key = row
+        first, second = jax.random.split(key)
+        values, prediction = likelihood.noise_space.values(z[at:end]), target.errors.predict(z[:at])
+        assert prediction.scatter is not None
+        noise = likelihood.noise_variance(prediction.mean, values)
+        gap = truth - prediction.mean + jnp.sqrt(noise) * jax.random.normal(first, noise.shape)
+        covariance = prediction.scatter.T @ prediction.scatter + jnp.diag(noise)
+        whitened = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(covariance), gap, lower=True)
+        return whitened, gap / jnp.sqrt(jnp.diag(covariance)), _is_likelier(target, second, z, values, prediction)
+
+    rows = (jnp.asarray(draws), truth, keys)
+    whitened, marginal, less = map(np.asarray, jax.jit(lambda rows: jax.lax.map(one, rows))(rows))
+    return Residuals(whitened, marginal, float(np.mean(less)))
+
+
+def _is_likelier(target: Target, key: Array, z: Array, values: Mapping[str, Any], prediction: Prediction) -> Array:
+    """Say whether the observed data are likelier at a draw than data that the emulator and the noise make there."""
+    likelihood, factors = target.likelihood, prediction.factors
+    if likelihood.is_gaussian:
+        replicated = likelihood.replicate(key, prediction, prediction.mean, values)
+    else:  # the draw says which scatter it is
+        replicated = likelihood.replicate(key, None, prediction.mean + z[len(z) - len(factors) :] @ factors, values)
+    return target.log_likelihood(z, replicated) <= target.log_likelihood(z)
+
+
+def scatter_figures(limits: Check, residuals: Residuals) -> list[Figure]:
+    """Hold whitened residuals against a standard normal, what chance does once in 1,000 times set aside.
+
+    A mean that is off by some whitened sd moves no posterior mean by more than that many of its sd.
+    """
+    u = residuals.whitened
+    count, size = u.shape
+    mean = np.abs(u.mean(axis=0)).max() - norm.isf(0.0005 / size) / np.sqrt(count)
+    # Along every direction: outputs that move together otherwise than predicted show in no output's own sd.
+    sd = np.abs(np.linalg.svd(u - u.mean(axis=0), compute_uv=False) / np.sqrt(count) - 1.0).max()
+    # Their sum of squares shows a wrong covariance as a whole; one by one they show a shape that is no Gaussian's.
+    p = 2.0 * min(kstest((u**2).sum(axis=1), chi2(size).cdf).pvalue, kstest(u.ravel(), norm.cdf).pvalue)
+    return [
+        Figure("whitened residuals, mean beyond chance", "emulator", _floor(mean), limits.max_shift),
+        Figure("whitened residuals, |sd - 1| beyond chance", "emulator",
+               _floor(sd - _chance(count, size)), limits.max_scatter_error),
+        Figure("whitened residuals, p of being normal", "emulator", float(min(p, 1.0)),
+               limits.min_scatter_p, True),
+    ]  # fmt: skip
+
+
+def _chance(count: int, size: int) -> float:
+    """Return what |sd - 1| exceeds along some direction once in 1,000 samples of a standard normal.
+
+    Their covariances are drawn by Bartlett's decomposition (1933): a triangle of normals, and of chi on the diagonal.
+    """
+    rng = np.random.default_rng(0)
+    freedom = np.maximum(count - 1.0 - np.arange(size), 1e-9)
+    triangle = np.tril(rng.normal(size=(2000, size, size)), -1)
+    triangle[:, range(size), range(size)] = np.sqrt(rng.chisquare(freedom, size=(2000, size)))
+    deviation = np.abs(np.linalg.svd(triangle, compute_uv=False) / np.sqrt(count) - 1.0).max(axis=1)
+    return float(np.quantile(deviation, 0.999))
+
+
+def _floor(value: float) -> float:
+    return float(np.maximum(value, 0.0))  # NaN stays NaN
+
+
+def by_output(target: Target, residuals: Residuals) -> list[dict[str, Any]]:
+    """Tabulate residuals in units of the predicted sd, output by output."""
+    return [
+        {
+            "output": b.name,
+            "mean": float(residuals.marginal[:, b.at].mean()),
+            "sd": float(residuals.marginal[:, b.at].std()),
+            "within_2_sd": float(np.mean(np.abs(residuals.marginal[:, b.at]) < 2.0)),
+        }
+        for b in target.likelihood.blocks
+    ]

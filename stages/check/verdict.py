@@ -1,0 +1,91 @@
+"""The figures of a verdict, and what each failure asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from simfer.stages.model.space import distribution
+from simfer.stages.settings import Prior
+
+_ADVICE = {
+    "sampler": "the chains did not converge: raise infer.num_warmup and infer.num_samples, or infer.target_accept",
+    "model": "the data are improbable under the model: look at predictive.png, then at the simulator and the noise",
+    "prior": "the posterior lies at the edge of a prior: widen that prior, or say why it must end there",
+    "domain": "draws lie where nothing was simulated: more rounds (refine.max_rounds) or wider priors",
+    "failures": "the simulator fails at posterior draws: more solver steps or a stiffer solver (simulate.solver, or "
+    "simulate.retry for failed rows alone), or narrower priors",
+    "emulator": "the emulator differs from the simulator there: more rounds (refine.max_rounds), more simulations, "
+    "longer training (train.steps) or a wider network",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure with its threshold; `kind` says whose fault a failure is."""
+
+    name: str
+    kind: str
+    value: float
+    threshold: float
+    larger_is_better: bool = False
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is within the threshold; a value that is not a number is not."""
+        within = self.value >= self.threshold if self.larger_is_better else self.value <= self.threshold
+        return bool(within)
+
+    def row(self) -> dict[str, Any]:
+        """Return the figure as plain data."""
+        return {
+            "figure": self.name,
+            "value": self.value,
+            "threshold": self.threshold,
+            "passed": self.passed,
+            "larger_is_better": self.larger_is_better,
+        }
+
+    def line(self) -> dict[str, Any]:
+        """Return the figure as a reader wants it in a table."""
+        limit = f"{'≥' if self.larger_is_better else '≤'} {self.threshold:g}"
+        return {"figure": self.name, "value": self.value, "limit": limit, "passed": self.passed}
+
+
+def advice(figures: Sequence[Figure], where: str = "") -> str:
+    """Say in words what failed and what to do next, the cause that hides the others first.
+
+    `where` says which draws the simulator fails at.
+    """
+    failed = {figure.kind for figure in figures if not figure.passed}
+    if "emulator" in failed:
+        failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
+    more = {"failures": f" ({where.rstrip('.')})" if where else ""}
+    return "; ".join(text + more.get(kind, "") for kind, text in _ADVICE.items() if kind in failed)
+
+
+def edge_mass(priors: Mapping[str, Prior], z: Float[np.ndarray, "draws p"]) -> float:
+    """Return the largest share of draws, over the priors, that lie at one end of a prior.
+
+    A hard end (the bound of a Uniform) is its outermost half percent; where a prior has no end, beyond 3.5 of its
+    standard normal scale, where it holds 0.02 percent itself.
+    """
+    shares = [0.0]
+    for i, prior in enumerate(priors.values()):
+        low, high = _bounds(prior)
+        shares.append(float(np.mean(z[:, i] < (-2.576 if low else -3.5))))
+        shares.append(float(np.mean(z[:, i] > (2.576 if high else 3.5))))
+    return max(shares)
+
+
+def _bounds(prior: Prior) -> tuple[bool, bool]:
+    support = distribution(prior).support
+    low = getattr(support, "lower_bound", None)
+    high = getattr(support, "upper_bound", None)
+    # A natural zero (of a LogNormal, say), or the ends of a Beta, are no bounds that anyone chose.
+    hard_low = low is not None and (bool(np.asarray(low) != 0.0) or prior.dist == "Uniform")
+    return hard_low, high is not None and not prior.dist.startswith("Beta")

@@ -1,0 +1,1 @@
+"""Stage 2: simulations become a training set."""

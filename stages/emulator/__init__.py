@@ -1,0 +1,1 @@
+"""A trained emulator: ask it, save it, load it, hand it on."""

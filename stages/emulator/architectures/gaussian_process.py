@@ -1,0 +1,259 @@
+"""An exact Gaussian process on the principal components of the outputs."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+from typing import Literal, NamedTuple, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.linalg import lapack
+from scipy.optimize import minimize
+from tinygp import kernels, transforms
+
+from simfer.stages.emulator.architectures.base import ClosedForm
+from simfer.stages.errors import StageError
+from simfer.stages.settings import Count
+
+SHAPES = {"squared_exponential": kernels.ExpSquared, "matern52": kernels.Matern52}
+_STARTS = ((2.0, 0.3), (0.7, 1.0))  # length scale and weight of every axis
+_CENTER, _SPREAD = math.log(2.0), 3.0  # of the wide normal priors that the logarithms of both have
+_SEARCH_ROWS = 300  # rows that hyperparameters are looked for with, evenly taken
+_SEARCH, _FINISH, _AGAIN = 100, 12, 4  # iterations there, with all rows, and where it was fitted before
+_OWN_KERNELS = 2_000_000  # numbers in the inverse factors beyond which all components share one
+_DROPPED = 1e-8  # of the outputs' variance, by leaving out components
+_NUGGET = 1e-10
+_BLOCK = 128  # rows are filled up to multiples of it, so that few sizes are compiled
+
+
+class Solved(NamedTuple):
+    """A kernel's hyperparameters, and what follows from them for the columns that share it."""
+
+    value: float  # minus the logarithm of likelihood and prior, up to a constant
+    slope: Float[np.ndarray, " hyper"]
+    hyper: Float[np.ndarray, " hyper"]
+    factor: Float[np.ndarray, "n n"]  # of Cholesky, lower
+    mean: Float[np.ndarray, " columns"]
+    alpha: Float[np.ndarray, "n columns"]
+    variance: Float[np.ndarray, " columns"]
+
+
+class GaussianProcess(ClosedForm):
+    """Gaussian process: a product over the inputs of 1 + weight x kernel, on principal components of the outputs.
+
+    That is a sum over all subsets of the inputs (Durrande et al. 2012): what is additive is learned from few rows.
+    Length scales, weights and a nugget maximise the marginal likelihood; mean and variance follow in closed form.
+    Components have a kernel each, or share one where that would take too much memory (Conti & O'Hagan 2010).
+    """
+
+    limits = ("max_rows",)
+    in_size: int = eqx.field(static=True)
+    out_size: int = eqx.field(static=True)
+    kernel: str = eqx.field(static=True)
+    max_components: int = eqx.field(static=True)
+    max_rows: int = eqx.field(static=True)
+    x: Float[Array, "n in_size"]
+    hyper: Float[Array, "kernels hyper"]  # logarithms: length scales, weights, nugget
+    is_rough: Array  # whether the kernel is the Matern one
+    whitener: Float[Array, "kernels n n"]  # the inverse of each Cholesky factor
+    mean: Float[Array, "kernels each"]
+    alpha: Float[Array, "kernels each n"]
+    basis: Float[Array, "kernels each out_size"]
+    sd: Float[Array, "kernels each"]  # prior standard deviations
+    floor: Float[Array, " kernels"]  # of the conditional variance, in units of the prior one
+    location: Float[Array, " out_size"]
+
+    def __init__(
+        self,
+        in_size: int,
+        out_size: int,
+        *,
+        key: PRNGKeyArray,
+        kernel: Literal["auto", "squared_exponential", "matern52"] = "auto",
+        max_components: Count = 24,
+        max_rows: Count = 4000,
+    ) -> None:
+        if kernel not in ("auto", *SHAPES):
+            raise ValueError(f'got kernel "{kernel}", expected one of auto, {", ".join(SHAPES)}')
+        self.in_size, self.out_size = in_size, out_size
+        self.kernel, self.max_components, self.max_rows = kernel, max_components, max_rows
+        # Before it is fitted this is a draw: one row, with a random value.
+        self.x = jax.random.normal(key, (1, in_size))
+        self.hyper = jnp.asarray(_start(in_size, *_STARTS[0]))[None]
+        self.is_rough = jnp.asarray(kernel == "matern52")
+        self.whitener, self.mean = jnp.ones((1, 1, 1)), jnp.zeros((1, 1))
+        self.alpha, self.sd, self.floor = jnp.ones((1, 1, 1)), jnp.ones((1, 1)), jnp.zeros(1)
+        self.basis = jax.random.normal(jax.random.fold_in(key, 1), (1, 1, out_size))
+        self.location = jnp.zeros(out_size)
+
+    def __call__(self, z: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
+        """Return the conditional mean at one point."""
+        components = self.mean + jnp.einsum("kn,kcn->kc", self._correlations(z), self.alpha)
+        return self.location + jnp.einsum("kc,kco->o", components, self.basis)
+
+    def error_factor(self, z: Float[Array, " in_size"]) -> Float[Array, "factors out_size"]:
+        """Return the conditional standard deviation of each component times its basis row.
+
+        It falls to nothing in a narrow cusp at every row, where a sampler stumbles; the cusps are filled up to what
+        the rows have in the median when each is left out.
+        """
+        explained = (jnp.einsum("kmn,kn->km", self.whitener, self._correlations(z)) ** 2).sum(axis=1)
+        nugget = jnp.exp(self.hyper[:, -1])
+        sd = jnp.sqrt(jnp.hypot(jnp.maximum(1.0 - explained, 0.0) + nugget, self.floor))
+        return ((sd[:, None] * self.sd)[..., None] * self.basis).reshape(-1, self.out_size)
+
+    def fit(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:
+        """Fit kernels to rows. One that is fitted already starts from its hyperparameters, and keeps what is shared."""
+        self._check(len(x))
+        # A twin has as many components: its sigma points stand beside those of the others.
+        limits = (self.sd.size,) * 2 if len(self.x) > 1 else (1, max(min(self.max_components, len(y) // 2), 1))
+        location, scores, basis = _principal(y, *limits)
+        if len(self.x) > 1:
+            is_rough, hyper, iterations = bool(self.is_rough), np.asarray(self.hyper), _AGAIN
+            groups = _grouped(len(hyper) == 1, scores)
+            hyper = np.resize(hyper, (len(groups), hyper.shape[1]))
+        else:
+            groups = _grouped(scores.shape[1] * len(x) ** 2 > _OWN_KERNELS, scores)
+            (is_rough, hyper), iterations = self._search(x, groups), _FINISH
+        fits = [_finish(p, x, columns, is_rough, iterations) for p, columns in zip(hyper, groups, strict=True)]
+        new = {
+            "x": x,
+            "hyper": np.stack([each.hyper for each in fits]),
+            "is_rough": np.asarray(is_rough),
+            "whitener": np.stack([lapack.dtrtri(each.factor, lower=1)[0] for each in fits]),
+            "mean": np.stack([each.mean for each in fits]),
+            "alpha": np.stack([each.alpha.T for each in fits]),
+            "basis": basis.reshape(len(groups), -1, self.out_size),
+            "sd": np.stack([np.sqrt(each.variance) for each in fits]),
+            "location": location,
+        }
+        # The variance of a row that is left out is 1 / (K^-1)_ii (Rasmussen & Williams 2006, eq. 5.12).
+        new["floor"] = np.median(1.0 / (new["whitener"] ** 2).sum(axis=1), axis=1)
+        return eqx.tree_at(
+            lambda m: [getattr(m, name) for name in new], self, [jnp.asarray(value) for value in new.values()]
+        )
+
+    def _check(self, rows: int) -> None:
+        if rows > self.max_rows:
+            raise StageError(
+                f"a Gaussian process takes memory by the square of its rows and time by the cube: got {rows} rows, "
+                f"expected at most {self.max_rows}. Take a network (train.architecture: residual, mlp), simulate less, "
+                "or raise train.options.max_rows"
+            )
+
+    def _search(self, x: np.ndarray, groups: list[np.ndarray]) -> tuple[bool, Float[np.ndarray, "kernels hyper"]]:
+        some = np.linspace(0, len(x) - 1, min(len(x), _SEARCH_ROWS)).astype(int)
+        shapes = [False, True] if self.kernel == "auto" else [self.kernel == "matern52"]
+        starts = [(is_rough, _start(x.shape[1], *start)) for is_rough in shapes for start in _STARTS]
+        found = [
+            (*_minimise(start, x[some], groups[0][some], is_rough, _SEARCH), is_rough) for is_rough, start in starts
+        ]
+        first, _, is_rough = min(found, key=lambda each: each[1])
+        others = [_minimise(first, x[some], columns[some], is_rough, _SEARCH)[0] for columns in groups[1:]]
+        return is_rough, np.stack([first, *others])
+
+    def _correlations(self, z: Float[Array, " in_size"]) -> Float[Array, "kernels n"]:
+        def against(rough: bool) -> Float[Array, "kernels n"]:
+            return jax.vmap(lambda p: _kernel(p, rough)(z[None], self.x)[0])(self.hyper)
+
+        if not isinstance(self.is_rough, jax.core.Tracer):  # known: without a branch, which ONNX's converter garbles
+            return against(bool(self.is_rough))
+        return jax.lax.cond(self.is_rough, lambda: against(True), lambda: against(False))
+
+
+def _start(size: int, scale: float, weight: float) -> Float[np.ndarray, " hyper"]:
+    return np.log(np.concatenate([np.full(size, scale), np.full(size, weight), [1e-6]]))
+
+
+def _kernel(hyper: Float[Array, " hyper"], is_rough: bool) -> kernels.Kernel:
+    """Return the kernel of unit variance that (logarithms of) length scales, weights and a nugget stand for."""
+    size, shape = len(hyper) // 2, SHAPES["matern52" if is_rough else "squared_exponential"]
+    scale, weight = jnp.exp(hyper[:size]), jnp.exp(hyper[size:-1])
+    product: kernels.Kernel = kernels.Constant(1.0 / jnp.prod(1.0 + weight))
+    for axis in range(size):
+        product *= 1.0 + weight[axis] * transforms.Subspace(axis, shape(scale[axis]))
+    return product
+
+
+@partial(jax.jit, static_argnums=2)
+def _gram(hyper: Array, x: Array, is_rough: bool) -> Float[Array, "n n"]:
+    return _kernel(hyper, is_rough)(x, x)
+
+
+@partial(jax.jit, static_argnums=3)
+def _pulled_back(hyper: Array, x: Array, slope: Float[Array, "n n"], is_rough: bool) -> Float[Array, " hyper"]:
+    return jax.grad(lambda p: (slope * _kernel(p, is_rough)(x, x)).sum())(hyper)
+
+
+def _solve(hyper: np.ndarray, x: np.ndarray, y: Float[np.ndarray, "n columns"], is_rough: bool) -> Solved | None:
+    """Solve for columns that share a kernel, mean and variance of each profiled out (Rasmussen & Williams 2006, 5.4).
+
+    None where the matrix has no Cholesky factor.
+    """
+    n, padding = len(x), (0, -len(x) % _BLOCK)
+    padded = np.pad(x, (padding, (0, 0)))
+    gram = np.array(_gram(hyper, padded, is_rough))[:n, :n] + np.exp(hyper[-1]) * np.eye(n)
+    factor, failed = lapack.dpotrf(gram, lower=1, clean=1)
+    if failed:
+        return None
+    lower = lapack.dpotri(factor, lower=1)[0]
+    inverse = np.tril(lower) + np.tril(lower, -1).T
+    weight = inverse.sum(axis=0)
+    mean = weight @ y / weight.sum()
+    alpha = lapack.dpotrs(factor, y - mean, lower=1)[0]
+    variance = np.maximum(np.einsum("nc,nc->c", y - mean, alpha) / n, 1e-300)
+    value = 0.5 * n * np.log(variance).sum() + y.shape[1] * np.log(np.diag(factor)).sum()
+    toward = 0.5 * (y.shape[1] * inverse - (alpha / variance) @ alpha.T)
+    slope = np.array(_pulled_back(hyper, padded, np.pad(toward, padding), is_rough))
+    slope[-1] = np.trace(toward) * np.exp(hyper[-1])
+    off = np.append((hyper[:-1] - _CENTER) / _SPREAD, 0.0)
+    return Solved(value + 0.5 * off @ off, slope + off / _SPREAD, hyper, factor, mean, alpha, variance)
+
+
+def _minimise(
+    start: np.ndarray, x: np.ndarray, y: Float[np.ndarray, "n columns"], is_rough: bool, iterations: int
+) -> tuple[Float[np.ndarray, " hyper"], float]:
+    """Return the best hyperparameters and their value."""
+
+    def target(hyper: np.ndarray) -> tuple[float, np.ndarray]:
+        solved = _solve(hyper, x, y, is_rough)
+        # A line search needs a number where there is no solution.
+        return (1e25, np.zeros_like(hyper)) if solved is None else (solved.value, solved.slope)
+
+    size = x.shape[1]
+    bounds = [(-4.0, 6.0)] * size + [(-14.0, 9.0)] * size + [(math.log(_NUGGET), 0.0)]
+    found = minimize(target, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
+    return found.x, float(found.fun)
+
+
+def _finish(
+    start: np.ndarray, x: np.ndarray, y: Float[np.ndarray, "n columns"], is_rough: bool, iterations: int
+) -> Solved:
+    """Go on with all rows, and solve with as large a nugget as it takes."""
+    hyper, _ = _minimise(start, x, y, is_rough, iterations)
+    for jitter in (0.0, *np.logspace(-10, -2, 9)):
+        solved = _solve(np.append(hyper[:-1], np.log(np.exp(hyper[-1]) + jitter)), x, y, is_rough)
+        if solved is not None and np.isfinite(solved.value):
+            return solved
+    raise StageError("the Gaussian process has no solution: are inputs or outputs not finite?")
+
+
+def _principal(
+    y: Float[np.ndarray, "n outputs"], fewest: int, most: int
+) -> tuple[Float[np.ndarray, " outputs"], Float[np.ndarray, "n k"], Float[np.ndarray, "k outputs"]]:
+    """Return the mean, scores of unit variance, and the basis that they belong to."""
+    location = y.mean(axis=0)
+    left, values, right = np.linalg.svd(y - location, full_matrices=False)
+    left_out = np.append(np.cumsum(values[::-1] ** 2)[::-1], 0.0)[1:]
+    count = min(int((left_out > _DROPPED * (values**2).sum()).sum()) + 1, most)
+    count = max(count, fewest)
+    root = math.sqrt(len(y))
+    return location, left[:, :count] * root, (values[:count] / root)[:, None] * right[:count]
+
+
+def _grouped(shared: bool, scores: Float[np.ndarray, "n k"]) -> list[Float[np.ndarray, "n each"]]:
+    return [scores] if shared else [column[:, None] for column in scores.T]

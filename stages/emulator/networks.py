@@ -1,0 +1,49 @@
+"""Networks built by the name of their architecture."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from types import NoneType
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PyTree
+
+from simfer.stages.emulator.architectures.base import GIVEN, ClosedForm
+from simfer.stages.model.plugins import resolve
+from simfer.stages.settings import Train
+from simfer.stages.settings.names import ARCHITECTURES
+
+
+def build_networks(
+    architecture: str,
+    options: Mapping[str, Any],
+    sizes: tuple[int, int],
+    keys: Array,
+    dtype: str,
+    given: Mapping[str, Any] | None = None,
+) -> PyTree:
+    """Build an ensemble: one network of the named architecture for each key, their leaves stacked; or one ClosedForm.
+
+    `given` holds the `layout`, the `families` and what `varies`, for constructors that take them.
+    """
+    make = resolve(architecture, ARCHITECTURES)
+    asked = {name: value for name, value in (given or {}).items() if name in inspect.signature(make).parameters}
+    if issubclass(make, ClosedForm):
+        return make(*sizes, key=keys[0], **asked, **options)
+    networks = eqx.filter_vmap(lambda key: make(*sizes, key=key, **asked, **options))(keys)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, networks)
+
+
+def network_options(train: Train) -> dict[str, Any]:
+    """Return the options of the network that `train` names."""
+    return train.options_for(inspect.signature(resolve(train.architecture, ARCHITECTURES)).parameters)
+
+
+def default_options(architecture: str) -> dict[str, Any]:
+    """Return the options of an architecture that have a plain default."""
+    parameters = inspect.signature(resolve(architecture, ARCHITECTURES)).parameters
+    found = {name: each.default for name, each in parameters.items() if name not in GIVEN}
+    return {name: value for name, value in found.items() if isinstance(value, (bool, int, float, str, NoneType))}

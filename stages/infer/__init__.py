@@ -1,0 +1,1 @@
+"""Stage 4: the emulator and the data become a posterior."""

@@ -1,0 +1,173 @@
+"""How data scatter around an output: each family a function of the output that returns a NumPyro distribution."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
+
+from simfer.stages.errors import ConfigError, Problem
+from simfer.stages.model.plugins import resolve
+from simfer.stages.settings import CustomNoise, MultivariateNormalNoise, Noise
+
+SMALLEST = 1e-10  # a rate, a median or a probability is not let below it
+
+
+def _normal(y: Array, scale: Array) -> dist.Distribution:
+    return dist.Normal(y, scale)
+
+
+def _log_normal(y: Array, scale: Array) -> dist.Distribution:
+    return dist.LogNormal(jnp.log(jnp.maximum(y, SMALLEST)), scale)
+
+
+def _student_t(y: Array, df: Array, scale: Array) -> dist.Distribution:
+    return dist.StudentT(df, y, scale)
+
+
+def _poisson(y: Array) -> dist.Distribution:
+    return dist.Poisson(jnp.maximum(y, SMALLEST))
+
+
+def _negative_binomial(
+    y: Array, concentration: Array | None = None, inverse_concentration: Array | None = None
+) -> dist.Distribution:
+    if concentration is None:
+        assert inverse_concentration is not None
+        concentration = 1.0 / inverse_concentration
+    return dist.NegativeBinomial2(jnp.maximum(y, SMALLEST), concentration)
+
+
+def _binomial(y: Array, total_count: Array, population: Array) -> dist.Distribution:
+    # At a probability of exactly 0 or 1 the gradient is NaN, and NUTS would be lost there.
+    probability = jnp.clip(y / population, 1e-30, 1.0 - 1e-16)
+    return dist.Binomial(total_count=jnp.asarray(total_count, int), probs=probability)
+
+
+_FAMILIES: dict[str, Callable[..., dist.Distribution]] = {
+    "Normal": _normal,
+    "LogNormal": _log_normal,
+    "StudentT": _student_t,
+    "Poisson": _poisson,
+    "NegativeBinomial2": _negative_binomial,
+    "Binomial": _binomial,
+}
+
+# The families that are Gaussian in a transformed scale: there the emulator's error adds to the noise exactly.
+GAUSSIAN: dict[str, str] = {"Normal": "none", "LogNormal": "log", "MultivariateNormal": "none"}
+
+
+def known_scale(noise: Noise, transform: str) -> float | None:
+    """Return the sd of a noise that is a number, and Gaussian in the scale that `transform` leads to; or None."""
+    scale = noise.arguments.get("scale")
+    gaussian = GAUSSIAN.get(noise.dist) == transform and not isinstance(noise, MultivariateNormalNoise)
+    return float(scale) if gaussian and isinstance(scale, (int, float)) else None
+
+
+# Where data of each family can lie; anything else has no likelihood at all.
+_COUNTS = ("whole numbers of at least 0", lambda x: (x >= 0) & (x == np.round(x)))
+_SUPPORT: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "LogNormal": ("numbers above 0", lambda x: x > 0),
+    "Poisson": _COUNTS,
+    "NegativeBinomial2": _COUNTS,
+    "Binomial": _COUNTS,
+}
+
+
+def family(noise: Noise, data: Float[np.ndarray, " n"]) -> Callable[..., dist.Distribution]:
+    """Return the noise's distribution as a function of the output at the data, and of its arguments."""
+    if isinstance(noise, MultivariateNormalNoise):
+        covariance = joint_covariance(noise, len(data))
+        return lambda y, **_: dist.MultivariateNormal(y, covariance_matrix=jnp.asarray(covariance))
+    if isinstance(noise, CustomNoise):
+        return resolve(noise.dist, {})
+    return _FAMILIES[noise.dist]
+
+
+def joint_covariance(noise: MultivariateNormalNoise, size: int) -> Float[np.ndarray, "n n"]:
+    """Return the covariance of data whose common offset is integrated over; raise ConfigError where it is none.
+
+    An offset ~ Normal(0, offset_scale) that all of them share adds its variance to every element (Bishop 2006,
+    equation 2.115).
+    """
+    matrix, variance = read_covariance(noise.covariance, size), (noise.offset_scale or 0.0) ** 2
+    most = np.sqrt(1e12 * np.linalg.eigvalsh(matrix).min() / size)
+    if variance > most**2:  # the rest would be lost to rounding, in the factors of the sum
+        what = f"got {noise.offset_scale:g}, expected at most {most:.2g}; far less is as good as flat"
+        raise ConfigError([Problem("noise: offset_scale", what)])
+    return matrix + variance
+
+
+def observed_offset(
+    noise: Noise, distribution: dist.Distribution, data: Float[np.ndarray, " n"]
+) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Return the mean of the offset that the noise integrates over, given the data, and how much less it then varies.
+
+    It is Normal(0, offset_scale) before the data (Bishop 2006, equations 2.116 and 2.117). Zero where there is none.
+    """
+    variance = (getattr(noise, "offset_scale", None) or 0.0) ** 2
+    if not variance:
+        return jnp.zeros(()), jnp.zeros(())
+    mean, covariance = distribution.mean, distribution.covariance_matrix
+    gain = variance * jnp.linalg.solve(covariance, jnp.ones_like(mean))
+    return gain @ (data - mean), variance * gain.sum()
+
+
+def at_observed_offset(
+    noise: Noise, distribution: dist.Distribution, data: Float[np.ndarray, " n"]
+) -> dist.Distribution:
+    """Return how new data scatter whose offset is that of the observed ones, where the noise integrates over one."""
+    if getattr(noise, "offset_scale", None) is None:
+        return distribution
+    offset, less = observed_offset(noise, distribution, data)
+    return dist.MultivariateNormal(distribution.mean + offset, distribution.covariance_matrix - less)
+
+
+def read_covariance(file: str, size: int) -> Float[np.ndarray, "n n"]:
+    """Read a covariance matrix from a CSV file of numbers; raise ConfigError where it is none."""
+
+    def refuse(what: str) -> ConfigError:
+        return ConfigError([Problem("noise", f"covariance file {Path(file).name}: {what}")])
+
+    try:
+        matrix = np.loadtxt(file, delimiter=",", ndmin=2)
+    except ValueError as error:
+        raise refuse(f"cannot be read as numbers: {error}") from error
+    if matrix.shape != (size, size):
+        raise refuse(
+            f"got {matrix.shape[0]} x {matrix.shape[1]} numbers, expected {size} x {size}, a row for each datum"
+        )
+    if not np.allclose(matrix, matrix.T, rtol=1e-8, atol=0) or np.linalg.eigvalsh(matrix).min() <= 0:
+        raise refuse("expected a matrix that is symmetric and positive definite")
+    return matrix
+
+
+def problems(output: str, noise: Noise, data: Float[np.ndarray, " n"]) -> list[Problem]:
+    """List the data that the noise could never have produced, and a covariance that does not fit them."""
+    found = []
+    expected, allowed = _SUPPORT.get(noise.dist, ("", lambda x: np.ones(len(x), bool)))
+    if not allowed(data).all():
+        got = ", ".join(f"{x:g}" for x in data[~allowed(data)][:4])
+        found.append(Problem(f"observation.file: column {output}", f"got {got}; {noise.dist} noise needs {expected}"))
+    total = getattr(noise, "total_count", None)
+    if total is not None and (data > total).any():
+        what = f"got {data.max():g}, above noise.{output}.total_count = {total}"
+        found.append(Problem(f"observation.file: column {output}", what))
+    if isinstance(noise, MultivariateNormalNoise):
+        try:
+            joint_covariance(noise, len(data))
+        except ConfigError as error:
+            found += error.problems
+    return found
+
+
+def arguments(noise: Noise) -> dict[str, Any]:
+    """Return the arguments that are numbers or priors, those left out not among them; a covariance is not of these."""
+    if isinstance(noise, MultivariateNormalNoise):
+        return {}
+    return {k: v for k, v in noise.arguments.items() if v is not None and not isinstance(v, str)}

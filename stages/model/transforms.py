@@ -1,0 +1,42 @@
+"""Elementwise transforms that an output goes through before a network learns it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Float
+
+from simfer.stages.settings import Transform
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A transform and its inverse, on NumPy and JAX arrays alike; `forward` sees no value below `floor`."""
+
+    forward: Callable[[Any, float], Any]
+    inverse: Callable[[Any], Any]
+    slope: Callable[[Any], Any]
+    """The inverse's derivative at a transformed value."""
+
+
+TRANSFORMS: dict[Transform, Pair] = {
+    "none": Pair(lambda y, floor: y, lambda t: t, lambda t: jnp.ones_like(t)),
+    "log": Pair(lambda y, floor: _xp(y).log(_xp(y).maximum(y, floor)), jnp.exp, jnp.exp),
+    "sqrt": Pair(lambda y, floor: _xp(y).sqrt(_xp(y).maximum(y, floor)), jnp.square, lambda t: 2.0 * t),
+    "asinh": Pair(lambda y, floor: _xp(y).arcsinh(y), jnp.sinh, jnp.cosh),
+}
+
+
+def steepness(transform: Transform, y: Float[np.ndarray, "..."], floor: float) -> Float[np.ndarray, "..."]:
+    """Return a transform's derivative at values before it; zero below the floor."""
+    forward = lambda y: TRANSFORMS[transform].forward(y, floor)  # noqa: E731
+    return np.asarray(jax.jvp(forward, (jnp.asarray(y),), (jnp.ones_like(y),))[1])
+
+
+def _xp(y: Any) -> Any:
+    return np if isinstance(y, np.ndarray) else jnp

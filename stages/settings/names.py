@@ -1,0 +1,32 @@
+"""The simulators and architectures that a config can name. A new one is one file and one line here."""
+
+from __future__ import annotations
+
+SIMULATORS: dict[str, str] = {
+    "gray_scott": "simfer.stages.simulate.simulators.gray_scott:GrayScott",
+    "linear": "simfer.stages.simulate.simulators.linear:Linear",
+    "lorenz": "simfer.stages.simulate.simulators.lorenz:Lorenz",
+    "lotka_volterra": "simfer.stages.simulate.simulators.lotka_volterra:LotkaVolterra",
+    "michaelis_menten": "simfer.stages.simulate.simulators.michaelis_menten:MichaelisMenten",
+    "nbody": "simfer.stages.simulate.simulators.nbody.cluster:StarCluster",
+    "ornstein_uhlenbeck": "simfer.stages.simulate.simulators.ornstein_uhlenbeck:OrnsteinUhlenbeck",
+    "robertson": "simfer.stages.simulate.simulators.robertson:Robertson",
+    "sir": "simfer.stages.simulate.simulators.sir:SIR",
+    "solow": "simfer.stages.simulate.simulators.solow:Solow",
+    "solow_continuous": "simfer.stages.simulate.simulators.solow:SolowContinuous",
+    "supernova": "simfer.stages.simulate.simulators.supernova:Supernova",
+}
+
+
+ARCHITECTURES: dict[str, str] = {
+    "cosmopower": "simfer.stages.emulator.architectures.cosmopower:CosmoPower",
+    "deeponet": "simfer.stages.emulator.architectures.deeponet:DeepONet",
+    "fourier": "simfer.stages.emulator.architectures.fourier:Fourier",
+    "gaussian_process": "simfer.stages.emulator.architectures.gaussian_process:GaussianProcess",
+    "mlp": "simfer.stages.emulator.architectures.mlp:MLP",
+    "polynomial": "simfer.stages.emulator.architectures.polynomial:Polynomial",
+    "residual": "simfer.stages.emulator.architectures.residual:Residual",
+}
+
+AUTO = "auto"  # in place of a name: the best of the candidates
+CANDIDATES = "residual", "mlp", "cosmopower", "polynomial", "gaussian_process"  # that suit most problems, if there

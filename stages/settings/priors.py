@@ -1,0 +1,76 @@
+"""Priors of the table in `stages.priors`, as settings: a model of each, with its own arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+from pydantic import Discriminator, Field, Tag, create_model, model_validator
+
+from simfer.stages.settings.fields import Finite, Positive, Settings
+from simfer.stages.settings.prior_table import PRIORS, Argument
+
+
+class Prior(Settings):
+    """One distribution of the table in `stages.priors`, with its arguments."""
+
+    dist: str
+    unit: str = ""
+    label: str = ""
+
+    @property
+    def arguments(self) -> dict[str, float]:
+        """The distribution's own arguments, those left out not among them."""
+        values = self.model_dump(exclude={"dist", "unit", "label"})
+        return {name: value for name, value in values.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Prior:
+        low, high = getattr(self, "low", None), getattr(self, "high", None)
+        if low is not None and high is not None and not low < high:
+            raise ValueError(f"got low = {low} and high = {high}, expected low < high")
+        if self.dist.startswith("Truncated") and low is None and high is None:
+            raise ValueError("expected low, high or both: without them there is nothing to truncate")
+        return self
+
+
+_DOMAINS: dict[str, Any] = {
+    "real": Finite,
+    "positive": Positive,
+    "unit": Annotated[float, Field(gt=0, lt=1)],
+}
+
+
+def _field(argument: Argument) -> Any:
+    kind = _DOMAINS[argument.domain]
+    if argument.optional:
+        return (kind | None, None)
+    return (kind, ... if argument.default is None else argument.default)
+
+
+_PRIOR_MODELS: dict[str, Any] = {
+    name: create_model(
+        name,
+        __base__=Prior,
+        dist=(Literal[name], ...),  # type: ignore[arg-type]
+        **{argument: _field(spec) for argument, spec in family.arguments.items()},
+    )
+    for name, family in PRIORS.items()
+}
+if TYPE_CHECKING:
+    AnyPrior = Prior
+else:
+    AnyPrior = Annotated[Union[tuple(_PRIOR_MODELS.values())], Field(discriminator="dist")]  # noqa: UP007
+
+
+def _number_or_prior(value: Any) -> str:
+    return "prior" if isinstance(value, (dict, Prior)) else "number"
+
+
+# A number is a fixed value; a table is a prior, and then the value is inferred.
+NumberOrPrior = Annotated[
+    Annotated[Finite, Tag("number")] | Annotated[AnyPrior, Tag("prior")], Discriminator(_number_or_prior)
+]
+PositiveOrPrior = Annotated[
+    Annotated[Positive, Tag("number")] | Annotated[AnyPrior, Tag("prior")], Discriminator(_number_or_prior)
+]
+Parameters = dict[str, NumberOrPrior]

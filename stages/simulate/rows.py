@@ -1,0 +1,167 @@
+"""Rows on disk: a Zarr store that is filled shard by shard, and that a killed run leaves ready to go on from."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import zarr
+from jaxtyping import Float
+
+from simfer.stages.artifacts.arrays import DERIVATIVES, array, consolidate, create_array, put_coordinates
+from simfer.stages.artifacts.simulations import ATTEMPT, SIMULATIONS, Simulations
+from simfer.stages.model.outputs import Layout, Status
+from simfer.stages.model.space import Space
+from simfer.stages.progress import Progress
+from simfer.stages.settings import Simulate
+from simfer.stages.simulate.attempts import Attempts, build_attempts
+from simfer.stages.simulate.ensemble import build_simulator, least_rows
+from simfer.stages.simulate.simulators.base import Simulator
+from simfer.stages.simulate.threads import map_in_threads
+
+_SHARD_BYTES = 2**23  # a shard is one chunk of each output, all of them together about this large
+_SHARDS = 16  # or more, if each has rows enough: what a kill loses is the two that are being solved
+
+
+class Filled(NamedTuple):
+    """A store that is full: its rows, and what it took to solve those that it lacked."""
+
+    simulations: Simulations
+    num_solved: int
+    seconds: float
+    occupancy: float | None  # of the steps done in lanes, the share that took a row on; None where there are no lanes
+
+
+def fill(
+    folder: Path,
+    settings: Simulate,
+    space: Space,
+    num: int,
+    design: Callable[[int, int], Float[np.ndarray, "rows size"]],
+    progress: Progress,
+    stream: str = "simulate-0",
+) -> Filled:
+    """Solve the rows that the store in `folder` lacks, those that fail once more if asked to, and close it.
+
+    `design(start, stop)` gives the whitened points of those rows; `stream` names what they are for, and keeps the
+    random numbers of a stochastic simulator apart from those of other streams.
+    """
+    begun = time.perf_counter()
+    simulator = build_simulator(settings)
+    store, solve = _open(folder / SIMULATIONS, space, simulator, num, settings), build_attempts(settings, space)
+    shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
+    missing = [shard for shard in shards if not store.has(shard)]
+    solved, failed, effort = sum(map(len, missing)), 0, np.zeros(2, int)
+
+    def work(shard: range) -> Attempts:
+        z = np.asarray(design(shard.start, shard.stop))
+        attempts = solve(z, np.arange(shard.start, shard.stop), stream, store.shard)
+        store.write(shard, z, attempts)
+        return attempts
+
+    # Two at once: while one is written, or waits for its last rows, the other keeps the cores busy.
+    with progress.task("simulate", total=num, unit="rows") as task:
+        task.advance(num - solved)
+        for shard, attempts in zip(missing, map_in_threads(work, missing, 2), strict=True):
+            failed += int((attempts.rows.status != Status.OK).sum())
+            effort += attempts.effort
+            task.advance(len(shard), failed=failed)
+    consolidate(store.path)
+    occupancy = float(effort[0] / effort[1]) if effort[1] else None
+    return Filled(Simulations(store.path), solved, time.perf_counter() - begun, occupancy)
+
+
+class _Store:
+    """The Zarr store of one artifact while it is being filled: one chunk of each array is one shard."""
+
+    def __init__(self, path: Path, outputs: Sequence[str], parameters: Sequence[str]) -> None:
+        self.path = path
+        group = zarr.open_group(path, mode="r+")
+        self._outputs, self._parameters = list(outputs), list(parameters)
+        self._counts = [ATTEMPT] if ATTEMPT in group else []
+        self._slopes = [name + DERIVATIVES for name in outputs if name + DERIVATIVES in group]
+        names = [*outputs, *self._slopes, *parameters, *self._counts, "z", "num_steps", "status"]
+        self._arrays = {name: array(group, name) for name in names}  # opened once: it takes as long as a small write
+        self.shard = int(self._arrays["status"].chunks[0])
+
+    def has(self, shard: range) -> bool:
+        """Say whether a shard is complete: every chunk there, and a status for every row."""
+        index = shard.start // self.shard
+        if not all(self._chunk(name, index).is_file() for name in self._arrays):
+            return False
+        return bool((np.asarray(self._arrays["status"][shard.start : shard.stop]) != Status.PENDING).all())
+
+    def _chunk(self, name: str, index: int) -> Path:
+        inner = ["0"] * (len(self._arrays[name].shape) - 1)
+        return Path(self.path, name, "c", str(index), *inner)
+
+    def write(self, shard: range, z: np.ndarray, attempts: Attempts) -> None:
+        """Write one shard; its statuses last, after all that they speak for."""
+        at, rows = slice(shard.start, shard.stop), attempts.rows
+        values = {**rows.outputs, **dict(zip(self._parameters, rows.theta.T, strict=True)), "z": z}
+        values |= {name: rows.derivatives[name.removesuffix(DERIVATIVES)] for name in self._slopes}
+        values |= dict.fromkeys(self._counts, attempts.attempt)
+        for name, value in (values | {"num_steps": rows.num_steps, "status": rows.status}).items():
+            self._arrays[name][at] = value
+
+
+def _open(path: Path, space: Space, simulator: Simulator, num: int, settings: Simulate) -> _Store:
+    outputs = simulator.outputs()
+    header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
+    header |= {"stochastic": True} if simulator.stochastic else {}
+    header |= {"derivatives": True} if settings.derivatives else {}
+    # The group's attributes are written after its arrays: a store without them was never begun properly.
+    if not path.exists() or not _is_begun(path, header):
+        _create(path, space, simulator, num, header, settings)
+    # Written at every opening: a coordinate that was lost with its checksum is there again.
+    put_coordinates(zarr.open_group(path, mode="r+"), outputs, getattr(simulator, "units", {}))
+    return _Store(path, list(outputs), space.names)
+
+
+def _is_begun(path: Path, header: dict[str, Any]) -> bool:
+    try:
+        return bool(dict(zarr.open_group(path, mode="r").attrs) == header)
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+def _create(
+    path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any], settings: Simulate
+) -> None:
+    outputs = simulator.outputs()
+    units = {name: prior.unit or simulator.parameters.get(name, "") for name, prior in space.priors.items()}
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    shard = _shard(
+        num, 8 * max(Layout(outputs).size, 1) * (1 + settings.derivatives * space.size), least_rows(settings)
+    )
+    for name, output in outputs.items():
+        shape, dims = (num, *output.shape), ("simulation", *output.dims)
+        create_array(group, name, shape, shard, "float64", dimension_names=dims, attributes=_units(output.unit))
+        if settings.derivatives:
+            shape, dims = (num, space.size, *output.shape), ("simulation", "parameter", *output.dims)
+            notes: dict[str, Any] = {"parameters": space.names, "comment": f"of {name} by each parameter"}
+            notes["units_by_parameter"] = [f"({output.unit or 1}) / ({unit or 1})" for unit in units.values()]
+            create_array(group, name + DERIVATIVES, shape, shard, "float64", dimension_names=dims, attributes=notes)
+    for name, unit in units.items():
+        create_array(group, name, (num,), shard, "float64", dimension_names=("simulation",), attributes=_units(unit))
+    create_array(group, "z", (num, space.size), shard, "float64", dimension_names=("simulation", "parameter"))
+    create_array(group, "num_steps", (num,), shard, "int32", dimension_names=("simulation",))
+    if settings.retry is not None:
+        notes = {"comment": "the attempt that gave the row, its steps among it: 2 where simulate.retry solved it again"}
+        create_array(group, ATTEMPT, (num,), shard, "int8", dimension_names=("simulation",), attributes=notes)
+    meanings = {"flag_meanings": " ".join(s.name.lower() for s in Status), "flag_values": [int(s) for s in Status]}
+    create_array(group, "status", (num,), shard, "int8", dimension_names=("simulation",), attributes=meanings)
+    group.attrs.update(header)
+
+
+def _shard(num: int, row_bytes: int, least: int) -> int:
+    """Return how many rows a shard has; all have about as many, so that the last one is no odd remainder."""
+    rows = max(least, min(_SHARD_BYTES // row_bytes, -(-num // _SHARDS)))
+    return -(-num // max(num // rows, 1))
+
+
+def _units(unit: str) -> dict[str, str]:
+    return {"units": unit} if unit else {}

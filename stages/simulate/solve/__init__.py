@@ -1,0 +1,1 @@
+"""Differential equations solved, many side by side."""

@@ -1,0 +1,121 @@
+"""Stage 1: a design becomes an ensemble of solves, written shard by shard."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Int
+
+from simfer.stages import plots
+from simfer.stages.artifacts.arrays import array
+from simfer.stages.artifacts.posterior import Posterior
+from simfer.stages.artifacts.simulations import Simulations
+from simfer.stages.errors import StageError
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.progress import Progress
+from simfer.stages.settings import RefineConfig, Simulate, SimulateConfig
+from simfer.stages.simulate import design
+from simfer.stages.simulate.failures import counts, drawn, tables, where_it_fails
+from simfer.stages.simulate.rows import Filled, fill
+
+
+def run(
+    config: SimulateConfig | RefineConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
+) -> dict[str, Any]:
+    """Solve every row that `folder` lacks, and describe how the rows ended."""
+    space, settings = Space(config.parameters), config.simulate
+    if isinstance(config, RefineConfig):
+        draws = Posterior.load(inputs["posterior"][0]).z()[:, : space.size]
+        num, seed, stretch = config.refine.simulations_per_round, settings.seed + config.round, config.refine.stretch
+        points = lambda a, b: design.stretched(draws, a, b, stretch, seed)  # noqa: E731
+        filled = fill(folder, settings, space, num, points, progress, f"simulate-{config.round}")
+    else:
+        kind, num, seed = settings.design, settings.num_simulations, settings.seed
+        filled = fill(
+            folder, settings, space, num, lambda a, b: design.rows(kind, a, b, num, space.size, seed), progress
+        )
+    return _summary(folder, config, space, filled, progress)
+
+
+def load(folder: Path, config: SimulateConfig | RefineConfig) -> xr.Dataset:
+    """Open the simulations: parameters, outputs, status and solver steps of each run."""
+    return Simulations.load(folder).to_xarray()
+
+
+def _summary(
+    folder: Path, config: SimulateConfig | RefineConfig, space: Space, filled: Filled, progress: Progress
+) -> dict[str, Any]:
+    group = filled.simulations.group
+    z, status, attempt = filled.simulations.endings()
+    theta = {name: np.asarray(array(group, name)[:]) for name in space.names}
+    failed, pictures = status != Status.OK, ["design.png"]
+    lies = where_it_fails(z, failed, space)
+    plots.design(folder / "design.png", theta, status)
+    if failed.any():
+        plots.failures(folder / "failures.png", status, *drawn(z, failed, space))
+        pictures.append("failures.png")
+    _refuse_too_many(config.simulate, status, lies, folder)
+    steps = np.asarray(array(group, "num_steps")[:])
+    facts: dict[str, Any] = {
+        "rows": len(status),
+        "failed": int(failed.sum()),
+        "steps_mean": float(steps.mean()),
+        "steps_max": int(steps.max()),
+        **_effort(filled),
+    }
+    if config.simulate.derivatives:
+        facts["derivatives_by"] = ", ".join(space.names)
+    if config.simulate.retry is not None:
+        facts |= {"retried": int((attempt == 2).sum()), "solved_by_retry": int(((attempt == 2) & ~failed).sum())}
+    progress.note(_in_words(filled, len(status), config.simulate.derivatives))
+    told = tables(z, status, attempt, space)
+    return {"facts": facts, "tables": told, "warnings": [lies] if lies else [], "pictures": pictures}
+
+
+def _refuse_too_many(settings: Simulate, status: Int[np.ndarray, " rows"], lies: str, folder: Path) -> None:
+    share = float(np.mean(status != Status.OK))
+    if share > settings.max_failed:
+        stiffer = (
+            "let failed rows be solved once more with more steps or a stiffer solver (Rodas5P), in [simulate.retry]"
+            if settings.retry is None
+            else "give [simulate.retry] more max_steps or a stiffer solver (Rodas5P)"
+        )
+        raise StageError(
+            f"{share:.1%} of the simulations failed ({counts(status)}), more than simulate.max_failed = "
+            f"{settings.max_failed:.1%}. {lies} Narrow the priors there, raise simulate.solver.max_steps, {stiffer}, "
+            f"or raise simulate.max_failed. A picture of it: {folder / 'failures.png'}"
+        )
+
+
+def _effort(filled: Filled) -> dict[str, float | None]:
+    rate = filled.num_solved / filled.seconds if filled.num_solved else None
+    return {"rows_per_second": rate, "occupancy": filled.occupancy, "memory_peak_mb": _peak_memory()}
+
+
+def _in_words(filled: Filled, num: int, derivatives: bool) -> str:
+    """Say what solving the rows took: in a line, at the end of the stage."""
+    effort = _effort(filled)
+    words = [f"{filled.num_solved:,} of {num:,} rows solved now" + ", with derivatives" * derivatives]
+    if (rate := effort["rows_per_second"]) is not None:
+        words.append(f"{rate:,.3g} rows/s" if rate < 1000 else f"{rate:,.0f} rows/s")
+    if (occupancy := effort["occupancy"]) is not None:
+        words.append(f"lanes {occupancy:.0%} occupied")
+    if (peak := effort["memory_peak_mb"]) is not None:
+        words.append(f"memory at most {peak:,.0f} MB" if peak < 1000 else f"memory at most {peak / 1000:.2f} GB")
+    return "  simulate: " + ", ".join(words)
+
+
+def _peak_memory() -> float | None:
+    if os.name != "posix":
+        return None
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak * (1 if sys.platform == "darwin" else 1024) / 1e6  # bytes there, kibibytes elsewhere

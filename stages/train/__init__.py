@@ -1,0 +1,1 @@
+"""Stage 3: a training set becomes an emulator."""

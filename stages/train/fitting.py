@@ -1,0 +1,174 @@
+"""Fit an architecture to rows: an ensemble by descent, or in closed form a model and its twins without each fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, PyTree
+
+from simfer.stages.emulator.architectures.base import ClosedForm
+from simfer.stages.emulator.emulator import Emulator, predict
+from simfer.stages.emulator.networks import build_networks, network_options
+from simfer.stages.emulator.scatter import MOST_OUTPUTS, Scatter, make_scatter, num_entries
+from simfer.stages.errors import StageError
+from simfer.stages.progress import Progress
+from simfer.stages.settings import Train
+from simfer.stages.train.checkpoints import Checkpoint
+from simfer.stages.train.descent import History, descend
+from simfer.stages.train.feed import Rows, whole
+from simfer.stages.train.losses import Metric, capped, loss_of, negative_log_likelihood
+from simfer.stages.train.stream import Stream
+
+
+class Fitted(NamedTuple):
+    """What was fitted, and who did not see which fold: the members by number, or a twin of a ClosedForm for each."""
+
+    networks: PyTree
+    held_out: Int[np.ndarray, " members"]
+    history: History | None = None
+    twins: Mapping[int, ClosedForm] = {}
+
+    def each_with_fold(self) -> tuple[list[PyTree], Int[np.ndarray, " k"]]:
+        """Return members, or twins, one by one, and the fold that each did not see."""
+        if self.twins:
+            return list(self.twins.values()), np.asarray(list(self.twins))
+        arrays, static = eqx.partition(self.networks, eqx.is_array)
+        members = [jax.tree.map(lambda leaf, m=m: leaf[m], arrays) for m in range(len(self.held_out))]
+        return [eqx.combine(member, static) for member in members], self.held_out
+
+    def unseen(
+        self, emulator: Emulator, z: Float[np.ndarray, "n size"], fold: Int[np.ndarray, " n"]
+    ) -> tuple[Float[np.ndarray, "n members outputs"], Bool[np.ndarray, "n members 1"]]:
+        """Return what members predict at rows of known folds, and which of them did not see the row.
+
+        The points of a twin stand for members that did not.
+        """
+        if not self.twins:
+            return predict(emulator, z), np.stack([fold == m for m in self.held_out], axis=1)[:, :, None]
+        members = np.zeros((len(z), emulator.header["num_members"], emulator.layout.size))
+        for number, twin in self.twins.items():
+            own = np.flatnonzero(fold == number)
+            members[own] = predict(eqx.tree_at(lambda e: e.networks, emulator, twin), z[own])
+        return members, np.ones((*members.shape[:2], 1), bool)
+
+
+def fit(
+    settings: Train,
+    rows: Rows | Stream,
+    fold: Int[np.ndarray, " n"],
+    given: Mapping[str, Any],
+    progress: Progress,
+    folder: Path | None = None,
+    metric: Metric | None = None,
+) -> Fitted:
+    """Fit what `train.architecture` names to rows, each of them in a fold.
+
+    An ensemble's members train side by side, each from its own start and without its own fold, and each one's best is
+    kept; a killed training goes on from what it left in `folder`. A ClosedForm is fitted to all rows, and again
+    without each fold to know its error.
+    """
+    keys = jax.random.split(jax.random.key(settings.seed), (settings.ensemble_size, 2))
+    options = network_options(settings)
+    networks = build_networks(settings.architecture, options, rows.sizes, keys[:, 0], settings.dtype, given)
+    if isinstance(networks, ClosedForm):
+        if isinstance(rows, Stream):
+            raise _too_large(settings, "is fitted to all rows at once")
+        return _fit_closed(networks, rows, fold, progress)
+    held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
+    feed = rows.feed(held_out) if isinstance(rows, Stream) else whole(rows, fold, held_out)
+    loss = loss_of(metric, settings.derivative_weight)
+    networks, history = descend(settings, networks, loss, feed, keys[:, 1], progress, *_named("train", folder))
+    return Fitted(networks, held_out, history)
+
+
+def _too_large(settings: Train, why: str) -> StageError:
+    return StageError(
+        f'train.memory: the rows take more, and "{settings.architecture}" {why}; raise it, or take fewer rows '
+        "(refine.keep) or principal components of large outputs (dataset.pca)"
+    )
+
+
+def _named(name: str, folder: Path | None) -> tuple[str, Checkpoint | None]:
+    return name, Checkpoint(folder / name) if folder else None
+
+
+def _fit_closed(model: ClosedForm, rows: Rows, fold: Int[np.ndarray, " n"], progress: Progress) -> Fitted:
+    x, y = np.asarray(rows.x, float), np.asarray(rows.y, float)
+    folds = range(1, int(fold.max()) + 1)
+    with progress.task("train", total=1 + len(folds), unit="fits") as task:
+        model = model.fit(x, y)
+        task.advance(1)
+        twins = {}
+        for number in folds:
+            twins[number] = model.fit(x[fold != number], y[fold != number])
+            task.advance(1)
+    return Fitted(model, np.asarray(folds), twins=twins)
+
+
+def fit_scatter(
+    settings: Train,
+    fitted: Fitted,
+    rows: Rows | Stream,
+    fold: Int[np.ndarray, " n"],
+    given: Mapping[str, Any],
+    scale: Float[np.ndarray, " outputs"],
+    progress: Progress,
+    folder: Path | None = None,
+) -> tuple[Fitted, Scatter, History]:
+    """Train a second ensemble for the scatter, and the first on with it, by the likelihood of the rows.
+
+    The first was trained by squared error, which counts the outputs' scatter as independent and the same everywhere;
+    the likelihood weighs each row by the scatter there.
+    """
+    if fitted.twins:
+        raise StageError(
+            f'the simulator is random, and train.architecture = "{settings.architecture}" learns no scatter; '
+            "take a network that is trained by descent (residual, mlp)"
+        )
+    if isinstance(rows, Stream):
+        raise _too_large(settings, "learns a random simulator's scatter from all rows at once")
+    held_out, active = fitted.held_out, np.flatnonzero(scale > 0)
+    residuals = _residuals(fitted, rows.typed(settings.dtype), fold)[:, active]
+    if len(active) > MOST_OUTPUTS or len(residuals) < 10 * len(active):
+        raise StageError(
+            f"the simulator is random: got {len(residuals)} rows for the covariance of {len(active)} values; it takes "
+            f"10 rows for each, and at most {MOST_OUTPUTS} values. Raise simulate.num_simulations, or observe less"
+        )
+    far = (residuals**2).mean(axis=1)
+    near = residuals * np.sqrt(capped(far, float(np.median(far))) / np.maximum(far, 1e-300))[:, None]
+    covariance = np.atleast_2d(np.cov(near.T))
+    base = np.linalg.cholesky(covariance + 1e-9 * np.diag(np.diag(covariance)))
+    whiten = np.linalg.inv(base)
+
+    def likelihood_loss(pair: tuple[PyTree, PyTree], rows: Rows, robust: bool | float) -> Float[Array, ""]:
+        q = (rows.y - jax.vmap(pair[0])(rows.x))[:, active] @ jnp.asarray(whiten.T, rows.y.dtype)
+        return negative_log_likelihood(jax.vmap(pair[1])(rows.x), q, robust)
+
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), (settings.ensemble_size, 2))
+    sizes = (rows.x.shape[1], num_entries(len(active)))
+    options = network_options(settings)
+    others = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, given)
+    pair, feed = (fitted.networks, others), whole(rows, fold, held_out)
+    (networks, others), history = descend(
+        settings, pair, likelihood_loss, feed, keys[:, 1], progress, *_named("scatter", folder)
+    )
+    embedded = np.zeros((len(scale), len(active)))
+    embedded[active] = scale[active, None] * base
+    return fitted._replace(networks=networks), make_scatter(others, embedded, 0), history
+
+
+def _residuals(fitted: Fitted, rows: Rows, fold: Int[np.ndarray, " n"]) -> Float[np.ndarray, "used outputs"]:
+    """Return the scaled residuals of each fold's rows, by the first member that did not see them."""
+    evaluate = eqx.filter_jit(lambda network, x: jax.vmap(network)(x))
+    networks, folds = fitted.each_with_fold()
+    parts = []
+    for network, number in zip(networks, dict.fromkeys(folds.tolist()), strict=False):
+        own = rows.pick(np.flatnonzero(fold == number))
+        parts.append(np.asarray(own.y - evaluate(network, own.x), float))
+    return np.concatenate(parts)

@@ -1,0 +1,79 @@
+"""Optimizers by their Optax names, with their own arguments."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from difflib import get_close_matches
+from functools import partial
+from types import FunctionType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from simfer.stages.errors import Problem
+from simfer.stages.settings import Train
+
+_OURS = {"learning_rate"}  # arguments that other settings give
+_OTHERWISE = {"lbfgs": "train.finish_steps takes such steps, with the whole batch that they need"}
+
+
+def optimizer(settings: Train) -> optax.GradientTransformation:
+    """Build the optimizer that the settings name, its learning rate on their schedule."""
+    rate: Any = {
+        "constant": lambda: settings.learning_rate,
+        "cosine": lambda: optax.warmup_cosine_decay_schedule(
+            0.0, settings.learning_rate, max(settings.steps // 50, 1), settings.steps
+        ),
+        "exponential": lambda: optax.exponential_decay(settings.learning_rate, max(settings.steps // 7, 1), 0.5),
+    }[settings.schedule]()
+    return known()[settings.optimizer](rate, **settings.optimizer_options)
+
+
+def known() -> dict[str, Callable[..., Any]]:
+    """Return Optax's optimizers by name: whatever there is made with a learning rate."""
+    return {
+        name: make
+        for name, make in vars(optax).items()
+        if isinstance(make, (FunctionType, partial)) and not name.startswith(("_", "scale_by", *_OTHERWISE))
+        if next(iter(inspect.signature(make).parameters), "") == "learning_rate"
+    }
+
+
+def problems(settings: Train) -> list[Problem]:
+    """List what is wrong with the optimizer's name and arguments."""
+    name, table = settings.optimizer, known()
+    if name in _OTHERWISE:
+        return [Problem("train.optimizer", f'got "{name}"; {_OTHERWISE[name]}')]
+    if name not in table:
+        return [Problem("train.optimizer", f'optax has no optimizer "{name}".{_nearest(name, table)}')]
+    arguments = [each for each in inspect.signature(table[name]).parameters if each not in _OURS]
+    wrong = [
+        Problem(
+            f"train.optimizer_options.{each}",
+            f"{name} takes {', '.join(arguments)}.{_nearest(each, arguments)}"
+            + (" The rate is train.learning_rate." if each in _OURS else ""),
+        )
+        for each in settings.optimizer_options
+        if each not in arguments
+    ]
+    return wrong or _failure(settings)
+
+
+def _failure(settings: Train) -> list[Problem]:
+    """Take a step, and say what stands in its way: an argument of a wrong kind, or one that is missing."""
+    try:
+        made, weights = optimizer(settings), {"w": jnp.zeros((2, 2))}
+        jax.eval_shape(lambda w: made.update(w, made.init(w), w), weights)
+    except Exception as error:  # whatever Optax makes of it
+        options = settings.optimizer_options
+        what = f"optax.{settings.optimizer} cannot be made with {options}: {str(error).splitlines()[0]}"
+        return [Problem("train.optimizer_options", what)]
+    return []
+
+
+def _nearest(name: str, known: Any) -> str:
+    near = get_close_matches(name, list(known), 1)
+    return f' Did you mean "{near[0]}"?' if near else ""

@@ -35,7 +35,7 @@ from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.observation import read
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Silent
-from simfer.stages.settings import DatasetConfig, ProblemConfig, TrainConfig
+from simfer.stages.settings import DatasetConfig, Problem, TrainConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.ensemble import Ensemble, build_simulator
 from simfer.stages.simulate.rows import fill
@@ -70,7 +70,7 @@ def main() -> None:
                 print("|", " | ".join(cells), "|", flush=True)
 
 
-def price(plain: ProblemConfig, sloped: ProblemConfig, draws: np.ndarray) -> float:
+def price(plain: Problem, sloped: Problem, draws: np.ndarray) -> float:
     """Return how many plain runs a run with derivatives costs, by processor time."""
     solves, taken = [solver(each) for each in (plain, sloped)], np.zeros((TURNS + 1, 2))
     for turn in range(TURNS + 1):  # the first one compiles
@@ -81,12 +81,12 @@ def price(plain: ProblemConfig, sloped: ProblemConfig, draws: np.ndarray) -> flo
     return float(np.divide(*np.median(taken[1:], axis=0)[::-1]))
 
 
-def solver(checked: ProblemConfig) -> Ensemble:
+def solver(checked: Problem) -> Ensemble:
     """Return what solves a config's rows."""
     return Ensemble(build_simulator(checked.simulate), checked.simulate, Space(checked.parameters))
 
 
-def attempt(checked: ProblemConfig, draws: np.ndarray, size: int, seed: int) -> tuple[float, float, float]:
+def attempt(checked: Problem, draws: np.ndarray, size: int, seed: int) -> tuple[float, float, float]:
     """Train on rows around the posterior, and return the unexplained variance, the C2ST, and the seconds taken."""
     points = design.stretched(draws, 0, size, checked.refine.stretch, seed)
     checked = checked.model_copy(update={"train": checked.train.model_copy(update={"seed": seed})})
@@ -103,7 +103,7 @@ def attempt(checked: ProblemConfig, draws: np.ndarray, size: int, seed: int) -> 
         return *judge(checked, load_emulator(trained), draws[-JUDGED:]), seconds
 
 
-def judge(checked: ProblemConfig, emulator: Emulator, z: np.ndarray) -> tuple[float, float]:
+def judge(checked: Problem, emulator: Emulator, z: np.ndarray) -> tuple[float, float]:
     """Hold the emulator against the simulator at posterior draws."""
     likelihood = Likelihood(
         checked.noise, read(checked.observation.file, emulator.layout), emulator.layout, emulator.transform

@@ -25,7 +25,9 @@ def main() -> None:
     runtime.prepare()
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
     with tempfile.TemporaryDirectory() as folder:
-        outcome = execute_more(config.load(path, []), Store(Path(folder)), chain.contrast, reporter=reporter(True))
+        outcome = execute_more(
+            config.load(path, []), Store(Path(folder)), chain.compare_posteriors, reporter=reporter(True)
+        )
         for title, rows in outcome.summary["tables"].items():
             print(f"\n{title}\n| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
             for row in rows:

@@ -64,14 +64,14 @@ def _step(outcome: Outcome) -> Answer:
 
 def _in_words(error: SimferError) -> str:
     if isinstance(error, ConfigError):
-        count = "1 problem" if len(error.problems) == 1 else f"{len(error.problems)} problems"
+        count = "1 mistake" if len(error.mistakes) == 1 else f"{len(error.mistakes)} mistakes"
         return f"The config cannot be run, {count}:\n" + "\n".join(f"  {line}" for line in str(error).splitlines())
     return str(error)
 
 
 def _in_json(error: Exception) -> Answer:
-    problems = [{"where": each.where, "what": each.what} for each in getattr(error, "problems", [])]
-    return {"kind": type(error).__name__, "message": str(error)} | ({"problems": problems} if problems else {})
+    mistakes = [{"where": each.where, "what": each.what} for each in getattr(error, "mistakes", [])]
+    return {"kind": type(error).__name__, "message": str(error)} | ({"mistakes": mistakes} if mistakes else {})
 
 
 def _print(answer: Answer) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from simfer.pipeline import chain, runtime
 from simfer.pipeline.blame import blame
-from simfer.pipeline.chain import ConfigError, Link, ProblemConfig, StageError, UserCodeError
+from simfer.pipeline.chain import ConfigError, Link, Problem, StageError, UserCodeError
 from simfer.pipeline.manifest import NAME as MANIFEST
 from simfer.pipeline.manifest import Manifest, file_digest
 from simfer.pipeline.plan import Step, plan, user_files
@@ -49,7 +49,7 @@ class Builder:
 
     def __init__(
         self,
-        problem: ProblemConfig,
+        problem: Problem,
         store: Store,
         redo: str | None,
         reporter: Reporter,
@@ -96,9 +96,9 @@ class Builder:
             runtime.prepare()
             runtime.forget_edited(user_files(self.problem))
             with blame("checking the config", lambda: user_files(self.problem)):
-                problems = chain.problems(self.problem)
-            if problems:
-                raise ConfigError(problems)
+                mistakes = chain.mistakes(self.problem)
+            if mistakes:
+                raise ConfigError(mistakes)
             self.is_checked = True
 
     def _settle(self, step: Step, work: Workplace, thorough: bool) -> Found:

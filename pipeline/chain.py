@@ -9,21 +9,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from simfer.stages.errors import ConfigError, Problem, SimferError, StageError, UserCodeError
+from simfer.stages.errors import ConfigError, Mistake, SimferError, StageError, UserCodeError
 from simfer.stages.settings import (
     VERSIONS,
     AddedLater,
     CalibrateConfig,
     CheckConfig,
     Code,
-    ContrastConfig,
+    CompareConfig,
+    ComparePosteriorsConfig,
     CurveConfig,
     DatasetConfig,
     InferConfig,
     InputFile,
     NotInKey,
-    ProblemConfig,
-    RankingConfig,
+    Problem,
     RefineConfig,
     SelectConfig,
     SensitivityConfig,
@@ -44,23 +44,23 @@ __all__ = [
     "ConfigError",
     "InputFile",
     "Link",
+    "Mistake",
     "NotInKey",
     "Problem",
-    "ProblemConfig",
     "Settings",
     "SimferError",
     "Slice",
     "StageError",
     "UserCodeError",
-    "calibration",
-    "contrast",
+    "calibrate",
+    "compare",
+    "compare_posteriors",
     "curve",
     "export",
     "links",
     "predict",
-    "ranking",
     "sensitivity",
-    "tuning",
+    "tune",
 ]
 
 _SHARES = 0.125, 0.25, 0.5, 1.0
@@ -86,12 +86,12 @@ class Link:
         return f"{self.stage}{self.variant}-{self.round}"
 
 
-def links(problem: ProblemConfig) -> list[Link]:
+def links(problem: Problem) -> list[Link]:
     """List the steps of every round, in order; a later round is the same five stages with another design."""
     return [link for number in range(problem.refine.max_rounds + 1) for link in _round(problem, number)]
 
 
-def _round(problem: ProblemConfig, number: int) -> list[Link]:
+def _round(problem: Problem, number: int) -> list[Link]:
     before = number - 1
     if number == 0:
         simulate = Link("simulate", 0, problem.slice(SimulateConfig), {})
@@ -111,7 +111,7 @@ def _round(problem: ProblemConfig, number: int) -> list[Link]:
     ]
 
 
-def _trainings(problem: ProblemConfig, number: int, seed: int = 0, fraction: float = 1.0) -> list[Link]:
+def _trainings(problem: Problem, number: int, seed: int = 0, fraction: float = 1.0) -> list[Link]:
     """List the step that trains; before it, where it takes the best of several architectures, those that train them."""
     train, inputs = problem.train, {"dataset": (f"dataset-{number}",)}
     if not train.chooses:
@@ -124,7 +124,7 @@ def _trainings(problem: ProblemConfig, number: int, seed: int = 0, fraction: flo
     return [*tried.values(), Link("train", number, config, inputs, _part(seed, fraction), frozenset(tried))]
 
 
-def _training(problem: ProblemConfig, number: int, architecture: str, seed: int = 0, fraction: float = 1.0) -> Link:
+def _training(problem: Problem, number: int, architecture: str, seed: int = 0, fraction: float = 1.0) -> Link:
     """Return the step that trains one architecture: the artifact is the one of a config that names it."""
     config = TrainConfig(train=problem.train.alone(architecture, seed), noise=_noise(problem), fraction=fraction)
     variant = f"-{short_name(architecture)}{_part(seed, fraction)}"
@@ -143,28 +143,28 @@ def _rows(number: int) -> dict[str, tuple[str, ...]]:
     }
 
 
-def _noise(problem: ProblemConfig) -> dict[str, Any]:
+def _noise(problem: Problem) -> dict[str, Any]:
     """Return the noise where training depends on it, and nothing elsewhere: another noise trains no emulator anew."""
     return problem.noise if problem.train.loss == "chi_squared" else {}
 
 
-def _given(problem: ProblemConfig) -> dict[str, Any]:
+def _given(problem: Problem) -> dict[str, Any]:
     exact = problem.slice(SimulateConfig) if problem.infer.likelihood == "simulator" else None
     return _loading(problem) | {"exact": exact}
 
 
-def _loading(problem: ProblemConfig) -> dict[str, Any]:
+def _loading(problem: Problem) -> dict[str, Any]:
     """Return what loads an emulator: its architecture, and a user's own ones among those that it is chosen from."""
     own = [name for name in problem.train.tried if ":" in name] if problem.train.chooses else []
     return {"architecture": problem.train.architecture, "candidates": own}
 
 
-def contrast(problem: ProblemConfig, number: int) -> list[Link]:
+def compare_posteriors(problem: Problem, number: int) -> list[Link]:
     """List the steps that hold round `number`'s posterior against the one that the simulator itself gives."""
     by_simulator = problem.infer.model_copy(update={"likelihood": "simulator"})
     exact = problem.model_copy(update={"infer": by_simulator})
-    if found := problems(exact):
-        raise ConfigError([Problem("compare-posteriors", each.what) for each in found])
+    if found := mistakes(exact):
+        raise ConfigError([Mistake("compare-posteriors", each.what) for each in found])
     settings = exact.slice(InferConfig, **_given(exact))
     rounds, train = range(number + 1), f"train-{number}"
     inputs = {
@@ -176,34 +176,34 @@ def contrast(problem: ProblemConfig, number: int) -> list[Link]:
     }
     return [
         Link("infer", number, settings, {"emulator": (train,)}, variant="-exact"),
-        Link("contrast", number, problem.slice(ContrastConfig), inputs),
+        Link("compare_posteriors", number, problem.slice(ComparePosteriorsConfig), inputs),
     ]
 
 
-def calibration(problem: ProblemConfig, number: int) -> list[Link]:
+def calibrate(problem: Problem, number: int) -> list[Link]:
     """List the step that calibrates round `number`'s emulator on simulated data."""
     inputs = {"emulator": (f"train-{number}",), "posterior": (f"infer-{number}",)}
     return [Link("calibrate", number, problem.slice(CalibrateConfig, refined=number > 0, **_given(problem)), inputs)]
 
 
-def ranking(problem: ProblemConfig, number: int) -> list[Link]:
+def compare(problem: Problem, number: int) -> list[Link]:
     """List the steps that train architectures on the first round's rows and hold them against one another."""
     suited = Train(architecture="auto").tried
     names = problem.compare.architectures or list(dict.fromkeys([*problem.train.tried, *suited]))
     trained = {name: [_training(problem, 0, name, seed) for seed in range(problem.compare.seeds)] for name in names}
     inputs = {short_name(name): tuple(link.name for link in links) for name, links in trained.items()}
-    settings = problem.slice(RankingConfig, candidates=names, limit=problem.check.max_emulator_error, failed={})
-    last = Link("ranking", 0, settings, inputs | {"dataset": ("dataset-0",)}, optional=frozenset(inputs))
+    settings = problem.slice(CompareConfig, candidates=names, limit=problem.check.max_emulator_error, failed={})
+    last = Link("compare", 0, settings, inputs | {"dataset": ("dataset-0",)}, optional=frozenset(inputs))
     return [*(link for links in trained.values() for link in links), last]
 
 
-def curve(problem: ProblemConfig, number: int) -> list[Link]:
+def curve(problem: Problem, number: int) -> list[Link]:
     """List the steps that train on nested parts of the first round's rows and draw the error against their number."""
     total = problem.simulate.num_simulations
     shares = problem.curve.shares or [share for share in _SHARES if share * total >= _FEWEST]
     if len(shares) < 3 or shares[0] * total < _FEWEST:
         what = f"got {total} simulations, shares of {shares}; expected three of {_FEWEST} simulations or more"
-        raise ConfigError([Problem("curve.shares", what)])
+        raise ConfigError([Mistake("curve.shares", what)])
     trained = {
         f"{share:g}": [_trainings(problem, 0, seed, share) for seed in range(problem.curve.seeds)] for share in shares
     }
@@ -220,18 +220,18 @@ def curve(problem: ProblemConfig, number: int) -> list[Link]:
     return [*(link for each in trained.values() for links in each for link in links), last]
 
 
-def tuning(problem: ProblemConfig, number: int) -> list[Link]:
+def tune(problem: Problem, number: int) -> list[Link]:
     """List the step that searches for better settings of the training, on the first round's rows."""
     if problem.train.chooses:
         what = 'got "auto", expected the one architecture whose settings to search: --set train.architecture=NAME'
-        raise ConfigError([Problem("train.architecture", what)])
+        raise ConfigError([Mistake("train.architecture", what)])
     if find_spec("optuna") is None:
         raise SimferError('tune needs Optuna, which is not installed: pip install "optuna>=4.2"')
     train = problem.train.alone(problem.train.architecture)
     return [Link("tune", 0, TuneConfig(train=train, tune=problem.tune), {"dataset": ("dataset-0",)})]
 
 
-def sensitivity(problem: ProblemConfig, number: int) -> list[Link]:
+def sensitivity(problem: Problem, number: int) -> list[Link]:
     """List the step that says which parameter moves which output; whatever the round, by the emulator of the prior."""
     if find_spec("SALib") is None:
         raise SimferError("sensitivity needs SALib, which is not installed: pip install 'SALib>=1.6'")
@@ -266,9 +266,9 @@ def suffices(link: Link, summary: Mapping[str, Any]) -> bool:
     return not isinstance(link.config, TuneConfig) or summary["facts"]["trials"] >= link.config.tune.trials
 
 
-def problems(problem: ProblemConfig) -> list[Problem]:
+def mistakes(problem: Problem) -> list[Mistake]:
     """Check what only the simulator can tell: its options, parameters, outputs and the data's coordinates."""
-    return import_module("simfer.stages.preflight").problems(problem)  # type: ignore[no-any-return]
+    return import_module("simfer.stages.preflight").mistakes(problem)  # type: ignore[no-any-return]
 
 
 def load(link: Link, folder: Path) -> Any:

@@ -119,7 +119,7 @@ def compare_posteriors(
     config: ConfigFile, settings: Settings = None, store: Folder = None, quiet: Quiet = False, json: AsJson = False
 ) -> None:
     """Hold the posterior against the one that the simulator itself gives, and say what each has cost."""
-    _bring_more(config, settings, store, quiet, json, chain.contrast)
+    _bring_more(config, settings, store, quiet, json, chain.compare_posteriors)
 
 
 @app.command(epilog=_EPILOG)
@@ -133,7 +133,7 @@ def calibrate(
 ) -> None:
     """Test the coverage of posteriors on data simulated from known parameters."""
     given = [f"calibrate.replicates={replicates}"] if replicates is not None else []
-    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.calibration)
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.calibrate)
 
 
 @app.command(epilog=_EPILOG)
@@ -152,7 +152,7 @@ def compare(
     """Train several architectures on the same rows, and hold their errors and costs against one another."""
     given = [f"compare.architectures={dumps(architecture)}"] if architecture else []
     given += [f"compare.seeds={seeds}"] if seeds is not None else []
-    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.ranking, until="dataset")
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.compare, until="dataset")
 
 
 @app.command(epilog=_EPILOG)
@@ -186,7 +186,7 @@ def tune(
 ) -> None:
     """Search for settings of the training that leave a smaller error, and print them for the config."""
     given = [f"tune.trials={trials}"] if trials is not None else []
-    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.tuning, until="dataset")
+    _bring_more(config, [*(settings or []), *given], store, quiet, json, chain.tune, until="dataset")
 
 
 @app.command(epilog=_EPILOG)
@@ -329,7 +329,7 @@ def new(directory: Annotated[Path, typer.Argument(help="A folder that is not the
         print(f"{directory} is ready. Try: simfer run {project.start(directory)}")
 
 
-def _open(path: Path, settings: list[str] | None, folder: Path | None) -> tuple[chain.ProblemConfig, Store]:
+def _open(path: Path, settings: list[str] | None, folder: Path | None) -> tuple[chain.Problem, Store]:
     problem = config.load(path, settings or [])
     return problem, Store(config.store_folder(config.project_folder(path), folder))
 

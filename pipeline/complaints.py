@@ -12,7 +12,7 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from simfer.pipeline.chain import Problem, ProblemConfig
+from simfer.pipeline.chain import Mistake, Problem
 
 _A_PRIOR = '{ dist = "Normal", loc = 0.0, scale = 1.0 }'
 _OWN = {"simulate": "simulator", "train": "architecture"}
@@ -44,7 +44,7 @@ class _Place:
     tag: str | None = None  # of the union that the place ends in, if it does
 
 
-def in_words(error: ValidationError) -> list[Problem]:
+def in_words(error: ValidationError) -> list[Mistake]:
     """Turn everything that Pydantic found into places and sentences."""
     return [_problem(item) for item in error.errors(include_url=False)]
 
@@ -62,15 +62,15 @@ def did_you_mean(got: Any, known: Iterable[str]) -> str:
     return f'did you mean "{names[near[0]]}"? ' if near else ""
 
 
-def _problem(item: Any) -> Problem:
+def _problem(item: Any) -> Mistake:
     place = _place(item["loc"])
     say = _SENTENCES.get(item["type"], _other)
-    return Problem(".".join(place.keys), say(item, place))
+    return Mistake(".".join(place.keys), say(item, place))
 
 
 def _place(loc: tuple[int | str, ...]) -> _Place:
     """Follow an error's location through the types; names of union members in it are no keys of the config."""
-    place, kind = _Place([]), _bare(ProblemConfig)
+    place, kind = _Place([]), _bare(Problem)
     for step in loc:
         place.model, place.tag = None, None
         if get_origin(kind) in (Union, UnionType):
@@ -119,7 +119,7 @@ def _field(model: type[BaseModel], name: str) -> Any:
 
 
 def _unknown_key(item: Any, place: _Place) -> str:
-    model, got = place.model or ProblemConfig, str(item["loc"][-1])
+    model, got = place.model or Problem, str(item["loc"][-1])
     known = sorted(model.model_fields)
     hint = did_you_mean(got, known) or _elsewhere(got, place)
     return f"unknown key; {hint}(known: {', '.join(known)})"
@@ -127,7 +127,7 @@ def _unknown_key(item: Any, place: _Place) -> str:
 
 def _elsewhere(got: str, place: _Place) -> str:
     """Say where a right key in the wrong table belongs."""
-    for section, field in ProblemConfig.model_fields.items():
+    for section, field in Problem.model_fields.items():
         kind = _bare(field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel) and got in kind.model_fields:
             return f"it belongs in [{section}] "

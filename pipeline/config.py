@@ -11,24 +11,24 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from simfer.pipeline.chain import ConfigError, Problem, ProblemConfig
+from simfer.pipeline.chain import ConfigError, Mistake, Problem
 from simfer.pipeline.complaints import in_toml, in_words
 
 Table = dict[str, Any]
 
 
-def load(path: Path | str, overrides: Sequence[str] = ()) -> ProblemConfig:
+def load(path: Path | str, overrides: Sequence[str] = ()) -> Problem:
     """Read the config file at `path`, with `overrides` such as "train.steps=2000" on top."""
     return from_table(read(Path(path)), overrides, folder=Path(path).resolve().parent)
 
 
-def from_table(table: Mapping[str, Any], overrides: Sequence[str] = (), *, folder: Path) -> ProblemConfig:
+def from_table(table: Mapping[str, Any], overrides: Sequence[str] = (), *, folder: Path) -> Problem:
     """Check a config given as a table; paths in it are relative to `folder`."""
     merged = deepcopy(dict(table))
     for override in overrides:
         _set(merged, override)
     try:
-        return ProblemConfig.model_validate(merged, context={"folder": folder})
+        return Problem.model_validate(merged, context={"folder": folder})
     except ValidationError as error:
         raise ConfigError(in_words(error)) from None
 
@@ -61,7 +61,7 @@ def read(path: Path) -> Table:
 
 
 def _refusal(path: Path, what: str) -> ConfigError:
-    return ConfigError([Problem(str(path), what)])
+    return ConfigError([Mistake(str(path), what)])
 
 
 def _nearby(path: Path) -> str:
@@ -75,7 +75,7 @@ def _set(table: Table, override: str) -> None:
         table = table.setdefault(key, {})
         if not isinstance(table, dict):
             what = f"{'.'.join(keys[: depth + 1])} is {in_toml(table)}, not a table with keys of its own"
-            raise ConfigError([Problem(f"--set {override}", what)])
+            raise ConfigError([Mistake(f"--set {override}", what)])
     # What a simulator makes of its options is its own affair, a file name among them too.
     table[keys[-1]] = value if any("options" in key for key in keys) else _from_here(value)
 
@@ -87,7 +87,7 @@ def _parse(override: str) -> tuple[list[str], Any]:
     except tomllib.TOMLDecodeError:
         keys = []
     if not keys or not equals:
-        raise ConfigError([Problem(f"--set {override}", "expected KEY=VALUE, such as train.steps=2000")])
+        raise ConfigError([Mistake(f"--set {override}", "expected KEY=VALUE, such as train.steps=2000")])
     return keys, _value(text)
 
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from simfer.pipeline import chain, manifest
-from simfer.pipeline.chain import AddedLater, Code, InputFile, Link, NotInKey, ProblemConfig
+from simfer.pipeline.chain import AddedLater, Code, InputFile, Link, NotInKey, Problem
 from simfer.pipeline.sources import closure
 
 Key = dict[str, Any]
@@ -35,7 +35,7 @@ class Step:
         return self.link.stage
 
 
-def plan(problem: ProblemConfig, extra: Sequence[Link] = ()) -> list[Step]:
+def plan(problem: Problem, extra: Sequence[Link] = ()) -> list[Step]:
     """List the steps of every round that `problem` may need, and `extra` ones that build on them."""
     read = _Reader()
     steps: dict[str, Step] = {}
@@ -53,7 +53,7 @@ def plan(problem: ProblemConfig, extra: Sequence[Link] = ()) -> list[Step]:
     return list(steps.values())
 
 
-def user_files(problem: ProblemConfig) -> set[Path]:
+def user_files(problem: Problem) -> set[Path]:
     """Return every file of the user's own code that `problem` runs."""
     plugins = {Path(value.rpartition(":")[0]) for value in _marked(problem, Code) if ":" in value}
     return {file for plugin in plugins for file in closure(plugin)}

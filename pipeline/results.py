@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simfer.pipeline import chain, config, runtime
-from simfer.pipeline.chain import ProblemConfig, SimferError
+from simfer.pipeline.chain import Problem, SimferError
 from simfer.pipeline.plan import plan
 from simfer.pipeline.progress import reporter
 from simfer.pipeline.runner import Outcome, built, execute
@@ -88,7 +88,7 @@ def load(problem: Config, *, overrides: Sequence[str] = (), store: str | Path | 
     return Result(built(plan(_read(problem, overrides)[0]), _store(problem, store)))
 
 
-def _read(problem: Config, overrides: Sequence[str]) -> tuple[ProblemConfig, Path]:
+def _read(problem: Config, overrides: Sequence[str]) -> tuple[Problem, Path]:
     if isinstance(problem, Mapping):
         return config.from_table(problem, overrides, folder=Path.cwd()), Path.cwd()
     return config.load(problem, overrides), Path(problem).resolve().parent

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simfer.pipeline.build import Builder, Outcome, has_passed, reuse
-from simfer.pipeline.chain import STAGES, Link, ProblemConfig, SimferError
+from simfer.pipeline.chain import STAGES, Link, Problem, SimferError
 from simfer.pipeline.plan import Step
 from simfer.pipeline.progress import Reporter, Silent
 from simfer.pipeline.store import Store
@@ -44,7 +44,7 @@ class RunResult:
 
 
 def execute(
-    problem: ProblemConfig,
+    problem: Problem,
     store: Store,
     *,
     until: str | None = None,
@@ -72,9 +72,9 @@ def execute(
 
 
 def execute_more(
-    problem: ProblemConfig,
+    problem: Problem,
     store: Store,
-    more: Callable[[ProblemConfig, int], list[Link]],
+    more: Callable[[Problem, int], list[Link]],
     *,
     until: str | None = None,
     reporter: Reporter | None = None,
@@ -93,7 +93,7 @@ def execute_more(
 
 
 def with_emulator(
-    problem: ProblemConfig, store: Store, *, reporter: Reporter | None = None, folder: Path | None = None
+    problem: Problem, store: Store, *, reporter: Reporter | None = None, folder: Path | None = None
 ) -> dict[str, Outcome]:
     """Return the latest artifact of each stage, the emulator's whole; the first round's is built if there is none."""
     builder = Builder(problem, store, None, reporter or Silent(), folder)

@@ -9,7 +9,7 @@ from typing import Any
 
 from simfer.pipeline import chain, runtime
 from simfer.pipeline.blame import blame
-from simfer.pipeline.chain import ProblemConfig, SimferError
+from simfer.pipeline.chain import Problem, SimferError
 from simfer.pipeline.plan import user_files
 from simfer.pipeline.progress import Reporter
 from simfer.pipeline.runner import Outcome, with_emulator
@@ -19,7 +19,7 @@ Summary = dict[str, Any]
 Tool = Callable[[dict[str, Outcome], Reporter], Summary]
 
 
-def use(problem: ProblemConfig, store: Store, reporter: Reporter, folder: Path, tool: Tool) -> Summary:
+def use(problem: Problem, store: Store, reporter: Reporter, folder: Path, tool: Tool) -> Summary:
     """Bring the emulator and hand it, with the latest artifact of each stage, to a tool."""
     found = with_emulator(problem, store, reporter=reporter, folder=folder)
     runtime.prepare()
@@ -48,7 +48,7 @@ def predict(parameters: Path, output: Path) -> Tool:
     return tool
 
 
-def export(problem: ProblemConfig, format: str, folder: Path, name: str) -> Tool:
+def export(problem: Problem, format: str, folder: Path, name: str) -> Tool:
     """Write the emulator as a file for other programs, and its model card."""
     if folder.exists() and not folder.is_dir():
         raise SimferError(f"got --output {folder}, which is a file; expected a folder")
@@ -71,7 +71,7 @@ def _written(to: Path) -> Iterator[None]:
         raise SimferError(f"--output {to} could not be written: {error}") from error
 
 
-def _facts(problem: ProblemConfig, found: dict[str, Outcome]) -> Summary:
+def _facts(problem: Problem, found: dict[str, Outcome]) -> Summary:
     """Gather what a model card says of the training."""
     train = found["train"]
     same = [outcome for outcome in found.values() if outcome.step.link.round == train.step.link.round]

@@ -12,7 +12,7 @@ class SimferError(Exception):
 
 
 @dataclass(frozen=True)
-class Problem:
+class Mistake:
     """One thing that is wrong with a config: where, and what was got, was expected, and can be done."""
 
     where: str
@@ -20,13 +20,13 @@ class Problem:
 
 
 class ConfigError(SimferError):
-    """A config that cannot be run: all its problems at once."""
+    """A config that cannot be run: all its mistakes at once."""
 
     exit_code = 2
 
-    def __init__(self, problems: list[Problem]) -> None:
-        self.problems = problems
-        super().__init__("\n".join(f"{p.where}: {p.what}" if p.where else p.what for p in problems))
+    def __init__(self, mistakes: list[Mistake]) -> None:
+        self.mistakes = mistakes
+        super().__init__("\n".join(f"{p.where}: {p.what}" if p.where else p.what for p in mistakes))
 
 
 class StageError(SimferError):

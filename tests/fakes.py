@@ -129,7 +129,7 @@ def install() -> None:
         swap_in(self)
 
     chain.run = run_stage
-    chain.problems = lambda problem: []
+    chain.mistakes = lambda problem: []
     store.Workplace._swap_in = _dying_swap_in  # type: ignore[method-assign]
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from simfer import pipeline
 from simfer.pipeline import chain, config
-from simfer.pipeline.chain import Link, ProblemConfig
+from simfer.pipeline.chain import Link, Problem
 from simfer.stages.progress import Silent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -99,17 +99,17 @@ def exact_line(y: np.ndarray | None = None, sigma: float = SIGMA) -> tuple[np.nd
     return covariance @ (means / sds**2 + design.T @ data / sigma**2), covariance
 
 
-def problem(table: Mapping[str, Any], *overrides: str) -> ProblemConfig:
+def problem(table: Mapping[str, Any], *overrides: str) -> Problem:
     """Check a table as a config."""
     return config.from_table(table, overrides, folder=scratch())
 
 
-def link(checked: ProblemConfig, name: str) -> Link:
+def link(checked: Problem, name: str) -> Link:
     """Return the step named, such as "train-0"."""
     return next(each for each in chain.links(checked) if each.name == name)
 
 
-def run_stage(checked: ProblemConfig, name: str, inputs: Mapping[str, Sequence[Path]], folder: Path) -> dict[str, Any]:
+def run_stage(checked: Problem, name: str, inputs: Mapping[str, Sequence[Path]], folder: Path) -> dict[str, Any]:
     """Run one stage of a problem without the machinery."""
     folder.mkdir(parents=True, exist_ok=True)
     roles = {role: list(inputs.get(role, [])) for role in link(checked, name).inputs}

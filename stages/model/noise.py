@@ -11,7 +11,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from simfer.stages.errors import ConfigError, Problem
+from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model.plugins import resolve
 from simfer.stages.settings import CustomNoise, MultivariateNormalNoise, Noise
 
@@ -99,7 +99,7 @@ def joint_covariance(noise: MultivariateNormalNoise, size: int) -> Float[np.ndar
     most = np.sqrt(1e12 * np.linalg.eigvalsh(matrix).min() / size)
     if variance > most**2:  # the rest would be lost to rounding, in the factors of the sum
         what = f"got {noise.offset_scale:g}, expected at most {most:.2g}; far less is as good as flat"
-        raise ConfigError([Problem("noise: offset_scale", what)])
+        raise ConfigError([Mistake("noise: offset_scale", what)])
     return matrix + variance
 
 
@@ -132,7 +132,7 @@ def read_covariance(file: str, size: int) -> Float[np.ndarray, "n n"]:
     """Read a covariance matrix from a CSV file of numbers; raise ConfigError where it is none."""
 
     def refuse(what: str) -> ConfigError:
-        return ConfigError([Problem("noise", f"covariance file {Path(file).name}: {what}")])
+        return ConfigError([Mistake("noise", f"covariance file {Path(file).name}: {what}")])
 
     try:
         matrix = np.loadtxt(file, delimiter=",", ndmin=2)
@@ -147,22 +147,22 @@ def read_covariance(file: str, size: int) -> Float[np.ndarray, "n n"]:
     return matrix
 
 
-def problems(output: str, noise: Noise, data: Float[np.ndarray, " n"]) -> list[Problem]:
+def mistakes(output: str, noise: Noise, data: Float[np.ndarray, " n"]) -> list[Mistake]:
     """List the data that the noise could never have produced, and a covariance that does not fit them."""
     found = []
     expected, allowed = _SUPPORT.get(noise.dist, ("", lambda x: np.ones(len(x), bool)))
     if not allowed(data).all():
         got = ", ".join(f"{x:g}" for x in data[~allowed(data)][:4])
-        found.append(Problem(f"observation.file: column {output}", f"got {got}; {noise.dist} noise needs {expected}"))
+        found.append(Mistake(f"observation.file: column {output}", f"got {got}; {noise.dist} noise needs {expected}"))
     total = getattr(noise, "total_count", None)
     if total is not None and (data > total).any():
         what = f"got {data.max():g}, above noise.{output}.total_count = {total}"
-        found.append(Problem(f"observation.file: column {output}", what))
+        found.append(Mistake(f"observation.file: column {output}", what))
     if isinstance(noise, MultivariateNormalNoise):
         try:
             joint_covariance(noise, len(data))
         except ConfigError as error:
-            found += error.problems
+            found += error.mistakes
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
-from simfer.stages.errors import ConfigError, Problem
+from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model.outputs import Layout, Output
 
 
@@ -46,18 +46,18 @@ class Data:
 
 def read(file: str, layout: Layout) -> Data:
     """Read observations; raise ConfigError with everything that is wrong with them."""
-    problems: list[Problem] = []
-    columns = _columns(file, problems)
-    if not problems:
-        data = _match(columns, layout, problems)
-        if not problems:
+    mistakes: list[Mistake] = []
+    columns = _columns(file, mistakes)
+    if not mistakes:
+        data = _match(columns, layout, mistakes)
+        if not mistakes:
             return data
-    raise ConfigError(problems)
+    raise ConfigError(mistakes)
 
 
-def _columns(file: str, problems: list[Problem]) -> dict[str, Float[np.ndarray, " rows"]]:
+def _columns(file: str, mistakes: list[Mistake]) -> dict[str, Float[np.ndarray, " rows"]]:
     def complain(what: str) -> None:
-        problems.append(Problem("observation.file", f"{Path(file).name}: {what}"))
+        mistakes.append(Mistake("observation.file", f"{Path(file).name}: {what}"))
 
     try:
         with open(file, newline="", encoding="utf-8-sig") as stream:
@@ -92,7 +92,7 @@ def _uncommented(stream: object) -> list[str]:
     return ["\n" if line.lstrip().startswith("#") else line for line in stream]  # type: ignore[attr-defined]
 
 
-def _match(columns: dict[str, np.ndarray], layout: Layout, problems: list[Problem]) -> Data:
+def _match(columns: dict[str, np.ndarray], layout: Layout, mistakes: list[Mistake]) -> Data:
     where = "observation.file"
     dims = {dim for output in layout.outputs.values() for dim in output.dims}
     for name in columns:
@@ -100,44 +100,44 @@ def _match(columns: dict[str, np.ndarray], layout: Layout, problems: list[Proble
             known = f"outputs {', '.join(layout.outputs)}" + (
                 f"; coordinates {', '.join(sorted(dims))}" if dims else ""
             )
-            problems.append(Problem(where, f'got column "{name}", which the simulator does not produce ({known})'))
+            mistakes.append(Mistake(where, f'got column "{name}", which the simulator does not produce ({known})'))
     observed = [name for name in columns if name in layout.outputs]
     if not observed:
-        problems.append(Problem(where, f"got no column of an output; expected at least one of {list(layout.outputs)}"))
+        mistakes.append(Mistake(where, f"got no column of an output; expected at least one of {list(layout.outputs)}"))
     series = {}
     for name in observed:
-        found = _series(name, layout.outputs[name], columns, problems)
+        found = _series(name, layout.outputs[name], columns, mistakes)
         if found is not None:
             series[name] = found
     return Data(series)
 
 
-def _series(name: str, output: Output, columns: dict[str, np.ndarray], problems: list[Problem]) -> Series | None:
+def _series(name: str, output: Output, columns: dict[str, np.ndarray], mistakes: list[Mistake]) -> Series | None:
     where = f"observation.file: column {name}"
     lacking = [dim for dim in output.dims if dim not in columns]
     if lacking:
-        problems.append(Problem(where, f'needs a column of its coordinate "{lacking[0]}" beside it'))
+        mistakes.append(Mistake(where, f'needs a column of its coordinate "{lacking[0]}" beside it'))
         return None
     present = ~np.isnan(columns[name])
     if not present.any():
-        problems.append(Problem(where, "every cell is empty"))
+        mistakes.append(Mistake(where, "every cell is empty"))
         return None
-    places = [_places(where, dim, output.coords[dim], columns[dim][present], problems) for dim in output.dims]
+    places = [_places(where, dim, output.coords[dim], columns[dim][present], mistakes) for dim in output.dims]
     if any(place is None for place in places):
         return None
     if not output.dims:
         return Series(columns[name][present], np.zeros(present.sum(), int))
     index = np.asarray(np.ravel_multi_index(places, output.shape))  # type: ignore[arg-type]
     if len(np.unique(index)) < len(index):
-        problems.append(Problem(where, "two rows have the same coordinates; give one datum for each"))
+        mistakes.append(Mistake(where, "two rows have the same coordinates; give one datum for each"))
     return Series(columns[name][present], index)
 
 
 def _places(
-    where: str, dim: str, coordinate: np.ndarray, given: np.ndarray, problems: list[Problem]
+    where: str, dim: str, coordinate: np.ndarray, given: np.ndarray, mistakes: list[Mistake]
 ) -> np.ndarray | None:
     if np.isnan(given).any():
-        problems.append(Problem(where, f'the coordinate "{dim}" is missing (empty) beside a datum'))
+        mistakes.append(Mistake(where, f'the coordinate "{dim}" is missing (empty) beside a datum'))
         return None
     coordinate = np.asarray(coordinate, float)
     nearest = np.abs(given[:, None] - coordinate[None, :]).argmin(axis=1)
@@ -146,8 +146,8 @@ def _places(
     if off.any():
         got = ", ".join(f"{value:g}" for value in given[off][:4]) + (", ..." if off.sum() > 4 else "")
         near = ", ".join(f"{value:g}" for value in coordinate[nearest[off]][:4])
-        problems.append(
-            Problem(
+        mistakes.append(
+            Mistake(
                 where, f"got {dim} = {got}, where the simulator gives no output (nearest: {near}); see simulate.options"
             )
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from simfer.stages.errors import ConfigError, Problem
+from simfer.stages.errors import ConfigError, Mistake
 
 
 def resolve(name: str, table: Mapping[str, str], where: str = "") -> Any:
@@ -26,7 +26,7 @@ def resolve(name: str, table: Mapping[str, str], where: str = "") -> Any:
         return getattr(importlib.import_module(module), attribute)
     found = getattr(_load(Path(module)), attribute, None)
     if found is None:
-        raise ConfigError([Problem(where, f"{Path(module).name} defines no {attribute}")])
+        raise ConfigError([Mistake(where, f"{Path(module).name} defines no {attribute}")])
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from simfer.stages.plots.bands import Panel, predictive
-from simfer.stages.plots.comparisons import curve, ranking, tuning
+from simfer.stages.plots.comparisons import compare, curve, tuning
 from simfer.stages.plots.influences import Influence, influences, influences_along, influences_over
 from simfer.stages.plots.planes import Field, Map, fields, maps
 from simfer.stages.plots.posterior import pair, trace
@@ -17,6 +17,7 @@ __all__ = [
     "Map",
     "Panel",
     "calibration",
+    "compare",
     "curve",
     "design",
     "failures",
@@ -29,7 +30,6 @@ __all__ = [
     "maps",
     "pair",
     "predictive",
-    "ranking",
     "trace",
     "tuning",
     "verdict",

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFor
 from simfer.stages.plots.figures import BLUE, CYCLE, GREY, RED, SKY, drawable, new_figure
 
 
-def ranking(
+def compare(
     file: Path,
     rows: Sequence[Mapping[str, Any]],
     ranges: Mapping[str, tuple[float, float]],

@@ -15,16 +15,16 @@ from simfer.stages.artifacts.arrays import DERIVATIVES
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.labels import ERROR, INSIDE, POINT, SCATTER
 from simfer.stages.emulator.scatter import MOST_OUTPUTS
-from simfer.stages.errors import ConfigError, Problem
+from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model import noise as noises
 from simfer.stages.model import observation
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
-from simfer.stages.preflight.network import architecture_problems, layout_problems, of_each
+from simfer.stages.preflight.architecture import architecture_problems, layout_problems, of_each
 from simfer.stages.preflight.solver import additive_problems, sde_solver_problems, solver_problems
 from simfer.stages.preflight.words import resolved, unknown_names
-from simfer.stages.settings import ProblemConfig
+from simfer.stages.settings import Problem
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
 from simfer.stages.simulate.simulators.base import (
     DifferentialSimulator,
@@ -54,11 +54,11 @@ _NAMES_TAKEN = {
 }
 
 
-def problems(config: ProblemConfig) -> list[Problem]:
+def mistakes(config: Problem) -> list[Mistake]:
     """List everything that is wrong with a problem; an empty list means that it can be run."""
-    found: list[Problem] = []
+    found: list[Mistake] = []
     found += of_each(config, architecture_problems)
-    found += optimizers.problems(config.train)
+    found += optimizers.mistakes(config.train)
     simulator = _simulator(config, found)
     if simulator is None:
         return found
@@ -71,7 +71,7 @@ def problems(config: ProblemConfig) -> list[Problem]:
         found += sde_solver_problems(retry, simulator, "simulate.retry") if retry else []
     if retry and isinstance(simulator, (FunctionSimulator, StochasticSimulator)):
         what = f"{config.simulate.simulator} is no differential equation: solved again, a row fails again; remove it"
-        found.append(Problem("simulate.retry", what))
+        found.append(Mistake("simulate.retry", what))
     found += unknown_names("parameters", config.parameters, simulator.parameters, needed=True)
     if isinstance(simulator, SDESimulator) and not found:
         found += additive_problems(config, simulator)
@@ -86,7 +86,7 @@ def problems(config: ProblemConfig) -> list[Problem]:
     found += unknown_names("dataset.transform", config.dataset.transform, layout.outputs)
     found += unknown_names("dataset.pca", config.dataset.pca, layout.outputs)
     found += [
-        Problem(f"dataset.pca.{name}", f"got {wanted} components, expected fewer than the output has values: {size}")
+        Mistake(f"dataset.pca.{name}", f"got {wanted} components, expected fewer than the output has values: {size}")
         for name, wanted in config.dataset.pca.items()
         if name in layout.outputs and wanted >= (size := layout.outputs[name].size)
     ]
@@ -95,7 +95,7 @@ def problems(config: ProblemConfig) -> list[Problem]:
     return found + _data(config, layout)
 
 
-def _simulator(config: ProblemConfig, found: list[Problem]) -> Simulator | None:
+def _simulator(config: Problem, found: list[Mistake]) -> Simulator | None:
     make = resolved("simulate.simulator", config.simulate.simulator, SIMULATORS, Simulator, found)
     if make is None:
         return None
@@ -104,19 +104,19 @@ def _simulator(config: ProblemConfig, found: list[Problem]) -> Simulator | None:
     found += unknown_names("simulate.options", config.simulate.options, options)
     for name, option in options.items():
         if option.default is inspect.Parameter.empty and name not in config.simulate.options:
-            found.append(Problem("simulate.options", f"{config.simulate.simulator} needs {name}"))
+            found.append(Mistake("simulate.options", f"{config.simulate.simulator} needs {name}"))
     if not isinstance(getattr(make, "parameters", None), Mapping):
-        found.append(Problem("simulate.simulator", 'the class needs parameters = {"name": "unit", ...}'))
+        found.append(Mistake("simulate.simulator", 'the class needs parameters = {"name": "unit", ...}'))
     if len(found) > found_before:
         return None
     try:
         return make(**config.simulate.options)
     except (ValueError, TypeError) as error:
-        found.append(Problem("simulate.options", str(error)))
+        found.append(Mistake("simulate.options", str(error)))
         return None
 
 
-def _random(config: ProblemConfig, layout: Layout) -> list[Problem]:
+def _random(config: Problem, layout: Layout) -> list[Mistake]:
     """List what cannot be done with a random simulator."""
     found = []
     make = resolved("train.architecture", config.train.architecture, ARCHITECTURES, ClosedForm, [])
@@ -125,38 +125,38 @@ def _random(config: ProblemConfig, layout: Layout) -> list[Problem]:
             f'the simulator is random, and "{config.train.architecture}" learns no scatter; take a network that is '
             "trained by descent (residual, mlp)"
         )
-        found.append(Problem("train.architecture", what))
+        found.append(Mistake("train.architecture", what))
     if layout.size > MOST_OUTPUTS:
         what = (
             f"the simulator is random and gives {layout.size} values, of which the emulator learns a covariance; "
             f"expected at most {MOST_OUTPUTS}: observe at fewer times, or fewer outputs"
         )
-        found.append(Problem("simulate.options", what))
+        found.append(Mistake("simulate.options", what))
     if config.infer.likelihood == "simulator":
         what = "the simulator is random, so that nobody knows its likelihood: it cannot stand in the emulator's place"
-        found.append(Problem("infer.likelihood", what))
+        found.append(Mistake("infer.likelihood", what))
     if config.check.reweight:
         what = "the simulator is random: nobody knows its likelihood, which the weights would be made of; leave it out"
-        found.append(Problem("check.reweight", what))
+        found.append(Mistake("check.reweight", what))
     if config.dataset.pca:
         what = "the simulator is random: its scatter is learned as a covariance of the values themselves; leave pca out"
-        found.append(Problem("dataset.pca", what))
+        found.append(Mistake("dataset.pca", what))
     if config.refine.keep is not None:
         what = (
             "the simulator is random: rows chosen by an output that chance had a part in would teach the emulator too "
             "small a scatter; leave keep out"
         )
-        found.append(Problem("refine.keep", what))
+        found.append(Mistake("refine.keep", what))
     return found
 
 
-def _outputs(config: ProblemConfig, simulator: Simulator, layout: Layout) -> list[Problem]:
+def _outputs(config: Problem, simulator: Simulator, layout: Layout) -> list[Mistake]:
     taken = _NAMES_TAKEN | {dim for output in layout.outputs.values() for dim in output.dims}
     names = [*layout.outputs, *config.parameters]
     names += [name + DERIVATIVES for name in layout.outputs if config.simulate.derivatives]
     names += [name + kind for name in layout.outputs for kind in (ERROR, SCATTER)]  # of predictions
     found = [
-        Problem("simulate.simulator", f'"{name}" names two things, or one that simfer uses itself; rename it')
+        Mistake("simulate.simulator", f'"{name}" names two things, or one that simfer uses itself; rename it')
         for name in sorted({name for name in names if names.count(name) > 1 or name in taken})
     ]
     places: dict[str, np.ndarray] = {}
@@ -164,7 +164,7 @@ def _outputs(config: ProblemConfig, simulator: Simulator, layout: Layout) -> lis
         for dim in output.dims:
             if not np.array_equal(places.setdefault(dim, output.coords[dim]), output.coords[dim]):
                 what = f'output {name}: got coordinates "{dim}" other than those of another output; rename one'
-                found.append(Problem("simulate.simulator", what))
+                found.append(Mistake("simulate.simulator", what))
     given = {name: jnp.asarray(1.0) for name in simulator.parameters}
     key = jax.random.key(0) if simulator.stochastic else None
     seen = eqx.filter_eval_shape(lambda p: simulator.solve(p, config.simulate.solver, key).outputs, given)
@@ -172,74 +172,74 @@ def _outputs(config: ProblemConfig, simulator: Simulator, layout: Layout) -> lis
         if name not in seen or seen[name].shape != output.shape:
             got = seen[name].shape if name in seen else "nothing"
             what = f"output {name}: got {got} from the simulator, expected {output.shape} as its outputs() says"
-            found.append(Problem("simulate.simulator", what))
+            found.append(Mistake("simulate.simulator", what))
     return found
 
 
-def _derivatives(config: ProblemConfig, simulator: Simulator) -> list[Problem]:
+def _derivatives(config: Problem, simulator: Simulator) -> list[Mistake]:
     """List why the outputs of a simulator have no derivatives."""
     given = Space(config.parameters).values(jnp.zeros(Space(config.parameters).size))
     where, event = "simulate.derivatives", getattr(simulator, "event", None)
     if simulator.stochastic:
         what = "the simulator is random, and what is emulated of it, a mean and a covariance, is in no single row"
-        return [Problem(where, f"{what}: leave it out")]
+        return [Mistake(where, f"{what}: leave it out")]
     if isinstance(simulator, DifferentialSimulator) and event is not None:
         state = simulator.begin(given, None)
         if jax.eval_shape(event, jnp.asarray(0.0), state, given).dtype == bool:
             what = "the event is true or false, which says nothing of how it moves; let it return a number that changes"
-            return [Problem(where, f"{what} its sign")]
+            return [Mistake(where, f"{what} its sign")]
     try:
         solve = lambda p: simulator.solve(p, config.simulate.solver).outputs  # noqa: E731
         eqx.filter_eval_shape(lambda p: jax.jvp(solve, (p,), (p,)), given)
     except Exception as error:  # whatever the user's code has in it that JAX cannot differentiate
         reason = str(error).partition("\n")[0]
-        return [Problem(where, f"JAX cannot differentiate {config.simulate.simulator} in forward mode: {reason}")]
+        return [Mistake(where, f"JAX cannot differentiate {config.simulate.simulator} in forward mode: {reason}")]
     return []
 
 
-def _loss(config: ProblemConfig) -> list[Problem]:
+def _loss(config: Problem) -> list[Mistake]:
     """List the outputs in units of whose noise no error can be had beforehand."""
     if config.train.loss != "chi_squared":
         return []
     transforms = {name: config.dataset.transform.get(name, "none") for name in config.noise}
     what = 'needs noise that is Gaussian where the network learns it, its scale a number; take "scaled" or "whitened"'
     return [
-        Problem("train.loss", f'got "chi_squared", which {what} (noise.{name}, dataset.transform.{name})')
+        Mistake("train.loss", f'got "chi_squared", which {what} (noise.{name}, dataset.transform.{name})')
         for name, noise in config.noise.items()
         if noises.known_scale(noise, transforms[name]) is None
     ]
 
 
-def _data(config: ProblemConfig, layout: Layout) -> list[Problem]:
+def _data(config: Problem, layout: Layout) -> list[Mistake]:
     try:
         data = observation.read(config.observation.file, layout)
     except ConfigError as error:
-        return error.problems
+        return error.mistakes
     found = [
-        Problem(f"noise.{name}", f"missing: the data hold {name}; say how they scatter around the output")
+        Mistake(f"noise.{name}", f"missing: the data hold {name}; say how they scatter around the output")
         for name in data.series
         if name not in config.noise
     ]
     for name, noise in config.noise.items():
         if name not in data.series:
             if name in layout.outputs:
-                found.append(Problem(f"noise.{name}", f"the data hold no column {name}"))
+                found.append(Mistake(f"noise.{name}", f"the data hold no column {name}"))
             continue
-        found += noises.problems(name, noise, data.series[name].values)
+        found += noises.mistakes(name, noise, data.series[name].values)
         transform = config.dataset.transform.get(name, "none")
         if noise.dist == "LogNormal" and transform != "log":
             what = f'got "{transform}"; LogNormal noise needs "log", or the emulator can give it a negative median'
-            found.append(Problem(f"dataset.transform.{name}", what))
+            found.append(Mistake(f"dataset.transform.{name}", what))
         if ":" in noise.dist:
             found += _custom_noise(name, noise, layout)
     return found
 
 
-def _custom_noise(name: str, noise: Any, layout: Layout) -> list[Problem]:
+def _custom_noise(name: str, noise: Any, layout: Layout) -> list[Mistake]:
     where = f"noise.{name}"
     try:
         make = resolve(noise.dist, {}, f"{where}.dist")
     except ConfigError as error:
-        return error.problems
+        return error.mistakes
     known = list(inspect.signature(make).parameters)[1:]
     return unknown_names(where, noises.arguments(noise), known)

@@ -5,27 +5,27 @@ from __future__ import annotations
 import diffrax
 import jax.numpy as jnp
 
-from simfer.stages.errors import Problem
+from simfer.stages.errors import Mistake
 from simfer.stages.model.space import Space
 from simfer.stages.preflight.words import nearest
-from simfer.stages.settings import ProblemConfig, Solver
+from simfer.stages.settings import Problem, Solver
 from simfer.stages.simulate.simulators.sde import SDE_SOLVERS, SDESimulator, sde_solver
 from simfer.stages.simulate.solve.solvers import solvers
 
 
-def solver_problems(solver: Solver, where: str) -> list[Problem]:
+def solver_problems(solver: Solver, where: str) -> list[Mistake]:
     """List what is wrong with a solver of ordinary differential equations."""
     known = solvers()
     if solver.solver not in known:
         what = f'got "{solver.solver}", expected one of {", ".join(sorted(known))}.{nearest(solver.solver, known)}'
-        return [Problem(f"{where}.solver", what)]
+        return [Mistake(f"{where}.solver", what)]
     if not solver.fixed_step and not issubclass(known[solver.solver], diffrax.AbstractAdaptiveSolver):
         what = f"{solver.solver} cannot choose its steps: give fixed_step = true and dt0"
-        return [Problem(f"{where}.solver", what)]
+        return [Mistake(f"{where}.solver", what)]
     return []
 
 
-def sde_solver_problems(solver: Solver, simulator: SDESimulator, where: str) -> list[Problem]:
+def sde_solver_problems(solver: Solver, simulator: SDESimulator, where: str) -> list[Mistake]:
     """List what is wrong with a solver of stochastic differential equations."""
     name = sde_solver(solver)
     if name not in SDE_SOLVERS:
@@ -34,26 +34,26 @@ def sde_solver_problems(solver: Solver, simulator: SDESimulator, where: str) -> 
             for kind in dict.fromkeys(SDE_SOLVERS.values())
         )
         return [
-            Problem(
+            Mistake(
                 f"{where}.solver", f'got "{name}", which cannot solve a stochastic equation; expected one of {kinds}'
             )
         ]
     if not solver.fixed_step and solver.solver == name and not _is_adaptive(name):
-        return [Problem(f"{where}.solver", f"{name} cannot choose its steps: give fixed_step = true and dt0")]
+        return [Mistake(f"{where}.solver", f"{name} cannot choose its steps: give fixed_step = true and dt0")]
     if not _is_adaptive(name) and (steps := simulator.num_steps(solver)) > solver.max_steps:
         what = f"got {solver.max_steps}; steps of dt0 = {solver.dt0} through the whole time are {steps}"
-        return [Problem(f"{where}.max_steps", what)]
+        return [Mistake(f"{where}.max_steps", what)]
     return []
 
 
-def additive_problems(config: ProblemConfig, simulator: SDESimulator) -> list[Problem]:
+def additive_problems(config: Problem, simulator: SDESimulator) -> list[Mistake]:
     """List what is wrong where a solver takes noise that does not depend on the state."""
     name = sde_solver(config.simulate.solver)
     space = Space(config.parameters)
     if SDE_SOLVERS[name] != "additive noise" or simulator.is_additive(space.values(jnp.zeros(space.size))):
         return []
     what = f"{name} is for noise that does not depend on the state, and this diffusion does; take Euler or ItoMilstein"
-    return [Problem("simulate.solver.solver", what)]
+    return [Mistake("simulate.solver.solver", what)]
 
 
 def _is_adaptive(name: str) -> bool:

@@ -11,17 +11,17 @@ from simfer.stages.settings.fields import AddedLater, Code, Count, InputFile, Na
 from simfer.stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
 from simfer.stages.settings.noise import NOISE, AnyNoise, CustomNoise, MultivariateNormalNoise, Noise
 from simfer.stages.settings.priors import AnyPrior, NumberOrPrior, Prior
-from simfer.stages.settings.problem import ProblemConfig
+from simfer.stages.settings.problem import Problem
 from simfer.stages.settings.simulation import Simulate, Solver
 from simfer.stages.settings.slices import (
     CalibrateConfig,
     CheckConfig,
-    ContrastConfig,
+    CompareConfig,
+    ComparePosteriorsConfig,
     CurveConfig,
     DatasetConfig,
     InferConfig,
     LikelihoodConfig,
-    RankingConfig,
     RefineConfig,
     SelectConfig,
     SensitivityConfig,
@@ -43,7 +43,8 @@ __all__ = [
     "Check",
     "CheckConfig",
     "Code",
-    "ContrastConfig",
+    "CompareConfig",
+    "ComparePosteriorsConfig",
     "Count",
     "CurveConfig",
     "CustomNoise",
@@ -61,8 +62,7 @@ __all__ = [
     "Observation",
     "Positive",
     "Prior",
-    "ProblemConfig",
-    "RankingConfig",
+    "Problem",
     "RefineConfig",
     "SelectConfig",
     "Sensitivity",
@@ -86,9 +86,9 @@ VERSIONS = {
     "train": 4,
     "infer": 2,
     "check": 3,
-    "contrast": 1,
+    "compare_posteriors": 1,
     "calibrate": 1,
-    "ranking": 1,
+    "compare": 1,
     "curve": 1,
     "tune": 2,
     "sensitivity": 1,

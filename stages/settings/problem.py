@@ -15,7 +15,7 @@ from simfer.stages.settings.slices import Slice
 from simfer.stages.settings.training import Compare, Curve, Dataset, Train, Tune
 
 
-class ProblemConfig(Settings):
+class Problem(Settings):
     """A whole config file: one inference problem."""
 
     parameters: Annotated[Parameters, Field(min_length=1)]
@@ -34,7 +34,7 @@ class ProblemConfig(Settings):
     sensitivity: Sensitivity = Sensitivity()
 
     @model_validator(mode="after")
-    def _something_to_infer(self) -> ProblemConfig:
+    def _something_to_infer(self) -> Problem:
         if not any(isinstance(value, Prior) for value in self.parameters.values()):
             raise ValueError("parameters: every one is a fixed number; give at least one a prior")
         return self

@@ -82,8 +82,8 @@ class CheckConfig(LikelihoodConfig):
     round: Annotated[int, NotInKey()] = 0  # told apart by the inputs
 
 
-class ContrastConfig(Slice):
-    """What `contrast` sees."""
+class ComparePosteriorsConfig(Slice):
+    """What `compare_posteriors` sees."""
 
     parameters: Parameters
 
@@ -97,8 +97,8 @@ class CalibrateConfig(LikelihoodConfig):
     calibrate: Calibrate
 
 
-class RankingConfig(Slice):
-    """What `ranking` sees."""
+class CompareConfig(Slice):
+    """What `compare` sees."""
 
     candidates: Candidates  # each an input by its short name, trained from one seed after another
     observation: Observation

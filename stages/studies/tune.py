@@ -23,7 +23,7 @@ from simfer.stages.artifacts.training_set import Dataset
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig, TuneConfig
-from simfer.stages.studies.search import changed, current, in_toml, space
+from simfer.stages.studies.search_space import changed, current, in_toml, space
 from simfer.stages.train.feed import whole
 from simfer.stages.train.fitting import Fitted, fit
 from simfer.stages.train.losses import capped

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simfer.stages.errors import Problem
+from simfer.stages.errors import Mistake
 from simfer.stages.settings import Train
 
 _OURS = {"learning_rate"}  # arguments that other settings give
@@ -42,16 +42,16 @@ def known() -> dict[str, Callable[..., Any]]:
     }
 
 
-def problems(settings: Train) -> list[Problem]:
+def mistakes(settings: Train) -> list[Mistake]:
     """List what is wrong with the optimizer's name and arguments."""
     name, table = settings.optimizer, known()
     if name in _OTHERWISE:
-        return [Problem("train.optimizer", f'got "{name}"; {_OTHERWISE[name]}')]
+        return [Mistake("train.optimizer", f'got "{name}"; {_OTHERWISE[name]}')]
     if name not in table:
-        return [Problem("train.optimizer", f'optax has no optimizer "{name}".{_nearest(name, table)}')]
+        return [Mistake("train.optimizer", f'optax has no optimizer "{name}".{_nearest(name, table)}')]
     arguments = [each for each in inspect.signature(table[name]).parameters if each not in _OURS]
     wrong = [
-        Problem(
+        Mistake(
             f"train.optimizer_options.{each}",
             f"{name} takes {', '.join(arguments)}.{_nearest(each, arguments)}"
             + (" The rate is train.learning_rate." if each in _OURS else ""),
@@ -62,7 +62,7 @@ def problems(settings: Train) -> list[Problem]:
     return wrong or _failure(settings)
 
 
-def _failure(settings: Train) -> list[Problem]:
+def _failure(settings: Train) -> list[Mistake]:
     """Take a step, and say what stands in its way: an argument of a wrong kind, or one that is missing."""
     try:
         made, weights = optimizer(settings), {"w": jnp.zeros((2, 2))}
@@ -70,7 +70,7 @@ def _failure(settings: Train) -> list[Problem]:
     except Exception as error:  # whatever Optax makes of it
         options = settings.optimizer_options
         what = f"optax.{settings.optimizer} cannot be made with {options}: {str(error).splitlines()[0]}"
-        return [Problem("train.optimizer_options", what)]
+        return [Mistake("train.optimizer_options", what)]
     return []
 
 

@@ -1,0 +1,104 @@
+"""What only an architecture's constructor can tell of a config: whether it takes what it is given."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import equinox as eqx
+import jax
+from pydantic import TypeAdapter, ValidationError
+
+from simfer.stages.emulator.architectures.base import GIVEN, Architecture
+from simfer.stages.emulator.networks import build_networks, network_options
+from simfer.stages.emulator.scatter import num_entries
+from simfer.stages.errors import Mistake
+from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.model.plugins import resolve
+from simfer.stages.preflight.words import nearest, resolved, unknown_names
+from simfer.stages.settings import Problem, Train
+from simfer.stages.settings.names import ARCHITECTURES
+
+_EXPECTED = {  # instead of Pydantic's words, which speak of "integers"
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "string_type": 'text in quotes, such as "name"',
+    "finite_number": "a finite number",
+}
+
+
+def of_each(config: Problem, check: Callable[[Problem], list[Mistake]]) -> list[Mistake]:
+    """List what is wrong with each architecture that may be trained."""
+    found: list[Mistake] = []
+    for name in dict.fromkeys([*config.train.tried, *config.compare.architectures]):
+        one = config.model_copy(update={"train": config.train.alone(name)})
+        place = "train.candidates" if name in config.train.candidates else "compare.architectures"
+        where = "train.architecture" if name == config.train.architecture else place
+        found += [Mistake(p.where.replace("train.architecture", where), p.what) for p in check(one)]
+    return list(dict.fromkeys(found))  # a wrong activation is one mistake, whoever has it
+
+
+def architecture_problems(config: Problem) -> list[Mistake]:
+    """List what is wrong with the architecture that is to be trained, and with its options."""
+    found: list[Mistake] = []
+    make = resolved("train.architecture", config.train.architecture, ARCHITECTURES, Architecture, found)
+    if make is None:
+        return found
+    known = [name for name in inspect.signature(make).parameters if name not in GIVEN]
+    found += unknown_names("train.options", config.train.options, known)
+    return found or _options(config.train, make) or _trial(config.train, Layout({"y": Output()}), 1, "train.options")
+
+
+def _options(train: Train, make: Callable[..., Any]) -> list[Mistake]:
+    """List the options whose values are not what the constructor's annotations say."""
+    found, hints = [], _hints(make)
+    for name, value in network_options(train).items():
+        try:
+            TypeAdapter(hints.get(name, Any)).validate_python(value, strict=True)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be "))
+            near = nearest(str(value), get_args(hints[name])) if first["type"] == "literal_error" else ""
+            where = f"train.options.{name}" if name in train.options else f"train.{name}"
+            found.append(Mistake(where, f"got {json.dumps(value, default=str)}, expected {expected}.{near}"))
+    return found
+
+
+def _hints(make: Callable[..., Any]) -> dict[str, Any]:
+    """Return what a constructor's annotations say of plain values; one's own class need not have any."""
+    try:
+        hints = get_type_hints(make.__init__, include_extras=True)
+    except (NameError, TypeError):
+        return {}
+    plain = (bool, int, float, str)
+    return {
+        name: hint
+        for name, hint in hints.items()
+        if hint in plain or get_origin(hint) is Literal or get_args(hint)[:1] in {(each,) for each in plain}
+    }
+
+
+def _trial(train: Train, layout: Layout, size: int, where: str) -> list[Mistake]:
+    """Build the networks without computing anything, for `size` values to learn."""
+    given = {"layout": layout, "families": ("normal",), "varies": (True,) * size}
+    options, keys = network_options(train), jax.random.split(jax.random.key(0), 1)
+    try:
+        eqx.filter_eval_shape(
+            lambda keys: build_networks(train.architecture, options, (1, size), keys, train.dtype, given), keys
+        )
+    except (ValueError, TypeError) as error:
+        return [Mistake(where, str(error))]
+    return []
+
+
+def layout_problems(config: Problem, layout: Layout, stochastic: bool) -> list[Mistake]:
+    """List what keeps an architecture that asks for the outputs' layout from learning them."""
+    if "layout" not in inspect.signature(resolve(config.train.architecture, ARCHITECTURES)).parameters:
+        return []
+    learned = layout.size - len(config.dataset.pca)  # or fewer: of an output with components fewer than its values
+    sizes = [learned, *([num_entries(layout.size)] if stochastic else [])]
+    tried = (_trial(config.train, layout, size, "train.architecture") for size in sizes)
+    return next((found for found in tried if found), [])

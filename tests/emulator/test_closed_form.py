@@ -1,0 +1,272 @@
+"""Architectures fitted in closed form: exact where they can be, honest about their error, kept to the last bit."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import brentq
+from scipy.special import sici
+from scipy.stats import qmc
+from tinygp import GaussianProcess as Reference
+
+from benchmarks.emulators import CASES
+from simfer.stages.emulator.architectures.base import ClosedForm
+from simfer.stages.emulator.architectures.gaussian_process import GaussianProcess, _kernel
+from simfer.stages.emulator.architectures.polynomial import Polynomial, multi_indices, orthonormal
+from simfer.stages.emulator.saved import load_emulator
+from simfer.stages.errors import StageError
+from simfer.stages.model.plugins import resolve
+from simfer.stages.preflight import mistakes
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Train
+from simfer.stages.settings.names import ARCHITECTURES
+from simfer.stages.train.feed import Rows
+from simfer.stages.train.fitting import fit
+from tests import helpers
+from tests.emulator.test_scatter import ou_table
+
+NAMES = [name for name in ARCHITECTURES if issubclass(resolve(name, ARCHITECTURES), ClosedForm)]
+KEY = jax.random.key(0)
+
+
+def rows(num: int, size: int = 3, num_outputs: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of smooth functions of normal inputs."""
+    x = np.random.default_rng(seed).normal(size=(num, size))
+    t = np.linspace(0.5, 1.5, num_outputs)
+    return x, np.sin(t * x[:, :1] + 0.3 * x[:, 1:2]) + 0.5 * np.tanh(t * x[:, 1:2]) * x[:, 2:3]
+
+
+def fitted(name: str, x: np.ndarray, y: np.ndarray, **options: Any) -> ClosedForm:
+    made = resolve(name, ARCHITECTURES)(x.shape[1], y.shape[1], key=KEY, **options)
+    return made.fit(x, y)  # type: ignore[no-any-return]
+
+
+def evaluated(model: ClosedForm, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation at points."""
+    both = eqx.filter_jit(lambda m, x: jax.vmap(lambda z: (m(z), (m.error_factor(z) ** 2).sum(axis=0)))(x))
+    mean, variance = both(model, jnp.asarray(x))
+    return np.asarray(mean), np.sqrt(variance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+class TestEvery:
+    def test_most_fresh_points_are_within_the_error_that_is_claimed(self, name: str) -> None:
+        model, (x, y) = fitted(name, *rows(60)), rows(1000, seed=1)
+        mean, sd = evaluated(model, x)
+        assert ((mean - y) ** 2).mean() < 0.2 * y.var()
+        assert 0.75 < (np.abs(mean - y) < 2.0 * sd).mean() <= 1.0
+        assert sd[np.abs(x).max(axis=1) > 2.5].mean() > 1.5 * sd[np.abs(x).max(axis=1) < 1.0].mean()
+
+    def test_few_rows_duplicates_and_constant_outputs_do_no_harm(self, name: str) -> None:
+        x, y = rows(20)
+        x, y = np.concatenate([x, x[:6]]), np.concatenate([y, y[:6]])
+        y = np.column_stack([y, np.zeros(len(y)), np.full(len(y), 3.0)])
+        mean, sd = evaluated(fitted(name, x, y), x)
+        assert np.allclose(mean[:, 2:], [0.0, 3.0], atol=1e-8)
+        assert np.isfinite(sd).all() and sd[:, 2:].max() < 1e-6
+        assert ((mean - y) ** 2).mean() < 0.1 * y[:, :2].var()
+        mean, sd = evaluated(fitted(name, x, y[:, 2:]), x)  # and nothing else
+        assert np.allclose(mean, [0.0, 3.0], atol=1e-8) and sd.max() < 1e-6
+
+    def test_many_outputs_share_their_directions(self, name: str) -> None:
+        x, y = rows(80, num_outputs=40)
+        model = fitted(name, x, y)
+        factor = model.error_factor(jnp.ones(3))
+        assert len(factor) <= 24 and factor.shape[1] == 40
+        mean, _ = evaluated(model, rows(500, seed=1)[0])
+        assert ((mean - rows(500, num_outputs=40, seed=1)[1]) ** 2).mean() < 0.05 * y.var()
+
+    def test_its_prediction_and_its_error_are_smooth(self, name: str) -> None:
+        model, at = fitted(name, *rows(40)), jnp.asarray([0.3, -0.2, 1.0])
+        for each in (model, lambda z: model.sigma_points(z).std(axis=0)):
+            slope = jax.jacfwd(each)(at)
+            numeric = [(each(at + e) - each(at - e)) / 2e-5 for e in 1e-5 * jnp.eye(3)]
+            assert np.allclose(slope, jnp.stack(numeric, axis=1), rtol=1e-4, atol=1e-6)
+
+    def test_correlated_inputs_of_a_refined_round(self, name: str) -> None:
+        x, y = rows(80)
+        mix = np.array([[1.0, 0.9, 0.0], [0.0, 0.3, 0.8], [0.0, 0.0, 0.4]])
+        fresh, truth = rows(300, seed=1)
+        mean, _ = evaluated(fitted(name, x @ mix, y), fresh @ mix)
+        assert ((mean - truth) ** 2).mean() < 0.15 * truth.var()
+
+    def test_a_twin_never_sees_its_own_fold(self, name: str) -> None:
+        x, y = rows(60, num_outputs=12)
+        fold = 1 + np.arange(60) % 3
+        settings = Train(architecture=name, dtype="float32")
+        one = fit(settings, Rows(x, y), fold, {}, Silent())
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(eqx.filter(one.networks, eqx.is_inexact_array))} == {
+            "float64"
+        }
+        assert set(one.twins) == {1, 2, 3}
+        alone = one.networks.fit(x[fold != 2], y[fold != 2])
+        assert eqx.tree_equal(one.twins[2], alone)
+        points = [m.sigma_points(jnp.ones(3)).shape for m in (one.networks, *one.twins.values())]
+        assert len(set(points)) == 1
+        assert not np.allclose(one.twins[2](jnp.ones(3)), one.networks(jnp.ones(3)), rtol=1e-9)
+
+    def test_it_is_kept_to_the_last_bit(self, name: str) -> None:
+        result = helpers.line_run(f"train.architecture={name}", "train.options={}", until="train")
+        emulator, again = result.emulator, load_emulator(result.folders["train"])
+        point = {"intercept": 0.7, "slope": -0.9}
+        assert np.array_equal(again(point)["y"], emulator(point)["y"])
+        assert np.array_equal(again.error(point)["y"], emulator.error(point)["y"])
+        assert again.header["leaves"] and json.loads(again.header_json)["architecture"] == name
+        assert np.allclose(emulator(point)["y"], 0.7 - 0.9 * helpers.X, atol=1e-4)
+
+    def test_random_simulators_are_refused(self, name: str) -> None:
+        found = mistakes(helpers.problem(ou_table(train={"architecture": name, "options": None})))
+        assert [(each.where, "learns no scatter; take a network" in each.what) for each in found] == [
+            ("train.architecture", True)
+        ]
+
+
+def test_polynomials_are_orthonormal_under_their_family() -> None:
+    for family, (at, weight) in {
+        "uniform": np.polynomial.legendre.leggauss(20),
+        "normal": np.polynomial.hermite_e.hermegauss(20),
+    }.items():
+        z = at * math.sqrt(3.0) if family == "uniform" else at
+        values = jax.vmap(lambda z, family=family: orthonormal(z[None], [family], 8)[0])(jnp.asarray(z))
+        products = np.einsum("n,ni,nj->ij", weight / weight.sum(), values, values)
+        assert np.allclose(products, np.eye(9), atol=1e-10)
+
+
+def test_truncation_is_by_the_norm_of_degrees() -> None:
+    assert len(multi_indices(4, 3, 1.0)) == math.comb(7, 3)
+    assert multi_indices(2, 2, 0.5).tolist() == [[0, 0], [1, 0], [2, 0], [0, 1], [0, 2]]
+
+
+def test_a_polynomial_is_reproduced() -> None:
+    def exact(x: np.ndarray) -> np.ndarray:
+        return np.column_stack([1.0 + x[:, 0] * x[:, 1] ** 2 - x[:, 2] ** 3, 2.0 * x[:, 2] - 0.5 * x[:, 0] ** 2])
+
+    x, _ = rows(60)
+    model = Polynomial(3, 2, key=KEY, families=("uniform", "normal", "normal")).fit(x, exact(x))
+    fresh, _ = rows(100, seed=1)
+    mean, sd = evaluated(model, fresh)
+    assert np.allclose(mean, exact(fresh), rtol=0.0, atol=1e-9) and sd.max() < 1e-9
+    assert len(model.powers) < 12
+
+
+def test_ishigami_has_its_known_mean_and_variance() -> None:
+    u = qmc.LatinHypercube(3, rng=0).random(200)
+    x, y = math.sqrt(12.0) * (u - 0.5), CASES["ishigami"].on_cube(u)[:, None]
+    model = Polynomial(3, 1, key=KEY, families=("uniform",) * 3).fit(x, y)
+    coefficients = {tuple(power): value for power, value in zip(model.powers.tolist(), model.coefficients, strict=True)}
+    assert float(coefficients.pop((0, 0, 0))[0]) == pytest.approx(3.5, rel=1e-6)
+    a, b = 7.0, 0.1
+    variance = a**2 / 8 + b * math.pi**4 / 5 + b**2 * math.pi**8 / 18 + 0.5  # Ishigami & Homma 1990
+    assert sum(float(value[0]) ** 2 for value in coefficients.values()) == pytest.approx(variance, rel=1e-6)
+
+
+@pytest.mark.parametrize("kernel", ["squared_exponential", "matern52"])
+def test_a_gaussian_process_is_its_textbook_formula(kernel: str) -> None:
+    x, y = rows(30, num_outputs=1)
+    model = fitted("gaussian_process", x, y, kernel=kernel)
+    assert bool(model.is_rough) == (kernel == "matern52")
+    p = model.hyper[0]
+    scale, weight, nugget = np.exp(p[:3]), np.exp(p[3:6]), float(np.exp(p[6]))
+
+    def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        r = np.abs(a[:, None] - b[None]) / scale
+        s = math.sqrt(5.0) * r
+        one = np.exp(-0.5 * r**2) if kernel == "squared_exponential" else (1.0 + s + s**2 / 3.0) * np.exp(-s)
+        return np.prod((1.0 + weight * one) / (1.0 + weight), axis=2)
+
+    gram, at = correlation(x, x) + nugget * np.eye(30), rows(5, seed=1)[0]
+    mean = np.linalg.solve(gram, y).sum() / np.linalg.solve(gram, np.ones(30)).sum()
+    variance = float((y - mean)[:, 0] @ np.linalg.solve(gram, y - mean)[:, 0]) / 30
+    cross = correlation(at, x)
+    expected = mean + cross @ np.linalg.solve(gram, y - mean)
+    spread = variance * (1.0 + nugget - np.einsum("an,na->a", cross, np.linalg.solve(gram, cross.T)))
+    got, sd = evaluated(model, at)
+    assert np.allclose(got, expected, rtol=1e-5, atol=1e-6)
+    left_out = variance * np.median(1.0 / np.diag(np.linalg.inv(gram)))
+    assert np.allclose(sd[:, 0] ** 2, np.hypot(spread, left_out), rtol=1e-3, atol=1e-9)
+    reference = Reference(_kernel(p, kernel == "matern52"), jnp.asarray(x), diag=jnp.asarray(nugget), mean=float(mean))
+    assert np.allclose(reference.predict(jnp.asarray(y[:, 0]), jnp.asarray(at)), expected[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def test_hyperparameters_are_where_the_likelihood_is_highest() -> None:
+    x, y = rows(30, num_outputs=1)
+    model = fitted("gaussian_process", x, y)
+
+    def value(hyper: jax.Array) -> jax.Array:
+        mean, variance = model.mean[0, 0], model.sd[0, 0] ** 2
+        process = Reference(_kernel(hyper, bool(model.is_rough)), jnp.asarray(x), diag=jnp.exp(hyper[-1]), mean=mean)
+        standard = (y[:, 0] - model.location[0]) / model.basis[0, 0, 0]
+        scaled = mean + (jnp.asarray(standard) - mean) / jnp.sqrt(variance)
+        off = (hyper[:-1] - math.log(2.0)) / 3.0
+        return process.log_probability(scaled) - 0.5 * off @ off
+
+    slope = np.asarray(jax.grad(value)(model.hyper[0]))
+    inside = np.asarray(model.hyper[0]) > np.log(1.1e-10)
+    assert np.abs(slope[inside]).max() < 0.1
+
+
+def test_too_many_rows_for_a_gaussian_process_are_refused() -> None:
+    with pytest.raises(StageError, match=r"got 60 rows, expected at most 50. Take a network"):
+        GaussianProcess(3, 2, key=KEY, max_rows=50).fit(*rows(60))
+
+
+def on_fresh_points(name: str, num: int = 100_000) -> tuple[np.ndarray, np.ndarray]:
+    case = CASES[name]
+    u = np.random.default_rng(0).random((num, len(case.bounds)))
+    low, high = np.asarray(case.bounds, float).T
+    return (low + u * (high - low)).T, case.on_cube(u)
+
+
+class TestFunctionsOfTheBenchmark:
+    def test_borehole_has_resistances_in_series(self) -> None:
+        x, flow = on_fresh_points("borehole", 5)
+        (r_w, r, t_u, h_u, t_l, h_l, length, k_w), pi = x, math.pi
+        aquifers = np.log(r / r_w) / (2 * pi) * (1 / t_u + 1 / t_l)
+        assert np.allclose(flow, (h_u - h_l) / (aquifers + length / (pi * r_w**2 * k_w)), rtol=1e-12)
+
+    def test_currents_of_the_circuit_balance(self) -> None:
+        (r_b1, r_b2, r_f, r_c1, r_c2, beta), v = on_fresh_points("otl_circuit", 5)
+        base = (12.0 * r_b2 / (r_b1 + r_b2) + 0.74 - v) / r_f + 0.74 / r_c1
+        assert np.allclose(base * beta * (r_c2 + 9.0) + 11.35 - v, 0.0, atol=1e-9)
+
+    def test_the_piston_rests_where_forces_balance(self) -> None:
+        (mass, area, v_0, spring, p_0, ambient, filling), cycle = on_fresh_points("piston", 5)
+        for i in range(5):
+            gas = p_0[i] * v_0[i] * ambient[i] / filling[i]
+
+            def force(v: float, i: int = i, gas: float = gas) -> float:
+                height = (v - v_0[i]) / area[i]
+                return spring[i] * height + p_0[i] * area[i] + 19.62 * mass[i] - gas * area[i] / v
+
+            v = brentq(force, 1e-6, 1.0, xtol=1e-15)
+            stiffness = spring[i] + gas * area[i] ** 2 / v**2
+            assert cycle[i] == pytest.approx(2 * math.pi * math.sqrt(mass[i] / stiffness), rel=1e-9)
+
+    def test_the_wing_has_its_exponents(self) -> None:
+        case, at = CASES["wing_weight"], np.array([174.0, 252.0, 7.52, 0.0, 34.0, 0.672, 0.12, 3.8, 2000.0, 0.064])
+
+        def slope(i: int) -> float:
+            up = at * np.where(np.arange(10) == i, 1.001, 1.0)
+            paint = [p[0] * p[9] for p in (up, at)]
+            return float(np.log((case.function(up) - paint[0]) / (case.function(at) - paint[1])) / np.log(1.001))
+
+        known = {0: 0.758, 1: 0.0035, 2: 0.6, 4: 0.006, 5: 0.04, 6: -0.3, 7: 0.49, 8: 0.49}
+        assert {i: round(slope(i), 8) for i in known} == known
+
+    def test_the_arm_has_the_second_moment_of_four_random_phases(self) -> None:
+        x, distance = on_fresh_points("robot_arm")
+        assert (distance**2).mean() == pytest.approx(4.0 / 3.0, rel=0.01)
+        turned = CASES["robot_arm"].function(np.concatenate([[x[0] + 1.0], x[1:]]))
+        assert np.allclose(turned, distance, atol=1e-12)
+
+    def test_friedman_has_its_exact_mean(self) -> None:
+        cosine = sici(math.pi)[1]
+        exact = 10.0 * (np.euler_gamma + math.log(math.pi) - cosine) / math.pi + 20.0 / 12.0 + 5.0 + 2.5
+        assert on_fresh_points("friedman")[1].mean() == pytest.approx(exact, abs=0.05)

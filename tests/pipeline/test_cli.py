@@ -1,0 +1,300 @@
+"""The command line: what it says, how it ends, and that it is quick."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from simfer.pipeline import chain, runtime, screen
+from simfer.pipeline.chain import STAGES, SimferError
+from simfer.pipeline.cli import app
+from tests import fakes
+
+HEAVY = ("jax", "numpy", "xarray", "zarr", "numpyro", "equinox", "diffrax", "optax")
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(chain, "run", fakes.run_stage)
+    monkeypatch.setattr(chain, "mistakes", lambda problem: [])
+    monkeypatch.setattr(runtime, "prepare", lambda: None)
+    monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
+    return fakes.write_project(tmp_path)
+
+
+def simfer(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+def answer(result: Result) -> dict[str, Any]:
+    return dict(json.loads(result.stdout))
+
+
+def test_run_shows_the_result(project: Path) -> None:
+    result = simfer("run", project)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("PASSED")
+    assert "alpha" in result.stdout and "1.25" in result.stdout and "plot.png" in result.stdout
+    assert "simulate-0: done in" in result.stderr
+    assert "cached" in simfer("run", project).stderr
+
+
+def test_quiet_is_quiet(project: Path) -> None:
+    result = simfer("run", project, "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+
+
+def test_json(project: Path) -> None:
+    found = answer(simfer("run", project, "--json"))
+    assert found["exit_code"] == 0 and found["passed"] is True
+    assert [step["stage"] for step in found["steps"]] == list(STAGES)
+    assert found["steps"][0]["summary"]["facts"] == {"passed": True, "loss": None}
+    assert Path(found["steps"][0]["folder"]).is_dir()
+    assert {step["cached"] for step in answer(simfer("run", project, "--json"))["steps"]} == {True}
+
+
+def test_json_of_a_wrong_config(project: Path) -> None:
+    result = simfer("run", project, "--json", "--set", "train.stps=1", "--set", "simulate.seed=-1")
+    assert result.exit_code == 2
+    assert {problem["where"] for problem in answer(result)["error"]["mistakes"]} == {"train.stps", "simulate.seed"}
+
+
+def test_a_wrong_config_has_no_traceback(project: Path) -> None:
+    result = simfer("run", project, "--set", "train.stps=1", "--set", "simulate.seed=-1")
+    assert result.exit_code == 2
+    assert "2 mistakes" in result.stderr
+    assert 'train.stps: unknown key; did you mean "steps"?' in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_brings_the_chain_up_to_it(project: Path, stage: str) -> None:
+    assert simfer(stage, project).exit_code == 0
+    built = [line for line in fakes.said() if line.endswith("-0")]
+    assert f"{stage}, round 0" in simfer(stage, project).stdout
+    assert built == [f"{name}-0" for name in STAGES[: STAGES.index(stage) + 1]]
+
+
+def test_a_bad_verdict_has_a_code_of_its_own(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_PASSES", "9")
+    result = simfer("run", project)
+    assert result.exit_code == 4 and result.stdout.startswith("FAILED")
+    assert answer(simfer("run", project, "--json"))["passed"] is False
+    assert simfer("infer", project).exit_code == 0
+
+
+def test_an_unchecked_posterior_is_called_so(project: Path) -> None:
+    assert "NOT CHECKED" in simfer("infer", project).stdout
+    assert "NOT CHECKED" in simfer("show", project).stdout
+
+
+def test_a_stage_that_cannot_go_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> dict[str, Any]:
+        raise SimferError("half of the simulations failed")
+
+    monkeypatch.setattr(chain, "run", fail)
+    result = simfer("run", project)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.endswith("half of the simulations failed\n")
+
+
+def test_an_interrupt_says_how_to_go_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*arguments: Any) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chain, "run", interrupt)
+    result = simfer("run", project)
+    assert result.exit_code == 130 and "go on with: simfer" in result.stderr
+
+
+def test_control_c_in_a_process(project: Path) -> None:
+    process = subprocess.Popen(**fakes.process("run", project, FAKE_PAUSE="20"), text=True, stdout=-1, stderr=-1)
+    while "shard 0" not in fakes.said():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert "Traceback" not in errors and f"simfer run {project}" in errors
+
+
+def test_a_bug_of_ours_has_a_traceback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "run", lambda *arguments: 1 / 0)
+    result = simfer("run", project, "--json")
+    assert result.exit_code == 1 and isinstance(result.exception, ZeroDivisionError)
+    assert answer(result)["error"]["kind"] == "ZeroDivisionError"
+
+
+def test_status(project: Path) -> None:
+    assert simfer("status", project).stdout.count("to build") == 5
+    simfer("dataset", project)
+    lines = simfer("status", project, "--why", "--set", "dataset.floor=1e-8").stdout.splitlines()
+    assert lines[1].split()[:2] == ["simulate-0", "cached"]
+    assert lines[2].split()[:3] == ["dataset-0", "to", "build"]
+    assert "dataset-0: dataset.floor: 1e-10 -> 1e-08" in lines
+
+
+def test_status_of_rounds_that_were_not_needed(project: Path) -> None:
+    simfer("run", project, "--set", "refine.max_rounds=1")
+    assert simfer("status", project, "--set", "refine.max_rounds=1").stdout.count("not needed") == 5
+
+
+def test_status_tells_of_damage_and_of_other_versions(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simfer("run", project)
+    folder = Path(simfer("path", project, "train").stdout.strip())
+    (folder / "nested" / "out.txt").unlink()
+    assert "damaged" in simfer("status", project).stdout
+    monkeypatch.setattr("simfer.pipeline.screen.versions", lambda: runtime.versions() | {"jax": "9.9"})
+    assert (
+        f"simulate-0 was made with jax {runtime.versions()['jax']}; here it is 9.9" in simfer("status", project).stdout
+    )
+
+
+def test_show(project: Path) -> None:
+    assert "No posterior yet" in simfer("show", project).stdout
+    simfer("run", project)
+    text = simfer("show", project).stdout
+    assert text.startswith("PASSED")
+    assert text.index("infer, round 0") < text.index("train, round 0") < text.index("simulate, round 0")
+    assert "loss: -" in text and str(project.parent / "data" / "artifacts" / "train") in text
+
+
+def test_memory_is_shown_in_units_that_fit() -> None:
+    assert screen._fact("memory_peak_mb", 612.3) == "memory peak: 612 MB"
+    assert screen._fact("memory_peak_mb", 2345.0) == "memory peak: 2.35 GB"
+    assert screen._fact("memory_peak_mb", None) == "memory peak: -"
+    assert screen._fact("rows_per_second", 12345.6) == "rows per second: 12,346"
+
+
+def test_path(project: Path) -> None:
+    missing = simfer("path", project, "infer")
+    assert (missing.exit_code, missing.stdout) == (3, "") and "not built yet" in missing.stderr
+    simfer("run", project)
+    found = simfer("path", project, "infer")
+    assert found.exit_code == 0 and (Path(found.stdout.removesuffix("\n")) / "nested" / "out.txt").is_file()
+    assert simfer("path", project, "infr").exit_code == 2
+
+
+def test_another_store(project: Path, tmp_path: Path) -> None:
+    simfer("run", project, "--store", tmp_path / "elsewhere")
+    assert {path.name for path in (tmp_path / "elsewhere").iterdir()} >= set(STAGES)
+    assert not (tmp_path / "data").exists()
+
+
+def test_clean(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    simfer("run", project)
+    simfer("run", project, "--set", "train.steps=9")
+    assert simfer("clean").exit_code == 2  # no config is named, and there is no configs/: everything would go
+    assert "would free" in simfer("clean", project, "--dry-run").stdout
+    assert "in 3 folders" in simfer("clean", project).stdout
+    assert "nothing to remove" in simfer("clean", project).stdout
+    assert {step["cached"] for step in answer(simfer("run", project, "--json"))["steps"]} == {True}
+    simfer("run", project, "--set", "train.steps=9")
+    assert "nothing to remove" in simfer("clean", project, "--older-than", "30d").stdout
+    assert simfer("clean", project, "--older-than", "soon").exit_code == 2
+
+
+def test_clean_spares_what_a_config_that_is_not_right_may_need(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "half_written.toml").write_text("[train\n")
+    simfer("run", project)
+    assert simfer("clean", project).exit_code == 2
+
+
+def test_new(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    assert simfer("new", folder).exit_code == 0
+    assert {path.name for path in folder.iterdir()} == {"problem.toml", "my_model.py", "observations.csv", "README.md"}
+    assert simfer("status", folder / "problem.toml").exit_code == 0
+    (folder / "my_model.py").write_text("mine")
+    assert simfer("new", folder).exit_code == 2
+    assert (folder / "my_model.py").read_text() == "mine"
+
+
+def test_help_tells_the_exit_codes() -> None:
+    result = simfer("run", "--help")
+    assert result.exit_code == 0 and "4 the verdict is bad" in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["status", "CONFIG", "--why"], ["show", "CONFIG"], ["run", "CONFIG"]]
+)
+def test_nothing_heavy_is_imported_where_nothing_is_computed(project: Path, arguments: list[str]) -> None:
+    simfer("run", project)
+    words = [str(project) if word == "CONFIG" else word for word in arguments]
+    code = (
+        "import sys\nfrom simfer.pipeline.cli import main\nsys.argv = ['simfer', *sys.argv[1:]]\n"
+        f"try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=fakes.ROOT, text=True, capture_output=True, check=False
+    )
+    assert done.stderr.splitlines()[-1] == "[]", done.stderr
+    assert time.monotonic() - started < 5  # half a second on an idle machine
+
+
+class TestRuntime:
+    """JAX is set up before it is imported, or refused."""
+
+    def environment(self, code: str, **more: str) -> subprocess.CompletedProcess[str]:
+        clean = {
+            name: value for name, value in fakes.process()["env"].items() if name not in ("JAX_ENABLE_X64", "XLA_FLAGS")
+        }
+        return subprocess.run(
+            [sys.executable, "-c", code], cwd=fakes.ROOT, env=clean | more, text=True, capture_output=True, check=False
+        )
+
+    def test_before_jax_is_imported(self) -> None:
+        show = "print(os.environ['JAX_ENABLE_X64'], os.environ['XLA_FLAGS'])"
+        code = f"import os\nfrom simfer.pipeline import runtime\nruntime.prepare()\n{show}"
+        assert self.environment(code).stdout.startswith("1 --xla_force_host_platform_device_count=")
+        chosen = "--xla_force_host_platform_device_count=3"
+        kept, added = self.environment(code, XLA_FLAGS=chosen).stdout.removeprefix("1 ").split()
+        assert kept == chosen
+        assert added.startswith("--xla_backend_extra_options=")
+        chosen += " --xla_backend_extra_options=xla_cpu_small_while_loop_byte_threshold=0"
+        assert self.environment(code, XLA_FLAGS=chosen).stdout == f"1 {chosen}\n"
+
+    def test_after_jax_is_imported_and_before_it_computes(self) -> None:
+        code = (
+            "import os, jax\njax.config.update('jax_enable_x64', True)\nfrom simfer.pipeline import runtime\n"
+            "runtime._num_cores = lambda: 3\nruntime.prepare()\nprint(len(jax.devices()), os.environ['XLA_FLAGS'])"
+        )
+        found = self.environment(code).stdout
+        assert found.startswith("3 --xla_force") and "small_while_loop" in found
+
+    @pytest.mark.parametrize(("x64", "refused"), [(True, False), (False, True)])
+    def test_after_it_was(self, monkeypatch: pytest.MonkeyPatch, x64: bool, refused: bool) -> None:
+        class Jax:
+            class config:
+                jax_enable_x64 = x64
+
+        monkeypatch.setitem(sys.modules, "jax", Jax)
+        if refused:
+            with pytest.raises(SimferError, match="jax_enable_x64"):
+                runtime.prepare()
+        else:
+            runtime.prepare()
+
+    def test_edited_modules_are_imported_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = tmp_path / "an_edited_helper.py"
+        monkeypatch.syspath_prepend(tmp_path)
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        for value in (1, 1, 2):
+            file.write_text(f"value = {value}\n")
+            runtime.forget_edited([file])
+            assert __import__("an_edited_helper").value == value

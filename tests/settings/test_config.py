@@ -1,0 +1,153 @@
+"""A wrong config is answered with every problem, its place, and what would be right."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from simfer.pipeline import config
+from simfer.pipeline.chain import ConfigError
+from tests.fakes import CONFIG, write_project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    return write_project(tmp_path)
+
+
+def complaints(path: Path, *overrides: str) -> dict[str, str]:
+    with pytest.raises(ConfigError) as caught:
+        config.load(path, overrides)
+    return {problem.where: problem.what for problem in caught.value.mistakes}
+
+
+def test_a_right_config_loads(project: Path) -> None:
+    problem = config.load(project, ["train.steps=7", "simulate.seed = 3", 'train.schedule="constant"'])
+    assert (problem.train.steps, problem.simulate.seed, problem.train.schedule) == (7, 3, "constant")
+    assert problem.observation.file == str(project.parent / "data.csv")
+
+
+@pytest.mark.parametrize(
+    ("override", "where", "what"),
+    [
+        ("parameters.alpha.scale=-0.5", "parameters.alpha.scale", "got -0.5, expected a number greater than 0"),
+        ("parameters.alpha.scale=inf", "parameters.alpha.scale", "got inf, expected a finite number"),
+        ('parameters.alpha.loc="one"', "parameters.alpha.loc", 'got "one", expected a number'),
+        ("parameters.alpha.lco=1.0", "parameters.alpha.lco", 'unknown key; did you mean "loc"?'),
+        ("parameters.alpha.dist=Norml", "parameters.alpha", 'dist = "Norml" is not a prior'),
+        ("parameters.alpha.dist=Norml", "parameters.alpha", 'Did you mean "Normal"? (known: AsymmetricLaplace, '),
+        ("parameters.alpha.dist=Beta", "parameters.alpha.concentration1", "missing"),
+        ("parameters.alpha={ loc = 1.0 }", "parameters.alpha", "dist is missing"),
+        ("parameters.alpha=wide", "parameters.alpha", "expected a number, or a prior such as { dist ="),
+        ('parameters.alpha={ dist = "Uniform", low = 2.0 }', "parameters.alpha", "expected low < high"),
+        ("parameters.alpha=1.0", "", "give at least one a prior"),
+        ("train.seed=-1", "train.seed", "got -1, expected a number of at least 0"),
+        ("train.steps=2.5", "train.steps", "got 2.5, expected a whole number"),
+        ("train.ensemble_size=true", "train.ensemble_size", "got true, expected a whole number"),
+        ("train.stps=5", "train.stps", 'did you mean "steps"? (known: activation, '),
+        ("train.num_simulations=5", "train.num_simulations", "it belongs in [simulate]"),
+        ("train=5", "train", "got 5, expected a table"),
+        ("trian.steps=5", "trian", 'did you mean "train"?'),
+        (
+            "simulate.design=sobl",
+            "simulate.design",
+            'expected one of sobol, prior, latin_hypercube. Did you mean "sobol"?',
+        ),
+        ("simulate.simulator=lotka_voltera", "simulate.simulator", '"lotka_volterra"'),
+        ("simulate.simulator=gone.py:Model", "simulate.simulator", "no such file"),
+        ("simulate.solver.rtl=1.0", "simulate.solver.rtl", 'did you mean "rtol"?'),
+        ('simulate.depends_on=["gone.csv"]', "simulate.depends_on[0]", "no such file"),
+        ("observation.file=gone.csv", "observation.file", "no such file"),
+        ("dataset.transform.x=lgo", "dataset.transform.x", 'Did you mean "log"?'),
+        ("noise.x.scale=-1", "noise.x.scale", "greater than 0"),
+        ('noise.x.scale={ dist = "Normal", scale = -1.0 }', "noise.x.scale.scale", "greater than 0"),
+        ("noise.x.dist=Norml", "noise.x", 'is not a noise family that Simfer knows. Did you mean "Normal"?'),
+        ("noise.x.df=3.0", "noise.x.df", "unknown key"),
+        ("noise.x=3", "noise.x", "got 3, expected a table that names a distribution"),
+        ('noise.y={ dist = "my_noise.py:noise" }', "noise.y.dist", "no such file"),
+        ('parameters.prior={ dist = "Normal", scale = -1.0 }', "parameters.prior.scale", "greater than 0"),
+        ('parameters."a b"={ dist = "Normal", scale = -1.0 }', 'parameters."a b".scale', "greater than 0"),
+    ],
+)
+def test_a_wrong_value_is_answered(project: Path, override: str, where: str, what: str) -> None:
+    found = complaints(project, override)
+    assert where in found
+    assert what in found[where]
+
+
+def test_no_word_of_the_machinery(project: Path) -> None:
+    found = complaints(project, "noise.x.dist=A", "parameters.beta=x", "simulate.simulator=1", "train.optimizer=3")
+    assert len(found) == 4
+    assert not any(word in text.lower() for text in found.values() for word in ("pydantic", "tag", "union", "input"))
+
+
+def test_all_problems_at_once(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    path.write_text(
+        CONFIG.replace("scale = 0.5", "scale = 0.0").replace("num_sim", "numm_sim").replace("data.csv", "x")
+    )
+    assert set(complaints(path)) == {
+        "parameters.alpha.scale",
+        "simulate.num_simulations",
+        "simulate.numm_simulations",
+        "observation.file",
+    }
+
+
+def test_missing_sections(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text("")
+    found = complaints(tmp_path / "a.toml")
+    assert set(found) == {"parameters", "simulate", "observation", "noise"}
+    assert found["simulate"] == "missing; the config needs a table [simulate]"
+
+
+def test_bad_toml_says_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_text("[train]\nsteps = \n")
+    assert "line 2" in complaints(path)[str(path)]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    write_project(tmp_path)
+    assert "problem.toml" in complaints(tmp_path / "problm.toml")[str(tmp_path / "problm.toml")]
+    assert "a folder; expected a config file" in complaints(tmp_path)[str(tmp_path)]
+    (tmp_path / "latin.toml").write_bytes("# caf\xe9".encode("latin-1"))
+    assert "UTF-8" in complaints(tmp_path / "latin.toml")[str(tmp_path / "latin.toml")]
+
+
+@pytest.mark.parametrize("override", ["train.steps", "=5", "train..steps=5", ""])
+def test_a_malformed_override(project: Path, override: str) -> None:
+    assert "expected KEY=VALUE" in complaints(project, override)[f"--set {override}"]
+
+
+def test_an_override_below_a_value_that_is_no_table(project: Path) -> None:
+    found = complaints(project, "simulate.num_simulations.x=1")
+    assert "simulate.num_simulations is 64, not a table" in found["--set simulate.num_simulations.x=1"]
+
+
+def test_an_override_replaces_a_whole_prior(project: Path) -> None:
+    problem = config.load(project, ['parameters.alpha={ dist = "HalfNormal" }'])
+    assert problem.model_dump()["parameters"]["alpha"]["dist"] == "HalfNormal"
+
+
+def test_paths_of_overrides_are_looked_for_here_first(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "data.csv").write_text("time,x\n")
+    (here / "Normal").write_text("a file that is called like a distribution")
+    monkeypatch.chdir(here)
+    problem = config.load(project, ["observation.file=data.csv", "noise.x.dist=Normal", "simulate.options.f=data.csv"])
+    assert problem.observation.file == str(here / "data.csv")
+    assert problem.simulate.options == {"f": "data.csv"}
+    (here / "data.csv").unlink()
+    assert config.load(project, ["observation.file=data.csv"]).observation.file == str(project.parent / "data.csv")
+
+
+def test_where_artifacts_go(tmp_path: Path) -> None:
+    assert config.project_folder(tmp_path / "configs" / "a.toml") == tmp_path
+    assert config.project_folder(tmp_path / "study" / "a.toml") == tmp_path / "study"
+    assert config.store_folder(tmp_path) == tmp_path / "data" / "artifacts"
+    assert config.store_folder(tmp_path, tmp_path / "elsewhere") == tmp_path / "elsewhere"

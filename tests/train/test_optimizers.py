@@ -1,0 +1,65 @@
+"""Any of Optax's optimizers by its name, and a clear word before anything runs where one cannot be made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simfer.stages.settings import Train
+from simfer.stages.train.optimizers import known, mistakes, optimizer
+
+WORKING: dict[str, dict[str, Any]] = {
+    "adam": {"b1": 0.8},
+    "adamw": {"weight_decay": 1e-4},
+    "lion": {},
+    "nadam": {},
+    "sgd": {"momentum": 0.9, "nesterov": True},
+    "rmsprop": {},
+    "radam": {},
+    "adabelief": {},
+}
+
+
+@pytest.mark.parametrize("name", WORKING)
+def test_a_step_goes_downhill(name: str) -> None:
+    settings = Train(optimizer=name, optimizer_options=WORKING[name], schedule="constant")
+    assert mistakes(settings) == []
+    made, w = optimizer(settings), jnp.asarray([1.0, -2.0])
+    updates, _ = made.update(2.0 * w, made.init(w), w)
+    assert (np.sign(updates) == [-1.0, 1.0]).all()
+
+
+def test_an_argument_reaches_the_optimizer() -> None:
+    w, slope = jnp.zeros(1), jnp.ones(1)
+    lengths = []
+    for momentum in (0.0, 0.9):
+        made = optimizer(Train(optimizer="sgd", optimizer_options={"momentum": momentum}, schedule="constant"))
+        state = made.init(w)
+        _, state = made.update(slope, state, w)
+        lengths.append(float(made.update(slope, state, w)[0][0]))
+    assert lengths[1] == pytest.approx(1.9 * lengths[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "where", "what"),
+    [
+        ({"optimizer": "adamm"}, "train.optimizer", 'Did you mean "adam"?'),
+        ({"optimizer": "lbfgs"}, "train.optimizer", "train.finish_steps"),
+        ({"optimizer": "softmax_cross_entropy"}, "train.optimizer", "no optimizer"),
+        ({"optimizer_options": {"bb1": 0.9}}, "train.optimizer_options.bb1", 'Did you mean "b1"?'),
+        ({"optimizer_options": {"learning_rate": 0.9}}, "train.optimizer_options.learning_rate", "train.learning_rate"),
+        ({"optimizer_options": {"b1": "much"}}, "train.optimizer_options", "cannot be made with {'b1': 'much'}"),
+    ],
+)
+def test_a_wrong_name_or_argument_is_told_with_its_place(settings: dict[str, Any], where: str, what: str) -> None:
+    (found,) = mistakes(Train(**settings))
+    assert found.where == where
+    assert what in found.what
+
+
+def test_what_is_offered_are_optimizers() -> None:
+    assert set(WORKING) <= set(known())
+    assert not {"scale_by_adam", "chain", "lbfgs"} & set(known())

@@ -32,6 +32,7 @@ from simfer.stages.settings import Check, CheckConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.failures import Told, tell_draws
 from simfer.stages.simulate.rows import fill
+from simfer.stages.summary import Summary
 
 REWEIGHTED = "reweighted.nc"
 NO_K_HAT = (
@@ -41,7 +42,7 @@ NO_K_HAT = (
 _FEWEST = 25  # usable draws below which nothing can be compared: a fifth of them, five at least, make a Pareto tail
 
 
-def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
+def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Simulate a sample of the posterior, compare, and give the verdict."""
     emulator = load_model(config, inputs["emulator"][0])
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
@@ -229,7 +230,7 @@ def _errors(target: Target, evidence: Evidence, dropped: Mapping[str, np.ndarray
 
 def _write(
     folder: Path, figures: list[Figure], title: str, errors: list[dict[str, Any]], simulated: int, told: Told
-) -> dict[str, Any]:
+) -> Summary:
     passed = all(figure.passed for figure in figures)
     words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures, told.unsolved)}"
     rows = [figure.row() for figure in figures]

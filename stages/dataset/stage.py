@@ -30,6 +30,7 @@ from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import TRANSFORMS, steepness
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Dataset, DatasetConfig, SelectConfig
+from simfer.stages.summary import Summary
 
 _BLOCK = 16384
 _BLOCK_BYTES = 2**27  # or as many rows as this holds
@@ -39,7 +40,7 @@ _GOLDEN = 0.6180339887498949
 
 def run(
     config: DatasetConfig | SelectConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
-) -> dict[str, Any]:
+) -> Summary:
     """Transform the usable rows of every input, give each a fold, and write them as one Zarr store."""
     sources = [Simulations.load(path) for name in ("simulations", "checks") for path in inputs[name]]
     header, layout = sources[0].header, sources[0].layout
@@ -240,7 +241,7 @@ def _components(writer: _Writer, name: str) -> dict[str, Any]:
     return {"components": count, "variance_dropped_on_unseen_rows": writer.dropped[name]}
 
 
-def _summary(writer: _Writer, total: int) -> dict[str, Any]:
+def _summary(writer: _Writer, total: int) -> Summary:
     constant = {name: int((writer.spread[at] == 0).sum()) for name, at in writer.layout.slices.items()}
     outputs = [
         {

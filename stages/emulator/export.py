@@ -19,6 +19,7 @@ from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.errors import SimferError, StageError
 from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig
+from simfer.stages.summary import Summary
 
 Format = Literal["onnx", "stablehlo"]
 Predict = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
@@ -36,7 +37,7 @@ def run(
     folder: Path,
     name: str,
     facts: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Summary:
     """Write NAME.onnx or NAME.stablehlo, and NAME.md; raise StageError if it differs from the original."""
     trained = load_emulator(emulator, config.train.architecture, config.train.candidates)
     if not trained.space.names:

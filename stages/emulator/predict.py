@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,11 +19,12 @@ from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.emulator.tables import table
 from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig
+from simfer.stages.summary import Summary
 
 _MOST, _BLOCK_VALUES = 16384, 2**20  # points, and predicted values, that are held at a time
 
 
-def run(config: TrainConfig, emulator: Path, progress: Progress, *, parameters: Path, output: Path) -> dict[str, Any]:
+def run(config: TrainConfig, emulator: Path, progress: Progress, *, parameters: Path, output: Path) -> Summary:
     """Write a CSV or NetCDF file of outputs with their errors, point by point of a CSV file of parameters."""
     trained = load_emulator(emulator, config.train.architecture, config.train.candidates)
     points, begun = Points(parameters, trained.space), time.perf_counter()

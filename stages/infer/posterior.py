@@ -19,6 +19,7 @@ from simfer.stages.infer.exact import Exact
 from simfer.stages.infer.target import ErrorModel
 from simfer.stages.model.likelihood import Likelihood, Prediction
 from simfer.stages.settings import InferConfig
+from simfer.stages.summary import Summary
 
 _NUM_CURVES = 400  # draws whose whole output is drawn
 _SAMPLE = ("chain", "draw")
@@ -44,7 +45,7 @@ def write_posterior(
     errors: ErrorModel,
     emulator: Emulator | Exact,
     draws: Draws,
-) -> dict[str, Any]:
+) -> Summary:
     """Write the draws as NetCDF in ArviZ's InferenceData schema, and their pictures; return the summary."""
     named = named_draws(emulator, likelihood, draws.z)
     with_error = errors.with_error

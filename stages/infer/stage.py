@@ -25,12 +25,13 @@ from simfer.stages.infer.posterior import Draws, write_posterior
 from simfer.stages.infer.target import Target, build_target
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer, InferConfig
+from simfer.stages.summary import Summary
 
 _STRETCH = 50  # steps in one compiled call
 _STATISTICS = ("diverging", "energy", "accept_prob", "num_steps", "potential_energy")
 
 
-def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
+def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Draw from the posterior under the emulator, diagnose the chains, and write them for ArviZ."""
     emulator = load_model(config, inputs["emulator"][0])
     target = build_target(config, emulator)

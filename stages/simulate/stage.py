@@ -23,11 +23,12 @@ from simfer.stages.settings import RefineConfig, Simulate, SimulateConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.failures import counts, drawn, tables, where_it_fails
 from simfer.stages.simulate.rows import Filled, fill
+from simfer.stages.summary import Summary
 
 
 def run(
     config: SimulateConfig | RefineConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
-) -> dict[str, Any]:
+) -> Summary:
     """Solve every row that `folder` lacks, and describe how the rows ended."""
     space, settings = Space(config.parameters), config.simulate
     if isinstance(config, RefineConfig):
@@ -50,7 +51,7 @@ def load(folder: Path, config: SimulateConfig | RefineConfig) -> xr.Dataset:
 
 def _summary(
     folder: Path, config: SimulateConfig | RefineConfig, space: Space, filled: Filled, progress: Progress
-) -> dict[str, Any]:
+) -> Summary:
     group = filled.simulations.group
     z, status, attempt = filled.simulations.endings()
     theta = {name: np.asarray(array(group, name)[:]) for name in space.names}

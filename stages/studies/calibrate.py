@@ -30,13 +30,12 @@ from simfer.stages.settings import Calibrate, CalibrateConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.rows import fill
 from simfer.stages.studies.coverage import ecdf, ecdf_band, inside, tarp
+from simfer.stages.summary import Summary
 
 _LEVELS = (0.5, 0.8, 0.95)
 
 
-def run(
-    config: CalibrateConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
-) -> dict[str, Any]:
+def run(config: CalibrateConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Simulate data sets, infer each, and hold ranks and coverage against what they must be."""
     emulator, settings = load_model(config, inputs["emulator"][0]), config.calibrate
     over = settings.over if settings.over != "auto" else ("posterior" if config.refined else "prior")
@@ -131,7 +130,7 @@ def _judge(
     draws: Float[np.ndarray, "sets draws known"],
     over: str,
     settings: Calibrate,
-) -> dict[str, Any]:
+) -> Summary:
     ranks: Int[np.ndarray, "sets known"] = (draws < known[:, None]).sum(axis=1)
     count = draws.shape[1]
     shares = {name: ranks[:, i] / count for i, name in enumerate(names)}

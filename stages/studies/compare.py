@@ -18,6 +18,7 @@ from simfer.stages.progress import Progress
 from simfer.stages.settings import CompareConfig, short_name
 from simfer.stages.studies.held_out import HeldOut, held_out
 from simfer.stages.studies.timing import BATCH, microseconds
+from simfer.stages.summary import Summary
 from simfer.stages.train.candidates import num_weights
 
 
@@ -32,9 +33,7 @@ class Scores(NamedTuple):
     training_s: float
 
 
-def run(
-    config: CompareConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
-) -> dict[str, Any]:
+def run(config: CompareConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Judge every emulator by the test rows, time one of each architecture, and put them in order."""
     there = {short_name(name): name for name in config.candidates if inputs[short_name(name)]}
     if not there:

@@ -18,11 +18,12 @@ from simfer.stages.infer.posterior import summarize
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import ComparePosteriorsConfig
+from simfer.stages.summary import Summary
 
 
 def run(
     config: ComparePosteriorsConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
-) -> dict[str, Any]:
+) -> Summary:
     """Compare means, widths, effort and speed, and say at which cost of a simulation the emulator pays."""
     trees = [Posterior.load(inputs["posteriors"][-1]).tree(), Posterior.load(inputs["exact"][0]).tree()]
     runs = sum(len(Simulations.load(path)) for name in ("simulations", "checks") for path in inputs[name])

@@ -18,12 +18,13 @@ from simfer.stages.progress import Progress
 from simfer.stages.settings import CurveConfig
 from simfer.stages.studies.held_out import HeldOut, held_out
 from simfer.stages.studies.power_law import PowerLaw
+from simfer.stages.summary import Summary
 
 _LEVEL = 0.68  # of the intervals
 _FLATTENS = 0.5  # where the last step falls by less than this share of what the line does, it bends
 
 
-def run(config: CurveConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
+def run(config: CurveConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Judge emulators of nested subsets by the same test rows, fit a power law, and read the target off it."""
     dataset = Dataset.load(inputs["dataset"][0])
     rows = held_out(dataset, config.observation, config.noise)

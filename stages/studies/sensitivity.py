@@ -25,14 +25,13 @@ from simfer.stages.settings import Sensitivity, SensitivityConfig
 from simfer.stages.simulate import design
 from simfer.stages.studies.influence import Found, analyse, mean_scatter
 from simfer.stages.studies.sobol import INDICES, Estimate
+from simfer.stages.summary import Summary
 
 SENSITIVITY = "sensitivity.nc"
 _MOST_ERROR, _MOST_SAMPLING_SD, _MOST_FAILED = 0.1, 0.05, 0.01  # beyond which a warning is due
 
 
-def run(
-    config: SensitivityConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
-) -> dict[str, Any]:
+def run(config: SensitivityConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Estimate every output's Sobol indices, at each coordinate and of all together, and their bounds by gradients."""
     emulator = load_emulator(inputs["emulator"][0], config.architecture, config.candidates)
     settings = config.sensitivity

@@ -24,6 +24,7 @@ from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig, TuneConfig
 from simfer.stages.studies.search_space import changed, current, in_toml, space
+from simfer.stages.summary import Summary
 from simfer.stages.train.feed import whole
 from simfer.stages.train.fitting import Fitted, fit
 from simfer.stages.train.losses import capped
@@ -36,7 +37,7 @@ _MIDDLE = "median_row"  # the study's: the squared error of the median row, whic
 _SHOWN = 5
 
 
-def run(config: TuneConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
+def run(config: TuneConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Try settings until there are as many trials as asked for, those of a killed or shorter search among them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     given = TrainConfig(train=config.train.model_copy(update={"loss": "scaled"}))
@@ -147,9 +148,7 @@ def _best_so_far(study: optuna.Study) -> dict[str, float]:
     return {"best": float(ended[0].value or 0.0)} if ended else {}
 
 
-def _summary(
-    config: TuneConfig, study: optuna.Study, within: Mapping[str, BaseDistribution], folder: Path
-) -> dict[str, Any]:
+def _summary(config: TuneConfig, study: optuna.Study, within: Mapping[str, BaseDistribution], folder: Path) -> Summary:
     trials, ended = done(study), _completed(study)
     failed = [trial.user_attrs[_FAILED] for trial in trials if trial.state == TrialState.FAIL]
     if not ended:

@@ -17,13 +17,14 @@ from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.saved import HEADER, LEAVES, load_emulator
 from simfer.stages.errors import StageError
 from simfer.stages.settings import TrainConfig, short_name
+from simfer.stages.summary import Summary
 from simfer.stages.train.losses import capped
 
 _COPIED = HEADER, LEAVES, "history.csv"
 Squared = Float[np.ndarray, "rows outputs"]  # errors, in units of each output's spread
 
 
-def select(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path) -> dict[str, Any]:
+def select(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path) -> Summary:
     """Copy the candidate whose cross-validated error is the smallest, and say how far behind the others are."""
     names = config.train.tried
     found = {name: inputs[name][0] for name in map(short_name, names) if inputs[name]}

@@ -27,6 +27,7 @@ from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import TRANSFORMS
 from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig
+from simfer.stages.summary import Summary
 from simfer.stages.train.candidates import select
 from simfer.stages.train.checkpoints import forget
 from simfer.stages.train.descent import History
@@ -42,7 +43,7 @@ _UNUSED = (
 )
 
 
-def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> dict[str, Any]:
+def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Train an ensemble, judge it on rows that it has not seen, and save it; or take the best of those trained."""
     if config.train.chooses:
         return select(config, inputs, folder)
@@ -157,7 +158,7 @@ def _write_history(file: Path, history: History) -> None:
 
 def _summary(
     folder: Path, emulator: Emulator, fitted: Fitted, second: History | None, dataset: Dataset, memory: int
-) -> dict[str, Any]:
+) -> Summary:
     z, fold = dataset.points()
     rows = _blocks(np.flatnonzero(fold == TEST)[:2000], emulator, memory)[0]
     y, z = dataset.outputs(rows[0], rows[-1] + 1)[rows - rows[0]], z[rows]

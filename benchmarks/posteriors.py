@@ -22,8 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from simfer.pipeline import run
-from simfer.pipeline.results import Result
+from simfer import Result, run
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 # Parameters in the reference's order; the times and outputs that an sbibm observation's numbers stand for.
@@ -44,11 +43,7 @@ SERIES = {
 def main() -> None:
     """Run the tasks named on the command line, or all of them."""
     folder, wanted = Path(sys.argv[1]), sys.argv[2:] or list(TASKS)
-    spec = importlib.util.spec_from_file_location("score", folder / "score.py")
-    assert spec and spec.loader
-    score = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(score)
-    best = published(folder)
+    score, best = load_score(folder), published(folder)
     print("| task | C2ST | MMTV | GsKL | simulator runs | seconds | verdict | published C2ST, 1,000 / 100,000 runs |")
     print("|---|---|---|---|---|---|---|---|")
     for task in wanted:
@@ -62,6 +57,15 @@ def main() -> None:
                 verdict = "passed" if result.verdict.passed else "failed"
                 cells = [f"{figures[0]:.4f}", f"{figures[1]:.4f}", f"{figures[2]:.5f}", str(num_runs(result))]
                 print("|", " | ".join([label, *cells, f"{seconds:.0f}", verdict, best.get(task, "")]), "|", flush=True)
+
+
+def load_score(folder: Path) -> Any:
+    """Import the module that scores draws, from where the reference draws lie."""
+    spec = importlib.util.spec_from_file_location("score", folder / "score.py")
+    assert spec and spec.loader
+    score = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(score)
+    return score
 
 
 def best_draws(count: int) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import typer
 
-from simfer.pipeline.chain import ConfigError, SimferError
+from simfer.pipeline.chain import ConfigError, SimferError, UsageError
 from simfer.pipeline.runner import Outcome, RunResult
 
 Answer = dict[str, Any]
@@ -65,7 +65,8 @@ def _step(outcome: Outcome) -> Answer:
 def _in_words(error: SimferError) -> str:
     if isinstance(error, ConfigError):
         count = "1 mistake" if len(error.mistakes) == 1 else f"{len(error.mistakes)} mistakes"
-        return f"The config cannot be run, {count}:\n" + "\n".join(f"  {line}" for line in str(error).splitlines())
+        what = "command" if isinstance(error, UsageError) else "config"
+        return f"The {what} cannot be run, {count}:\n" + "\n".join(f"  {line}" for line in str(error).splitlines())
     return str(error)
 
 

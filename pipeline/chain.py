@@ -9,7 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from simfer.stages.errors import ConfigError, Mistake, SimferError, StageError, UserCodeError
+from simfer.stages.cores import num_cores
+from simfer.stages.errors import ConfigError, Mistake, SimferError, StageError, UsageError, UserCodeError, did_you_mean
 from simfer.stages.settings import (
     VERSIONS,
     AddedLater,
@@ -51,13 +52,16 @@ __all__ = [
     "SimferError",
     "Slice",
     "StageError",
+    "UsageError",
     "UserCodeError",
     "calibrate",
     "compare",
     "compare_posteriors",
     "curve",
+    "did_you_mean",
     "export",
     "links",
+    "num_cores",
     "predict",
     "sensitivity",
     "tune",
@@ -279,6 +283,16 @@ def load(link: Link, folder: Path) -> Any:
 def describe(table: str) -> dict[str, str]:
     """Describe what a name in a config can be: `simulators`, `architectures`, `noise` or `priors`, a line each."""
     return import_module("simfer.stages.settings.listing").describe(table)  # type: ignore[no-any-return]
+
+
+def settings(section: str | None = None) -> list[Any]:
+    """List every key of a config, or of one of its tables: key, type, default, unit and meaning."""
+    return import_module("simfer.stages.settings.listing").settings(section)  # type: ignore[no-any-return]
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema of a config."""
+    return import_module("simfer.stages.settings.listing").schema()  # type: ignore[no-any-return]
 
 
 def _module(stage: str) -> Any:

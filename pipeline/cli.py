@@ -13,7 +13,7 @@ from rich.console import Console
 
 from simfer.pipeline import chain, config, project, runtime, screen, use
 from simfer.pipeline.answer import answering, in_json
-from simfer.pipeline.chain import STAGES, SimferError
+from simfer.pipeline.chain import STAGES, Mistake, SimferError, UsageError
 from simfer.pipeline.plan import plan
 from simfer.pipeline.progress import reporter
 from simfer.pipeline.runner import Outcome, built, execute, execute_more, has_passed, to_build, until_passed
@@ -301,11 +301,24 @@ def path(
 
 @app.command("list")
 def list_names(
-    table: Annotated[Literal["simulators", "architectures", "noise", "priors"], typer.Argument(show_default=False)],
+    table: Annotated[
+        Literal["simulators", "architectures", "noise", "priors", "settings", "schema"],
+        typer.Argument(show_default=False),
+    ],
+    section: Annotated[
+        str | None, typer.Argument(help="Of the settings: one table of the config.", show_default=False)
+    ] = None,
 ) -> None:
-    """List what a name in a config can be."""
+    """List what a config can say: names, every key (`settings`), or all as a JSON Schema for editors (`schema`)."""
     with answering():
-        screen.listing(chain.describe(table), _console())
+        if section and table != "settings":
+            raise UsageError([Mistake(f"list {table} {section}", "expected a section after `settings` alone")])
+        if table == "schema":
+            print(dumps(chain.schema(), indent=1, ensure_ascii=False))
+        elif table == "settings":
+            screen.settings(chain.settings(section), _console())
+        else:
+            screen.listing(chain.describe(table), _console())
 
 
 @app.command()

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from difflib import get_close_matches
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, Tag, ValidationError
 
-from simfer.pipeline.chain import Mistake, Problem
+from simfer.pipeline.chain import Mistake, Problem, did_you_mean
 
 _A_PRIOR = '{ dist = "Normal", loc = 0.0, scale = 1.0 }'
 _OWN = {"simulate": "simulator", "train": "architecture"}
@@ -53,13 +52,6 @@ def in_toml(value: Any) -> str:
     """Write a value about as it stands in the config, cut short if it is long."""
     text = json.dumps(value, default=str, ensure_ascii=False) if not isinstance(value, float) else repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def did_you_mean(got: Any, known: Iterable[str]) -> str:
-    """Offer the known name nearest to what was got, if one is near."""
-    names = {name.lower(): name for name in known}
-    near = get_close_matches(str(got).lower(), names, 1)
-    return f'did you mean "{names[near[0]]}"? ' if near else ""
 
 
 def _problem(item: Any) -> Mistake:
@@ -122,7 +114,7 @@ def _unknown_key(item: Any, place: _Place) -> str:
     model, got = place.model or Problem, str(item["loc"][-1])
     known = sorted(model.model_fields)
     hint = did_you_mean(got, known) or _elsewhere(got, place)
-    return f"unknown key; {hint}(known: {', '.join(known)})"
+    return f"unknown key.{hint} (known: {', '.join(known)})"
 
 
 def _elsewhere(got: str, place: _Place) -> str:
@@ -130,10 +122,10 @@ def _elsewhere(got: str, place: _Place) -> str:
     for section, field in Problem.model_fields.items():
         kind = _bare(field.annotation)
         if isinstance(kind, type) and issubclass(kind, BaseModel) and got in kind.model_fields:
-            return f"it belongs in [{section}] "
+            return f" It belongs in [{section}]."
     if place.model is not None and "options" in place.model.model_fields:
         section = ".".join([*place.keys[:-1], "options"])
-        return f"what the {_OWN[place.keys[0]]} itself takes goes in [{section}] "
+        return f" What the {_OWN[place.keys[0]]} itself takes goes in [{section}]."
     return ""
 
 
@@ -152,22 +144,15 @@ def _out_of_bounds(item: Any, place: _Place) -> str:
 
 def _not_among(item: Any, place: _Place) -> str:
     known = re.findall(r"'([^']*)'", item["ctx"]["expected"])
-    return f"got {in_toml(item['input'])}, expected one of {', '.join(known)}. {_hint(item['input'], known)}".rstrip(
-        ". "
-    )
-
-
-def _hint(got: Any, known: Iterable[str]) -> str:
-    near = did_you_mean(got, known)
-    return near[:1].upper() + near[1:]
+    return f"got {in_toml(item['input'])}, expected one of {', '.join(known)}.{did_you_mean(item['input'], known)}"
 
 
 def _unknown_distribution(item: Any, place: _Place) -> str:
     known = [name for name in re.findall(r"'([^']*)'", item["ctx"]["expected_tags"]) if name != "custom"]
     own = ', or "file.py:function"' if place.keys[0] == "noise" and len(place.keys) == 2 else ""
-    got, hint = in_toml(item["input"]["dist"]), _hint(item["ctx"]["tag"], known)
+    got, hint = in_toml(item["input"]["dist"]), did_you_mean(item["ctx"]["tag"], known)
     what = "noise family" if own else "prior"
-    return f"dist = {got} is not a {what} that Simfer knows. {hint}(known: {', '.join(known)}{own})"
+    return f"dist = {got} is not a {what} that Simfer knows.{hint} (known: {', '.join(known)}{own})"
 
 
 def _no_distribution(item: Any, place: _Place) -> str:

@@ -12,12 +12,12 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from simfer.pipeline.chain import SimferError
+from simfer.pipeline.chain import SimferError, num_cores
 from simfer.pipeline.manifest import file_digest
 
 _imported: dict[Path, str] = {}  # user's files -> their digests when they were last imported
 # A loop without matrix products becomes one piece of machine code, however large its arrays. By default XLA runs what
-# is in each turn piece by piece, shared out among threads: that costs more than what the lanes (stages/lanes.py) do.
+# is in each turn piece by piece, shared out among threads: that costs more than what the lanes of an ensemble do.
 _WHOLE_LOOPS = "xla_backend_extra_options", "xla_cpu_small_while_loop_byte_threshold=1000000000"
 _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpyro", "zarr", "numpy", "simfer")
 
@@ -35,15 +35,10 @@ def prepare() -> None:
             'Write jax.config.update("jax_enable_x64", True) right after `import jax`.'
         )
     flags = os.environ.get("XLA_FLAGS", "")
-    for name, value in (("xla_force_host_platform_device_count", _num_cores()), _WHOLE_LOOPS):
+    for name, value in (("xla_force_host_platform_device_count", num_cores()), _WHOLE_LOOPS):
         if f"--{name}" not in flags:
             flags = f"{flags} --{name}={value}".strip()
     os.environ["XLA_FLAGS"] = flags
-
-
-def _num_cores() -> int:
-    """Count the cores that this process may use (a cluster's job has fewer than its machine)."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def forget_edited(files: Collection[Path]) -> None:
@@ -60,7 +55,7 @@ def forget_edited(files: Collection[Path]) -> None:
 def device() -> str:
     """Describe what the last stage ran on; JAX starts its devices if it has not, so ask only after a stage."""
     if "jax" not in sys.modules:
-        return f"{platform.machine()} x {_num_cores()}"
+        return f"{platform.machine()} x {num_cores()}"
     devices = sys.modules["jax"].devices()
     return f"{devices[0].device_kind} x {len(devices)}"
 

@@ -88,6 +88,18 @@ def listing(entries: Mapping[str, str], console: Console) -> None:
     console.print(table)
 
 
+def settings(entries: Iterable[Any], console: Console) -> None:
+    """Print keys of the config: each with its type, default and unit, and its meaning below."""
+    for each in entries:
+        default = "" if each.default == "required" else " = " + each.default
+        console.print(Text.assemble((each.key, "bold"), default if default != " = left out" else ""), soft_wrap=True)
+        words = f"{each.type}, {each.unit}" if each.unit else each.type
+        if each.default in ("required", "left out"):
+            words += f"; {'required' if each.default == 'required' else 'may be left out'}"
+        console.print(Padding(Text(words, style="dim"), (0, 0, 0, 4), expand=False))
+        console.print(Padding(Text(each.meaning), (0, 0, 0, 4), expand=False))
+
+
 def size(num_bytes: float) -> str:
     """Write a number of bytes: 312 B, 4.1 MB."""
     for unit in ("B", "kB", "MB", "GB"):

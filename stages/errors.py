@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
 
 
 class SimferError(Exception):
@@ -29,9 +32,20 @@ class ConfigError(SimferError):
         super().__init__("\n".join(f"{p.where}: {p.what}" if p.where else p.what for p in mistakes))
 
 
+class UsageError(ConfigError):
+    """A command that cannot be run as it was typed: all its mistakes at once."""
+
+
 class StageError(SimferError):
     """A stage that cannot go on (too many failed simulations, a loss that is not finite)."""
 
 
 class UserCodeError(SimferError):
     """An exception that the user's own simulator, network or noise model raised; `__cause__` is the original."""
+
+
+def did_you_mean(got: Any, known: Iterable[str]) -> str:
+    """Ask, after a sentence, whether the nearest of the known names was meant; say nothing where none is near."""
+    names = {name.lower(): name for name in known}
+    near = get_close_matches(str(got).lower(), names, 1)
+    return f' Did you mean "{names[near[0]]}"?' if near else ""

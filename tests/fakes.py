@@ -105,6 +105,12 @@ def simfer(*arguments: str | Path, **environment: str) -> subprocess.CompletedPr
     return subprocess.run(**process(*arguments, **environment), text=True, capture_output=True, timeout=60, check=False)
 
 
+def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own, which must end well."""
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, text=True, capture_output=True, check=True)
+
+
 def process(*arguments: str | Path, **environment: str) -> dict[str, Any]:
     """Return what subprocess needs to start that process."""
     command = [sys.executable, "-m", "tests.fakes", *map(str, arguments)]

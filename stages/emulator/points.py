@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Iterator, Sequence
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from simfer.stages.errors import SimferError
+from simfer.stages.errors import SimferError, did_you_mean
 from simfer.stages.model.space import Space
 
 
@@ -48,9 +47,8 @@ class Points:
             )
         for name in self.header:
             if name not in known:
-                near = get_close_matches(name, known, 1)
-                hint = f'; did you mean "{near[0]}"?' if near else f"; the parameters are {', '.join(known)}"
-                raise SimferError(f'{self.file}, line {self.first}: got the column "{name}"{hint}')
+                hint = did_you_mean(name, known) or f" The parameters are {', '.join(known)}."
+                raise SimferError(f'{self.file}, line {self.first}: got the column "{name}".{hint}')
             if self.header.count(name) > 1:
                 raise SimferError(f'{self.file}, line {self.first}: the column "{name}" is there more than once')
         if missing := [name for name in self.space.names if name not in self.header]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +18,7 @@ from numpyro.infer import NUTS
 from scipy.stats import chi2
 
 from simfer.stages.artifacts.posterior import Posterior
+from simfer.stages.cores import num_cores
 from simfer.stages.errors import StageError
 from simfer.stages.infer.exact import load_model
 from simfer.stages.infer.posterior import Draws, write_posterior
@@ -112,7 +112,7 @@ def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: I
 
     begun = time.perf_counter()
     total, kept, divergent = settings.num_warmup + settings.num_samples, [], 0
-    workers = os.cpu_count() if settings.chain_method == "parallel" else 1
+    workers = num_cores() if settings.chain_method == "parallel" else 1
     with progress.task("infer", total=total, unit="draws") as task, ThreadPoolExecutor(workers) as threads:
         for at in range(0, total, _STRETCH):
             states, parts = map(list, zip(*threads.map(advance, states), strict=True))

@@ -14,10 +14,10 @@ from pydantic import TypeAdapter, ValidationError
 from simfer.stages.emulator.architectures.base import GIVEN, Architecture
 from simfer.stages.emulator.networks import build_networks, network_options
 from simfer.stages.emulator.scatter import num_entries
-from simfer.stages.errors import Mistake
+from simfer.stages.errors import Mistake, did_you_mean
 from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.model.plugins import resolve
-from simfer.stages.preflight.words import nearest, resolved, unknown_names
+from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.settings import Problem, Train
 from simfer.stages.settings.names import ARCHITECTURES
 
@@ -61,7 +61,7 @@ def _options(train: Train, make: Callable[..., Any]) -> list[Mistake]:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be "))
-            near = nearest(str(value), get_args(hints[name])) if first["type"] == "literal_error" else ""
+            near = did_you_mean(str(value), get_args(hints[name])) if first["type"] == "literal_error" else ""
             where = f"train.options.{name}" if name in train.options else f"train.{name}"
             found.append(Mistake(where, f"got {json.dumps(value, default=str)}, expected {expected}.{near}"))
     return found

@@ -5,9 +5,8 @@ from __future__ import annotations
 import diffrax
 import jax.numpy as jnp
 
-from simfer.stages.errors import Mistake
+from simfer.stages.errors import Mistake, did_you_mean
 from simfer.stages.model.space import Space
-from simfer.stages.preflight.words import nearest
 from simfer.stages.settings import Problem, Solver
 from simfer.stages.simulate.simulators.sde import SDE_SOLVERS, SDESimulator, sde_solver
 from simfer.stages.simulate.solve.solvers import solvers
@@ -17,7 +16,7 @@ def solver_problems(solver: Solver, where: str) -> list[Mistake]:
     """List what is wrong with a solver of ordinary differential equations."""
     known = solvers()
     if solver.solver not in known:
-        what = f'got "{solver.solver}", expected one of {", ".join(sorted(known))}.{nearest(solver.solver, known)}'
+        what = f'got "{solver.solver}", expected one of {", ".join(sorted(known))}.{did_you_mean(solver.solver, known)}'
         return [Mistake(f"{where}.solver", what)]
     if not solver.fixed_step and not issubclass(known[solver.solver], diffrax.AbstractAdaptiveSolver):
         what = f"{solver.solver} cannot choose its steps: give fixed_step = true and dt0"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from simfer.stages.errors import ConfigError, Mistake
+from simfer.stages.errors import ConfigError, Mistake, did_you_mean
 from simfer.stages.model.plugins import resolve
 from simfer.stages.simulate.simulators.base import Simulator
 
@@ -36,7 +35,9 @@ def unknown_names(where: str, given: Iterable[str], known: Iterable[str], needed
     """List which names nobody knows, and, if all are needed, which are missing."""
     given, known = list(given), list(known)
     found = [
-        Mistake(f"{where}.{name}", f"unknown; expected one of {', '.join(known) or '(none)'}.{nearest(name, known)}")
+        Mistake(
+            f"{where}.{name}", f"unknown; expected one of {', '.join(known) or '(none)'}.{did_you_mean(name, known)}"
+        )
         for name in given
         if name not in known
     ]
@@ -45,9 +46,3 @@ def unknown_names(where: str, given: Iterable[str], known: Iterable[str], needed
         Mistake(f"{where}.{name}", "missing: the simulator takes it; give it a prior or a fixed number")
         for name in missing
     ]
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """Ask whether the nearest of the known names was meant; say nothing where none is near."""
-    near = get_close_matches(name, list(known), 1)
-    return f' Did you mean "{near[0]}"?' if near else ""

@@ -2,17 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ast
+import inspect
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidationInfo,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from simfer.stages.errors import did_you_mean
+
+
+@cache
+def _meanings(file: str) -> dict[str, dict[str, str]]:
+    """Read what stands below each field of each class in a file."""
+    classes = [node for node in ast.parse(Path(file).read_text("utf-8")).body if isinstance(node, ast.ClassDef)]
+    return {each.name: dict(_texts(each)) for each in classes}
+
+
+def _texts(model: ast.ClassDef) -> Iterator[tuple[str, str]]:
+    for field, below in pairwise(model.body):
+        match field, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str() as text)):
+                yield name, inspect.cleandoc(text)
+
+
+def _with_meanings(schema: dict[str, Any], model: type[BaseModel]) -> None:
+    # Pydantic's use_attribute_docstrings would read them whenever a config is loaded, which takes a tenth of a second.
+    for kind in reversed(model.__mro__):
+        file = getattr(sys.modules[kind.__module__], "__file__", None) if issubclass(kind, Settings) else None
+        for name, meaning in (_meanings(file).get(kind.__name__, {}) if file else {}).items():
+            schema["properties"][name]["description"] = meaning
 
 
 class Settings(BaseModel):
-    """A frozen table of settings: unknown keys and wrong types are refused."""
+    """A frozen table of settings: unknown keys and wrong types are refused.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_default=True)
+    What stands below a field is its meaning: the reference, `simfer list settings` and editors have it from there.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_default=True, json_schema_extra=_with_meanings
+    )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What a field is counted or measured in."""
+
+    unit: str
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Add the unit to the field's schema."""
+        return handler(core) | {"unit": self.unit}
 
 
 class Marker:
@@ -31,8 +87,33 @@ class InputFile(Marker):
     """The field is the path of a file: its content enters the fingerprint, not its place."""
 
 
+@dataclass(frozen=True)
 class Code(Marker):
     """The field is a name from a table or "file.py:Name": for the latter the code enters the fingerprint."""
+
+    table: Callable[[], Iterable[str]]  # asked when it is needed
+
+    def __get_pydantic_core_schema__(self, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check that a name is in the table, or the user's own."""
+        return core_schema.with_info_after_validator_function(self._check, handler(kind))
+
+    def __get_pydantic_json_schema__(self, core: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """Offer the names of the table to an editor."""
+        own = {"type": "string", "pattern": r"\.py:[^\W\d]\w*$"}
+        names = sorted(self.table())
+        return {"anyOf": [{"enum": names}, own]} if names else own
+
+    def _check(self, name: str, info: ValidationInfo) -> str:
+        if ":" in name:
+            file, _, attribute = name.rpartition(":")
+            if not file.endswith(".py") or not attribute.isidentifier():
+                raise ValueError(f'got "{name}", expected "file.py:Name"')
+            return f"{_existing_file(file, info)}:{attribute}"
+        known = sorted(self.table())
+        if name not in known:
+            hint = did_you_mean(name, known)
+            raise ValueError(f'got "{name}", expected one of {", ".join(known)}, or "file.py:Name".{hint}')
+        return name
 
 
 def _below_config(path: str, info: ValidationInfo) -> str:
@@ -47,28 +128,7 @@ def _existing_file(path: str, info: ValidationInfo) -> str:
     return full
 
 
-def table_or_code(table: Callable[[], Any]) -> Callable[[str, ValidationInfo], str]:
-    """Return a check that a name is in a table, asked when it is needed, or the user's own: "file.py:Name"."""
-
-    def check(name: str, info: ValidationInfo) -> str:
-        if ":" in name:
-            file, _, attribute = name.rpartition(":")
-            if not file.endswith(".py") or not attribute.isidentifier():
-                raise ValueError(f'got "{name}", expected "file.py:Name"')
-            return f"{_existing_file(file, info)}:{attribute}"
-        known = sorted(table())
-        if name not in known:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, known, 1)
-            hint = f' Did you mean "{near[0]}"?' if near else ""
-            raise ValueError(f'got "{name}", expected one of {", ".join(known)}, or "file.py:Name".{hint}')
-        return name
-
-    return check
-
-
-ExistingFile = Annotated[str, AfterValidator(_existing_file), InputFile()]
+ExistingFile = Annotated[str, AfterValidator(_existing_file), InputFile(), Field(json_schema_extra={"format": "path"})]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
@@ -89,4 +149,5 @@ def _bytes(given: Any) -> int:
     return int(size)
 
 
-Memory = Annotated[Any, AfterValidator(_bytes)]
+_MEMORY = {"anyOf": [{"type": "integer", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[\d.]+ [kMGT]B$"}]}
+Memory = Annotated[Any, AfterValidator(_bytes), WithJsonSchema(_MEMORY)]

@@ -7,62 +7,97 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from simfer.stages.settings.fields import AddedLater, Count, ExistingFile, Fraction, Positive, Seed, Settings
+from simfer.stages.settings.fields import AddedLater, Count, ExistingFile, Fraction, Positive, Seed, Settings, Unit
 
 
 class Observation(Settings):
     """The data: a CSV file of coordinates and outputs."""
 
     file: ExistingFile
+    """A CSV file: first the coordinates, then a column for each output measured; an empty cell is a missing datum."""
 
 
 class Infer(Settings):
     """How NumPyro's NUTS draws from the posterior."""
 
-    num_warmup: Count = 1000
-    num_samples: Count = 1000  # of each chain
-    num_chains: Count = 4
+    num_warmup: Annotated[Count, Unit("draws")] = 1000
+    """Draws in which each chain adapts; they are dropped."""
+    num_samples: Annotated[Count, Unit("draws")] = 1000
+    """Draws that each chain keeps."""
+    num_chains: Annotated[Count, Unit("chains")] = 4
+    """Chains, each from a start of its own."""
     chain_method: Literal["parallel", "vectorized", "sequential"] = "parallel"
-    target_accept: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """How chains run: side by side in threads, as one array, or one after another."""
+    target_accept: Annotated[float, Field(gt=0, lt=1), Unit("probability")] = 0.8
+    """Acceptance probability that the step is adapted to; raise it where transitions diverge."""
     dense_mass: bool = True
-    max_tree_depth: Count = 10
+    """Whether the mass matrix knows correlations."""
+    max_tree_depth: Annotated[Count, Unit("doublings")] = 10
+    """Doublings of a trajectory at most: 2^10 leapfrog steps."""
     likelihood: Literal["emulator", "simulator"] = "emulator"
+    """What stands in the likelihood: the emulator, or the simulator itself."""
     emulator_error: Literal["full", "none"] = "full"
+    """Whether the emulator's error is a part of the likelihood."""
     seed: Seed = 0
+    """Seed of the random numbers; another seed, other draws."""
     depends_on: list[ExistingFile] = []
+    """Files that your own code depends on beyond what its imports show: when one changes, so does the result."""
 
 
 class Check(Settings):
     """How the posterior is held against the true simulator, and from where on it fails."""
 
-    num_draws: Annotated[int, Field(ge=25)] = 256  # with fewer, weights have no tail to smooth
+    num_draws: Annotated[int, Field(ge=25), Unit("draws")] = 256
+    """Posterior draws that the true simulator is run at; with fewer than 25, weights have no tail to smooth."""
     reweight: bool = False
-    max_emulator_error: Positive = 0.5  # 99th percentile over draws and data, in units of the data's sigma
-    max_log_ratio: Positive = 0.5  # sd over draws of the log likelihood, by the simulator less by the emulator
+    """Whether the checked draws are written with importance weights too."""
+    max_emulator_error: Annotated[Positive, Unit("data sigma")] = 0.5
+    """Emulator's error, 99th percentile over draws and data, that passes."""
+    max_log_ratio: Annotated[Positive, Unit("nats")] = 0.5
+    """Standard deviation over draws of the log likelihood, by the simulator less by the emulator, that passes."""
     max_k_hat: Positive = 0.7
-    min_efficiency: Fraction = 0.5
-    max_shift: Positive = 0.2  # of a mean by reweighting, in posterior sd
-    max_outside: Fraction = 0.05
-    max_edge: Fraction = 0.05
+    """Pareto k-hat of the importance weights that passes."""
+    min_efficiency: Annotated[Fraction, Unit("share")] = 0.5
+    """Efficiency of importance sampling that passes."""
+    max_shift: Annotated[Positive, Unit("posterior sd")] = 0.2
+    """Shift of a mean by reweighting that passes."""
+    max_outside: Annotated[Fraction, Unit("share")] = 0.05
+    """Draws outside the training domain, or that cannot be solved, that pass."""
+    max_edge: Annotated[Fraction, Unit("share")] = 0.05
+    """Posterior mass at a prior's edge that passes."""
     max_r_hat: Positive = 1.01
-    min_ess: Positive = 400.0
-    max_divergent: Fraction = 0.005
-    min_predictive_p: Fraction = 0.005
-    max_scatter_error: Annotated[Positive, AddedLater()] = 0.1  # of a standardised residual's sd, beyond chance
-    min_scatter_p: Annotated[Fraction, AddedLater()] = 0.005
+    """R-hat that passes."""
+    min_ess: Annotated[Positive, Unit("draws")] = 400.0
+    """Effective sample size, of bulk and tail, that passes."""
+    max_divergent: Annotated[Fraction, Unit("share")] = 0.005
+    """Divergent transitions that pass."""
+    min_predictive_p: Annotated[Fraction, Unit("probability")] = 0.005
+    """Posterior predictive p that passes."""
+    max_scatter_error: Annotated[Positive, AddedLater(), Unit("predicted sd")] = 0.1
+    """Random simulators: a standardised residual's sd less 1, beyond chance, that passes."""
+    min_scatter_p: Annotated[Fraction, AddedLater(), Unit("probability")] = 0.005
+    """Random simulators: p of standardised residuals being normal that passes."""
     seed: Seed = 0
+    """Seed of the random numbers; another seed, other draws."""
 
 
 class Calibrate(Settings):
     """How coverage is tested: data sets simulated from known parameters, each inferred anew."""
 
-    replicates: Annotated[int, Field(ge=20)] = 200
-    over: Literal["auto", "prior", "posterior"] = "auto"  # the posterior, where the emulator was refined around it
-    num_warmup: Count = 300
-    num_samples: Count = 400
-    thin: Count = 4
-    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.99  # of the simultaneous bands that decide
+    replicates: Annotated[int, Field(ge=20), Unit("data sets")] = 200
+    """Data sets that are simulated and inferred anew."""
+    over: Literal["auto", "prior", "posterior"] = "auto"
+    """Where their parameters come from; "auto" is the posterior where the emulator was refined around it."""
+    num_warmup: Annotated[Count, Unit("draws")] = 300
+    """Draws in which each chain adapts."""
+    num_samples: Annotated[Count, Unit("draws")] = 400
+    """Draws after that, before thinning."""
+    thin: Annotated[Count, Unit("draws")] = 4
+    """Every which draw is kept."""
+    level: Annotated[float, Field(gt=0.5, lt=1), Unit("probability")] = 0.99
+    """Of the simultaneous bands that decide."""
     seed: Seed = 0
+    """Seed of the random numbers; another seed, other draws."""
 
 
 def _power_of_two(count: int) -> int:
@@ -75,10 +110,13 @@ def _power_of_two(count: int) -> int:
 class Sensitivity(Settings):
     """How each output's variance over the prior is shared out among the parameters."""
 
-    num_points: Annotated[int, Field(ge=64), AfterValidator(_power_of_two)] = (
-        4096  # evaluations are 2 + parameters times it
-    )
-    scale: Literal["transformed", "natural"] = "transformed"  # whose variance: as dataset.transform has it, or in units
-    num_resamples: Annotated[int, Field(ge=20)] = 200  # of the bootstrap
-    level: Annotated[float, Field(gt=0.5, lt=1)] = 0.95  # of the intervals
+    num_points: Annotated[int, Field(ge=64), AfterValidator(_power_of_two), Unit("points")] = 4096
+    """Points of Saltelli's design, a power of two; it evaluates 2 + parameters times as many."""
+    scale: Literal["transformed", "natural"] = "transformed"
+    """Whose variance: the output's as `dataset.transform` has it, or in its own unit."""
+    num_resamples: Annotated[int, Field(ge=20), Unit("resamples")] = 200
+    """Resamples of the bootstrap."""
+    level: Annotated[float, Field(gt=0.5, lt=1), Unit("probability")] = 0.95
+    """Of the intervals."""
     seed: Seed = 0
+    """Seed of the random numbers; another seed, other draws."""

@@ -1,15 +1,169 @@
-"""One line on each name that a config can use."""
+"""What a config can say: every key of it, and a line on each name that it can use."""
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from simfer.stages.settings import NOISE
+from simfer.stages.errors import Mistake, UsageError, did_you_mean
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
+from simfer.stages.settings.noise import NOISE, Noise
 from simfer.stages.settings.prior_table import PRIORS
+from simfer.stages.settings.priors import Prior
+from simfer.stages.settings.problem import Problem
+
+_LARGE = 1e6  # bounds beyond it only keep numbers within their type
+_MANY = 6  # names are listed up to here
+
+Schema = dict[str, Any]
+
+
+class Setting(NamedTuple):
+    """A key of the config."""
+
+    key: str  # "train.width"; NAME and OUTPUT stand for a parameter's and an output's name
+    type: str  # in words
+    default: str  # as a config has it; "required", or "left out" where that is the default
+    unit: str  # what it is counted or measured in, if anything
+    meaning: str
+
+
+def settings(section: str | None = None) -> list[Setting]:
+    """List every key that a config can have.
+
+    Args:
+        section: One table of the config, such as "train"; all if left out.
+
+    Returns:
+        The keys in the order of the reference, each with its type, default, unit and meaning.
+
+    Raises:
+        UsageError: A config has no such table.
+    """
+    if section is not None and section not in Problem.model_fields:
+        known = ", ".join(Problem.model_fields)
+        what = (
+            f'a config has no table "{section}", expected one of {known}.{did_you_mean(section, Problem.model_fields)}'
+        )
+        raise UsageError([Mistake("list settings", what)])
+    return [each for name in ([section] if section else Problem.model_fields) for each in _section(name)]
+
+
+def schema() -> Schema:
+    """Return the JSON Schema (draft 7) of a config, by which editors complete and check it.
+
+    An editor with taplo (such as "Even Better TOML" for VS Code) reads it where a config's first line says so:
+    `#:schema simfer.schema.json`, beside which `simfer list schema > simfer.schema.json` has put it.
+    """
+    made = _in_draft_7(Problem.model_json_schema())
+    return {"$schema": "http://json-schema.org/draft-07/schema#"} | made | {"title": "A problem for Simfer"}
+
+
+def _in_draft_7(value: Any) -> Any:
+    """Wrap references that have a description or a default beside them, which are not looked at otherwise."""
+    if isinstance(value, list):
+        return [_in_draft_7(inner) for inner in value]
+    if not isinstance(value, dict):
+        return value
+    # Titles are names once more, in capitals; a discriminator is OpenAPI's.
+    left_out = [name for name in value if name == "discriminator" or (name == "title" and isinstance(value[name], str))]
+    inner = {name: _in_draft_7(each) for name, each in value.items() if name not in left_out}
+    if "$ref" in inner and len(inner) > 1:
+        return {"allOf": [{"$ref": inner.pop("$ref")}], **inner}
+    return inner
+
+
+def _section(name: str) -> Iterator[Setting]:
+    whole = Problem.model_json_schema()
+    if name == "parameters":
+        yield Setting("parameters.NAME", "number, or table of a prior", "required", "", _meaning(whole, name))
+        yield from _table("parameters.NAME", Prior.model_json_schema())
+        meaning = "What the distribution takes, by NumPyro's names: `simfer list priors`."
+        yield Setting("parameters.NAME.ARGUMENT", "number", "NumPyro's own", "", meaning)
+    elif name == "noise":
+        yield Setting("noise.OUTPUT", "table", "required", "", _meaning(whole, name))
+        yield from _table("noise.OUTPUT", Noise.model_json_schema())
+        for family, model in NOISE.items():
+            for each in _table("noise.OUTPUT", model.model_json_schema(), without="dist"):
+                yield each._replace(meaning=f"{family}: {each.meaning}")
+        meaning = "Your own: what your function takes, by its names."
+        yield Setting("noise.OUTPUT.ARGUMENT", "number, or table of a prior", "required", "", meaning)
+    else:
+        yield from _table(name, whole, whole["properties"][name]["$ref"])
+
+
+def _meaning(whole: Schema, name: str) -> str:
+    return _in_a_line(whole["properties"][name]["description"])
+
+
+def _table(key: str, whole: Schema, reference: str | None = None, without: str = "") -> Iterator[Setting]:
+    """Yield the keys of a table, and of the tables in it that are always there."""
+    table = whole["$defs"][reference.rpartition("/")[2]] if reference else whole
+    for name, each in table["properties"].items():
+        if "$ref" in each:
+            yield from _table(f"{key}.{name}", whole, each["$ref"])
+        elif name != without:
+            default = "required" if name in table.get("required", ()) else _in_toml(each["default"])
+            meaning = _in_a_line(each.get("description", ""))
+            yield Setting(f"{key}.{name}", _in_words(each), default, each.get("unit", ""), meaning)
+
+
+def _in_a_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _in_toml(value: Any) -> str:
+    if value is None:
+        return "left out"
+    return f"{value:g}" if isinstance(value, float) else json.dumps(value)
+
+
+def _in_words(each: Schema) -> str:
+    """Write a type as one who edits a config would say it."""
+    if kinds := each.get("anyOf") or each.get("oneOf"):
+        if all("$ref" in kind for kind in kinds):
+            return "prior"  # of all tables it is the one that has several forms
+        return " or ".join(dict.fromkeys(_in_words(kind) for kind in kinds if kind.get("type") != "null"))
+    if "enum" in each:
+        names = [json.dumps(name) for name in each["enum"]]
+        return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) <= _MANY else "name"
+    return "table" if "$ref" in each else _TYPES[each.get("type", "object")](each)
+
+
+def _text(each: Schema) -> str:
+    if "py:" in each.get("pattern", ""):
+        return '"file.py:Name"'
+    return "file" if each.get("format") == "path" else "text"
+
+
+def _bounded(words: str, each: Schema) -> str:
+    low, high = each.get("minimum", each.get("exclusiveMinimum")), each.get("maximum", each.get("exclusiveMaximum"))
+    if low is not None and high is not None and high < _LARGE:
+        between = "from" if "minimum" in each and "maximum" in each else "between"
+        return f"{words} {between} {low:g} {'to' if between == 'from' else 'and'} {high:g}"
+    return words if low is None else f"{words} {'>=' if 'minimum' in each else '>'} {low:g}"
+
+
+def _of(words: str, each: Schema | bool | None) -> str:
+    if not isinstance(each, dict) or not each:
+        return words
+    plural = re.sub(r"\b(file|name|number)\b(?!\.)", r"\1s", _in_words(each))
+    return f"{words} of {plural}"
+
+
+_TYPES: dict[str, Callable[[Schema], str]] = {
+    "string": _text,
+    "boolean": lambda each: "true or false",
+    "integer": lambda each: _bounded("whole number", each),
+    "number": lambda each: _bounded("number", each),
+    "array": lambda each: _of("list", each.get("items")),
+    "object": lambda each: _of("table", each.get("additionalProperties")),
+}
 
 
 def describe(table: str) -> dict[str, str]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import AfterValidator, ConfigDict, Discriminator, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Tag, model_validator
 
-from simfer.stages.settings.fields import Code, Count, ExistingFile, Positive, Settings, table_or_code
+from simfer.stages.settings.fields import Code, Count, ExistingFile, Positive, Settings, Unit
 from simfer.stages.settings.priors import NumberOrPrior, PositiveOrPrior
 
 
@@ -14,6 +14,7 @@ class Noise(Settings):
     """How data scatter around an output: a family and its arguments, each a number or a prior."""
 
     dist: str
+    """A family (`simfer list noise`), or your own function in a file beside the config."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -27,7 +28,8 @@ class NormalNoise(Noise):
     """Gaussian; the output is its mean."""
 
     dist: Literal["Normal"]
-    scale: PositiveOrPrior
+    scale: Annotated[PositiveOrPrior, Unit("of the output")]
+    """Standard deviation, or a prior for it."""
 
 
 class LogNormalNoise(Noise):
@@ -35,6 +37,7 @@ class LogNormalNoise(Noise):
 
     dist: Literal["LogNormal"]
     scale: PositiveOrPrior
+    """Standard deviation of the logarithm, or a prior for it."""
 
 
 class StudentTNoise(Noise):
@@ -42,7 +45,9 @@ class StudentTNoise(Noise):
 
     dist: Literal["StudentT"]
     df: PositiveOrPrior
-    scale: PositiveOrPrior
+    """Degrees of freedom: the fewer, the heavier the tails."""
+    scale: Annotated[PositiveOrPrior, Unit("of the output")]
+    """Width of the middle, or a prior for it."""
 
 
 class PoissonNoise(Noise):
@@ -56,7 +61,9 @@ class NegativeBinomial2Noise(Noise):
 
     dist: Literal["NegativeBinomial2"]
     concentration: PositiveOrPrior | None = None
+    """Large is close to Poisson; give it or its inverse."""
     inverse_concentration: PositiveOrPrior | None = None
+    """1 / concentration: 0 is Poisson."""
 
     @model_validator(mode="after")
     def _one_of_the_two(self) -> NegativeBinomial2Noise:
@@ -69,8 +76,10 @@ class BinomialNoise(Noise):
     """Successes out of total_count; the output divided by `population` is the probability."""
 
     dist: Literal["Binomial"]
-    total_count: Count
-    population: Positive = 1.0
+    total_count: Annotated[Count, Unit("trials")]
+    """Trials behind each datum."""
+    population: Annotated[Positive, Unit("of the output")] = 1.0
+    """What the output is divided by to be a probability."""
 
 
 class MultivariateNormalNoise(Noise):
@@ -78,7 +87,9 @@ class MultivariateNormalNoise(Noise):
 
     dist: Literal["MultivariateNormal"]
     covariance: ExistingFile
-    offset_scale: Positive | None = None  # sd of an offset common to all these data, integrated over; none if left out
+    """A CSV file without a header: the covariance matrix, a row for each observed datum."""
+    offset_scale: Annotated[Positive | None, Unit("of the output")] = None
+    """Standard deviation of an offset common to all these data, integrated over; none if left out."""
 
 
 class CustomNoise(Noise):
@@ -86,7 +97,8 @@ class CustomNoise(Noise):
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, NumberOrPrior]
-    dist: Annotated[str, AfterValidator(table_or_code(lambda: NOISE)), Code()]
+    dist: Annotated[str, Code(tuple)]
+    """Your own function in a file beside the config: "file.py:name"."""
 
 
 NOISE: dict[str, type[Noise]] = {

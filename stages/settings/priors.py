@@ -14,8 +14,11 @@ class Prior(Settings):
     """One distribution of the table in `stages.priors`, with its arguments."""
 
     dist: str
+    """A distribution by NumPyro's name; `simfer list priors` has all, with their arguments."""
     unit: str = ""
+    """Unit, for pictures and tables."""
     label: str = ""
+    """How pictures write the name, such as "$\\alpha$"."""
 
     @property
     def arguments(self) -> dict[str, float]:

@@ -19,19 +19,33 @@ class Problem(Settings):
     """A whole config file: one inference problem."""
 
     parameters: Annotated[Parameters, Field(min_length=1)]
+    """What the simulator takes: a number is a fixed value, a table a prior."""
     simulate: Simulate
+    """Where to simulate, with what, and how many times."""
     dataset: Dataset = Dataset()
+    """How rows become a training set."""
     train: Train = Train()
+    """Which network, how many of them, and how they are trained."""
     observation: Observation
+    """The data."""
     noise: Annotated[dict[str, AnyNoise], Field(min_length=1)]
+    """How data scatter around each output that was measured."""
     infer: Infer = Infer()
+    """How NumPyro's NUTS draws from the posterior."""
     check: Check = Check()
+    """How the posterior is held against the true simulator, and from where on it fails."""
     refine: Refine = Refine()
+    """Further rounds: simulate where the last round's posterior is, and train again."""
     calibrate: Calibrate = Calibrate()
+    """How coverage is tested (`simfer calibrate`)."""
     compare: Compare = Compare()
+    """Which architectures are held against one another (`simfer compare`)."""
     curve: Curve = Curve()
+    """Error against the number of simulations (`simfer curve`)."""
     tune: Tune = Tune()
+    """How settings of the training are searched for (`simfer tune`)."""
     sensitivity: Sensitivity = Sensitivity()
+    """Which parameter moves which output (`simfer sensitivity`)."""
 
     @model_validator(mode="after")
     def _something_to_infer(self) -> Problem:

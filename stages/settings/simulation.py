@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from simfer.stages.settings.fields import (
     AddedLater,
@@ -16,7 +16,7 @@ from simfer.stages.settings.fields import (
     Positive,
     Seed,
     Settings,
-    table_or_code,
+    Unit,
 )
 from simfer.stages.settings.names import SIMULATORS
 
@@ -25,11 +25,17 @@ class Solver(Settings):
     """How an ODE is solved: a Diffrax solver by its own name, its tolerances, and when to give up."""
 
     solver: str = "Tsit5"
+    """One of Diffrax's by its own name, or "Rodas5P" for stiff equations."""
     rtol: Positive = 1e-6
-    atol: Positive = 1e-6
-    max_steps: Count = 16384
-    dt0: Positive | None = None  # first step (or the step, where `fixed_step`); chosen by the solver if left out
+    """Relative tolerance of a step."""
+    atol: Annotated[Positive, Unit("of the state")] = 1e-6
+    """Absolute tolerance of a step."""
+    max_steps: Annotated[Count, Unit("steps")] = 16384
+    """Steps after which a row is given up, as failed."""
+    dt0: Annotated[Positive | None, Unit("of time")] = None
+    """First step, or the step where `fixed_step`; the solver chooses it if left out."""
     fixed_step: bool = False
+    """Whether every step is `dt0` long, and no tolerance is looked at."""
 
     @model_validator(mode="after")
     def _a_fixed_step_has_a_length(self) -> Solver:
@@ -41,17 +47,28 @@ class Solver(Settings):
 class Simulate(Settings):
     """Where to simulate, with what, and how many times."""
 
-    simulator: Annotated[str, AfterValidator(table_or_code(lambda: SIMULATORS)), Code()]
-    num_simulations: Count
+    simulator: Annotated[str, Code(lambda: SIMULATORS)]
+    """A name (`simfer list simulators`), or your own class in a file beside the config."""
+    num_simulations: Annotated[Count, Unit("simulations")]
+    """How many times the simulator is run in the first round; growing it keeps the rows that are there."""
     design: Literal["sobol", "prior", "latin_hypercube"] = "sobol"
+    """How the prior is covered: by Sobol's sequence, by independent draws, or by a Latin hypercube."""
     seed: Seed = 0
-    max_failed: Fraction = 0.1
+    """Seed of the random numbers; another seed, other draws."""
+    max_failed: Annotated[Fraction, Unit("share")] = 0.1
+    """Share of failed simulations from which on the run stops with an error."""
     options: dict[str, Any] = {}
+    """Arguments of the simulator's own constructor, such as its save times."""
     solver: Solver = Solver()
-    retry: Annotated[Solver | None, AddedLater()] = None  # how rows that fail are solved once more
-    derivatives: Annotated[bool, AddedLater()] = False  # of the outputs by the free parameters, in every row
+    """How an ODE is solved."""
+    retry: Annotated[Solver | None, AddedLater()] = None
+    """How rows that fail are solved once more; what is left out is as in [simulate.solver]."""
+    derivatives: Annotated[bool, AddedLater()] = False
+    """Whether rows carry the outputs' derivatives by the free parameters too."""
     depends_on: list[ExistingFile] = []
-    batch_size: Annotated[Count | None, NotInKey()] = None  # lanes, or rows of a block; chosen if left out
+    """Files that your own code depends on beyond what its imports show: when one changes, so does the result."""
+    batch_size: Annotated[Count | None, NotInKey(), Unit("rows")] = None
+    """How many rows are solved side by side; chosen if left out, and no number depends on it."""
 
     @field_validator("retry", mode="before")
     @classmethod
@@ -74,7 +91,11 @@ class Simulate(Settings):
 class Refine(Settings):
     """Further rounds: simulate where the last round's posterior is, and train again."""
 
-    max_rounds: Annotated[int, Field(ge=0), NotInKey()] = 0  # how far to go changes no round
-    simulations_per_round: Count = 200
-    stretch: Positive = 1.5  # of the posterior about its median
-    keep: Count | None = None  # train on this many rows closest to the data, at least; on all if left out
+    max_rounds: Annotated[int, Field(ge=0), NotInKey(), Unit("rounds")] = 0
+    """Rounds after the first, which end when the check passes; no round's result depends on it."""
+    simulations_per_round: Annotated[Count, Unit("simulations")] = 200
+    """Simulations of each later round."""
+    stretch: Annotated[Positive, Unit("times")] = 1.5
+    """How much wider than the last posterior the next simulations lie, about its median."""
+    keep: Annotated[Count | None, Unit("rows")] = None
+    """Train on the rows closest to the data, this many at least; on all rows if left out."""

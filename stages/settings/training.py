@@ -6,7 +6,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from simfer.stages.settings.fields import (
     AddedLater,
@@ -19,12 +19,12 @@ from simfer.stages.settings.fields import (
     Positive,
     Seed,
     Settings,
-    table_or_code,
+    Unit,
 )
 from simfer.stages.settings.names import ARCHITECTURES, AUTO, CANDIDATES
 
-Architecture = Annotated[str, AfterValidator(table_or_code(lambda: [*ARCHITECTURES, AUTO])), Code()]
-Candidate = Annotated[str, AfterValidator(table_or_code(lambda: ARCHITECTURES)), Code()]
+Architecture = Annotated[str, Code(lambda: [*ARCHITECTURES, AUTO])]
+Candidate = Annotated[str, Code(lambda: ARCHITECTURES)]
 
 
 def short_name(architecture: str) -> str:
@@ -54,51 +54,79 @@ def _number_or_share(wanted: Any) -> float:
     raise ValueError(f"got {wanted}, expected a number of components (40) or the share of variance to keep (0.9999)")
 
 
-Components = Annotated[Any, AfterValidator(_number_or_share)]
+_NUMBER_OR_SHARE = {
+    "anyOf": [{"type": "integer", "minimum": 1}, {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1}]
+}
+Components = Annotated[Any, AfterValidator(_number_or_share), WithJsonSchema(_NUMBER_OR_SHARE)]
 
 
 class Dataset(Settings):
     """How rows become a training set: which are held out, and what is done to each output first."""
 
-    test_fraction: Annotated[float, Field(gt=0, lt=0.5)] = 0.1  # rows that no network sees
-    folds: Annotated[int, Field(ge=2, le=100)] = 5  # network m is stopped by fold m, and trains on the others
-    transform: dict[str, Transform] = {}  # per output; "none" where not named
-    floor: Positive = 1e-10  # "log" and "sqrt" see no value below it
-    # Per output, after its transform: networks learn this many principal components, or as many as keep this share.
+    test_fraction: Annotated[float, Field(gt=0, lt=0.5), Unit("share")] = 0.1
+    """Share of the rows that no network sees: the emulator's error is measured on them."""
+    folds: Annotated[int, Field(ge=2, le=100), Unit("parts")] = 5
+    """Parts of the training rows; network m is stopped by part m, and trains on the others."""
+    transform: dict[str, Transform] = {}
+    """By output, what networks learn in its place; "none" where not named."""
+    floor: Annotated[Positive, Unit("of the output")] = 1e-10
+    """Smallest value that "log" and "sqrt" see."""
     pca: Annotated[dict[str, Components], AddedLater()] = {}
+    """By output, after its transform: how many principal components are learnt, or the share of variance they keep."""
     seed: Seed = 0
+    """Seed of the random numbers; another seed, other draws."""
 
 
 class Train(Settings):
     """Which network, how many of them, and how they are trained."""
 
-    architecture: Architecture = "residual"  # or "auto": the best of `candidates`
-    candidates: Annotated[Candidates, AddedLater()] = []  # those that suit most problems, if left out
-    options: dict[str, Any] = {}  # of this architecture; the next three are of any that has such
-    width: Annotated[Count | None, AddedLater()] = None
-    depth: Annotated[Count | None, AddedLater()] = None
+    architecture: Architecture = "residual"
+    """A name (`simfer list architectures`), your own class in a file, or "auto", the best of `candidates`."""
+    candidates: Annotated[Candidates, AddedLater()] = []
+    """What "auto" chooses from; those that suit most problems, if left out."""
+    options: dict[str, Any] = {}
+    """Arguments of this architecture's own; the next three are of any that has such."""
+    width: Annotated[Count | None, AddedLater(), Unit("units")] = None
+    """Units of a layer."""
+    depth: Annotated[Count | None, AddedLater(), Unit("layers")] = None
+    """Layers, or blocks of them."""
     activation: Annotated[str | None, AddedLater()] = None
-    ensemble_size: Count = 5
-    dtype: Literal["float32", "float64"] = "float32"  # of the networks; scaling and likelihood are float64
+    """What a unit does: "learned" by each for itself, "silu", "gelu", "softplus" or "tanh"."""
+    ensemble_size: Annotated[Count, Unit("networks")] = 5
+    """Networks that are trained; how far they differ is a part of the emulator's error."""
+    dtype: Literal["float32", "float64"] = "float32"
+    """Numbers of the networks while they train; scaling and likelihood are float64."""
     optimizer: str = "adam"
+    """One of Optax's, by its own name."""
     learning_rate: Positive = 1e-2
+    """Learning rate at its highest."""
     schedule: Literal["cosine", "constant", "exponential"] = "cosine"
+    """How the learning rate falls; "cosine" has a short warm-up."""
     optimizer_options: dict[str, Any] = {}
-    steps: Count = 5000
-    batch_size: Count = 256
-    # Rows that take more (in float64) are read from disk while training goes on, in shuffled pieces; no finish then.
-    memory: Annotated[Memory, AddedLater()] = 4 * 10**9
-    patience: Count = 2000  # steps without a better validation loss before training stops
-    finish_steps: Natural = 0  # full-batch quasi-Newton (L-BFGS) steps after it, in float64
-    # What an error is measured in: each output's spread, the covariance of all outputs, or the noise that is known.
+    """The optimizer's own arguments, beside its learning rate."""
+    steps: Annotated[Count, Unit("steps")] = 5000
+    """Gradient steps at most."""
+    batch_size: Annotated[Count, Unit("rows")] = 256
+    """Rows of a gradient step."""
+    memory: Annotated[Memory, AddedLater(), Unit("bytes")] = 4 * 10**9
+    """Rows that take more (in float64) are read from disk in shuffled pieces while training goes on; no finish then."""
+    patience: Annotated[Count, Unit("steps")] = 2000
+    """Steps without a better validation loss before training stops."""
+    finish_steps: Annotated[Natural, Unit("steps")] = 0
+    """Quasi-Newton steps (L-BFGS) on all rows at the end, in float64."""
     loss: Annotated[Literal["scaled", "whitened", "chi_squared"], AddedLater()] = "scaled"
-    # Rows whose error is so many times the median's count by it and no longer by its square; 10 if true. Training is
-    # always stopped so: a single wild row would otherwise choose the weights that are kept.
-    robust: Annotated[bool | Positive, AddedLater()] = False
-    # Of the derivatives' squared error beside that of the values, where rows carry them (simulate.derivatives).
+    """What an error is measured in: each output's spread, the covariance of all outputs, or a noise that is known."""
+    robust: Annotated[bool | Positive, AddedLater(), Unit("times the median")] = False
+    """Rows whose error is so many times the median's count by it and no longer by its square; true is 10.
+
+    Training is always stopped so: a single wild row would otherwise choose the weights that are kept.
+    """
     derivative_weight: Annotated[float, Field(ge=0, allow_inf_nan=False), AddedLater()] = 1.0
+    """Weight of the derivatives' squared error beside the values', where rows carry them (`simulate.derivatives`)."""
     seed: Seed = 0
+    """Seed of the random numbers; another seed, other draws."""
     depends_on: list[ExistingFile] = []
+    """Files that your own code depends on beyond what its imports show: when one changes, so does the result."""
 
     def options_for(self, known: Collection[str]) -> dict[str, Any]:
         """Return the options of a network that takes those `known`: `train.width` and its like are only for some."""
@@ -136,8 +164,10 @@ class Train(Settings):
 class Compare(Settings):
     """Which architectures are held against one another, and how often each of them is trained."""
 
-    architectures: Candidates = []  # the config's own, and those that suit most problems, if left out
-    seeds: Count = 3
+    architectures: Candidates = []
+    """What is compared; the config's own and those that suit most problems, if left out."""
+    seeds: Annotated[Count, Unit("trainings")] = 3
+    """How often each is trained."""
 
 
 def _shares(shares: list[float]) -> list[float]:
@@ -149,13 +179,18 @@ def _shares(shares: list[float]) -> list[float]:
 class Curve(Settings):
     """Which shares of the simulations to train on, how often, and the error to reach."""
 
-    shares: Annotated[list[float], AfterValidator(_shares)] = []  # 1/8, 1/4, 1/2 and 1, those of 20 rows or more
-    seeds: Count = 1
-    target: Positive | None = None  # 99th percentile, in data sigma; `check.max_emulator_error` if left out
+    shares: Annotated[list[float], AfterValidator(_shares), Unit("share")] = []
+    """Shares of the simulations to train on; 1/8, 1/4, 1/2 and 1, those of 20 rows or more, if left out."""
+    seeds: Annotated[Count, Unit("trainings")] = 1
+    """How often each share is trained on."""
+    target: Annotated[Positive | None, Unit("data sigma")] = None
+    """The error to reach, 99th percentile; `check.max_emulator_error` if left out."""
 
 
 class Tune(Settings):
     """How settings of the training are searched for."""
 
-    trials: Annotated[Count, NotInKey()] = 40  # those of an earlier search count
+    trials: Annotated[Count, NotInKey(), Unit("trials")] = 40
+    """Trainings to try, those of an earlier search counted."""
     seed: Seed = 0
+    """Seed of the random numbers; another seed, other draws."""

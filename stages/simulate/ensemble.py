@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
+from simfer.stages.cores import num_cores
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
@@ -21,7 +22,7 @@ from simfer.stages.settings.names import SIMULATORS
 from simfer.stages.simulate.derivatives import with_derivatives
 from simfer.stages.simulate.simulators.base import ODESimulator, RandomODESimulator, Simulator, Solution
 from simfer.stages.simulate.solve.odes import solve_in_lanes
-from simfer.stages.simulate.threads import map_in_threads, num_cores
+from simfer.stages.simulate.threads import map_in_threads
 
 _IN_LANES = (ODESimulator, RandomODESimulator)
 _BLOCK = 256  # rows of a function in one compiled call

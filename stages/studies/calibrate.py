@@ -8,7 +8,6 @@ simulated ones together, which keeps the ranks uniform (posterior SBC, Sailynoja
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +21,7 @@ from numpyro.infer import NUTS
 
 from simfer.stages import plots
 from simfer.stages.artifacts.posterior import Posterior
+from simfer.stages.cores import num_cores
 from simfer.stages.infer.exact import load_model
 from simfer.stages.infer.target import Target, build_target
 from simfer.stages.model.space import Space
@@ -115,7 +115,7 @@ def _infer(
     found = []
     with (
         progress.task("calibrate", total=len(known), unit="data sets") as bar,
-        ThreadPoolExecutor(os.cpu_count()) as threads,
+        ThreadPoolExecutor(num_cores()) as threads,
     ):
         for draws in threads.map(infer, range(len(known))):
             found.append(draws)

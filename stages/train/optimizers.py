@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from difflib import get_close_matches
 from functools import partial
 from types import FunctionType
 from typing import Any
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from simfer.stages.errors import Mistake
+from simfer.stages.errors import Mistake, did_you_mean
 from simfer.stages.settings import Train
 
 _OURS = {"learning_rate"}  # arguments that other settings give
@@ -48,12 +47,12 @@ def mistakes(settings: Train) -> list[Mistake]:
     if name in _OTHERWISE:
         return [Mistake("train.optimizer", f'got "{name}"; {_OTHERWISE[name]}')]
     if name not in table:
-        return [Mistake("train.optimizer", f'optax has no optimizer "{name}".{_nearest(name, table)}')]
+        return [Mistake("train.optimizer", f'optax has no optimizer "{name}".{did_you_mean(name, table)}')]
     arguments = [each for each in inspect.signature(table[name]).parameters if each not in _OURS]
     wrong = [
         Mistake(
             f"train.optimizer_options.{each}",
-            f"{name} takes {', '.join(arguments)}.{_nearest(each, arguments)}"
+            f"{name} takes {', '.join(arguments)}.{did_you_mean(each, arguments)}"
             + (" The rate is train.learning_rate." if each in _OURS else ""),
         )
         for each in settings.optimizer_options
@@ -72,8 +71,3 @@ def _failure(settings: Train) -> list[Mistake]:
         what = f"optax.{settings.optimizer} cannot be made with {options}: {str(error).splitlines()[0]}"
         return [Mistake("train.optimizer_options", what)]
     return []
-
-
-def _nearest(name: str, known: Any) -> str:
-    near = get_close_matches(name, list(known), 1)
-    return f' Did you mean "{near[0]}"?' if near else ""

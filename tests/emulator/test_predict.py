@@ -100,7 +100,7 @@ def test_it_says_what_lies_outside(config: Path, points: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("intercept,slop\n1,2\n", 'line 1: got the column "slop"; did you mean "slope"?'),
+        ("intercept,slop\n1,2\n", 'line 1: got the column "slop". Did you mean "slope"?'),
         ("intercept\n1\n", "line 1: no column for slope"),
         ("intercept,slope,slope\n1,2,3\n", 'the column "slope" is there more than once'),
         ("1,2\n3,4\n", "line 1: got 1, 2, expected the parameters' names"),

@@ -71,7 +71,7 @@ def test_a_wrong_config_has_no_traceback(project: Path) -> None:
     result = simfer("run", project, "--set", "train.stps=1", "--set", "simulate.seed=-1")
     assert result.exit_code == 2
     assert "2 mistakes" in result.stderr
-    assert 'train.stps: unknown key; did you mean "steps"?' in result.stderr
+    assert 'train.stps: unknown key. Did you mean "steps"?' in result.stderr
     assert "Traceback" not in result.output
 
 
@@ -272,7 +272,7 @@ class TestRuntime:
     def test_after_jax_is_imported_and_before_it_computes(self) -> None:
         code = (
             "import os, jax\njax.config.update('jax_enable_x64', True)\nfrom simfer.pipeline import runtime\n"
-            "runtime._num_cores = lambda: 3\nruntime.prepare()\nprint(len(jax.devices()), os.environ['XLA_FLAGS'])"
+            "runtime.num_cores = lambda: 3\nruntime.prepare()\nprint(len(jax.devices()), os.environ['XLA_FLAGS'])"
         )
         found = self.environment(code).stdout
         assert found.startswith("3 --xla_force") and "small_while_loop" in found

@@ -164,7 +164,7 @@ def test_what_the_retry_leaves_out_is_as_for_the_first_attempt(plugin: Path) -> 
     ("changes", "where", "words"),
     [
         ({"retry": {}}, "simulate.retry", "with which a row fails again; give more max_steps"),
-        ({"retry": {"max_stps": 9}}, "simulate.retry.max_stps", 'unknown key; did you mean "max_steps"?'),
+        ({"retry": {"max_stps": 9}}, "simulate.retry.max_stps", 'unknown key. Did you mean "max_steps"?'),
         ({"retry": {"max_steps": 0}}, "simulate.retry.max_steps", "expected a number greater than 0"),
         ({"retry": {"fixed_step": True}}, "simulate.retry", "needs dt0"),
         ({"retry": 3}, "simulate.retry", "expected a table of settings"),

@@ -7,6 +7,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from simfer.pipeline.results import Result, load, run
 
+if (
+    __name__ != "simfer.pipeline"
+):  # found because the folder lies on Python's path: its classes would be others than Simfer's
+    raise ImportError("this is simfer.pipeline; what there is to import is in simfer: from simfer import run")
+
 __all__ = ["Result", "load", "run"]
 
 

@@ -14,7 +14,7 @@ from simfer.pipeline.blame import blame
 from simfer.pipeline.chain import ConfigError, Link, Problem, StageError, UserCodeError
 from simfer.pipeline.manifest import NAME as MANIFEST
 from simfer.pipeline.manifest import Manifest, file_digest
-from simfer.pipeline.plan import Step, plan, user_files
+from simfer.pipeline.plan import Step, outdated, plan, user_files
 from simfer.pipeline.progress import Reporter, duration
 from simfer.pipeline.store import Found, Store, Workplace
 
@@ -95,6 +95,8 @@ class Builder:
         if not self.is_checked:
             runtime.prepare()
             runtime.forget_edited(user_files(self.problem))
+            if mistakes := list(outdated(self.problem)):
+                raise ConfigError(mistakes)
             with blame("checking the config", lambda: user_files(self.problem)):
                 mistakes = chain.mistakes(self.problem)
             if mistakes:

@@ -12,8 +12,8 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from simfer.pipeline import chain, manifest
-from simfer.pipeline.chain import AddedLater, Code, InputFile, Link, NotInKey, Problem
+from simfer.pipeline import chain, manifest, sources
+from simfer.pipeline.chain import AddedLater, Code, InputFile, Link, Mistake, NotInKey, Problem
 from simfer.pipeline.sources import closure
 
 Key = dict[str, Any]
@@ -57,6 +57,13 @@ def user_files(problem: Problem) -> set[Path]:
     """Return every file of the user's own code that `problem` runs."""
     plugins = {Path(value.rpartition(":")[0]) for value in _marked(problem, Code) if ":" in value}
     return {file for plugin in plugins for file in closure(plugin)}
+
+
+def outdated(problem: Problem) -> Iterator[Mistake]:
+    """Name the lines of the user's code that import from Simfer as it was, and what to write in their place."""
+    for file in sorted(user_files(problem)):
+        for number, line, now in sources.outdated(file):
+            yield Mistake(f"{file.name}, line {number}", f"got `{line}`, which is now `{now}`")
 
 
 def _marked(value: Any, marker: type, kinds: frozenset[type] = frozenset()) -> Iterator[str]:

@@ -7,10 +7,10 @@ import platform
 import subprocess
 import sys
 from collections.abc import Collection
-from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from simfer.pipeline.chain import SimferError, num_cores
 from simfer.pipeline.manifest import file_digest
@@ -19,26 +19,45 @@ _imported: dict[Path, str] = {}  # user's files -> their digests when they were 
 # A loop without matrix products becomes one piece of machine code, however large its arrays. By default XLA runs what
 # is in each turn piece by piece, shared out among threads: that costs more than what the lanes of an ensemble do.
 _WHOLE_LOOPS = "xla_backend_extra_options", "xla_cpu_small_while_loop_byte_threshold=1000000000"
+_NARROW = "float32", "complex64", "int32"  # what JAX makes of numbers unless it is told otherwise
 _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpyro", "zarr", "numpy", "simfer")
 
 
 def prepare() -> None:
-    """Set JAX to 64 bits, a device per core and whole loops; refuse to go on where it was imported in 32 bits.
+    """Set JAX to 64 bits, a device per core and whole loops, whether it was imported before or not.
 
     XLA reads its flags when the first array is made: one who imports JAX first, and makes none, has them too.
+
+    Raises:
+        SimferError: Arrays in 32 bits were made already; what was computed with them would stay inexact.
     """
-    if "jax" not in sys.modules:
-        os.environ.setdefault("JAX_ENABLE_X64", "1")
-    elif not sys.modules["jax"].config.jax_enable_x64:
-        raise SimferError(
-            "JAX was imported with 32-bit numbers, in which ODE solvers and samplers lose their way. "
-            'Write jax.config.update("jax_enable_x64", True) right after `import jax`.'
-        )
+    os.environ["JAX_ENABLE_X64"] = "1"
+    # XLA's alarms ("Constant folding an instruction is taking > 1s") are logged as errors; what is one is raised, too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     flags = os.environ.get("XLA_FLAGS", "")
     for name, value in (("xla_force_host_platform_device_count", num_cores()), _WHOLE_LOOPS):
         if f"--{name}" not in flags:
             flags = f"{flags} --{name}={value}".strip()
     os.environ["XLA_FLAGS"] = flags
+    jax = sys.modules.get("jax")
+    if jax is not None and not jax.config.jax_enable_x64:
+        _refuse_narrow(jax)
+        jax.config.update("jax_enable_x64", True)
+
+
+def _refuse_narrow(jax: Any) -> None:
+    """Stop where JAX made arrays in 32 bits: whether by default or by choice, they do not tell.
+
+    Nothing is said of types that are nobody's default (bfloat16), nor of keys, which are uint32 in any case.
+    """
+    narrow = [array for array in jax.live_arrays() if str(array.dtype) in _NARROW]
+    if narrow:
+        shown = ", ".join(f"{array.dtype}{list(array.shape)}" for array in narrow[:3])
+        raise SimferError(
+            f"JAX holds arrays in 32 bits, in which ODE solvers and samplers lose their way: {len(narrow)}, such as "
+            f'{shown}. Start Python again, and import what you need from simfer, or write jax.config.update("'
+            'jax_enable_x64", True), before the first of them is made.'
+        )
 
 
 def forget_edited(files: Collection[Path]) -> None:
@@ -81,9 +100,3 @@ def revision(folder: Path) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip() or None
-
-
-def prepare_quietly() -> None:
-    """Prepare, and leave it to a run to refuse a JAX that is in 32 bits already."""
-    with suppress(SimferError):
-        prepare()

@@ -277,18 +277,25 @@ class TestRuntime:
         found = self.environment(code).stdout
         assert found.startswith("3 --xla_force") and "small_while_loop" in found
 
-    @pytest.mark.parametrize(("x64", "refused"), [(True, False), (False, True)])
-    def test_after_it_was(self, monkeypatch: pytest.MonkeyPatch, x64: bool, refused: bool) -> None:
-        class Jax:
-            class config:
-                jax_enable_x64 = x64
-
-        monkeypatch.setitem(sys.modules, "jax", Jax)
+    @pytest.mark.parametrize(
+        ("before", "refused"),
+        [
+            ("pass", False),
+            ("key = jax.random.PRNGKey(0)", False),  # 32 bits in any case
+            ("chosen = jnp.ones(3, jnp.bfloat16)", False),
+            ("gone = jnp.ones(3) ; del gone", False),
+            ("x = jnp.ones(3)", True),
+            ("x = jnp.arange(3)", True),
+            ("jax.config.update('jax_enable_x64', True) ; x = jnp.ones(3, jnp.float32)", False),  # chosen, as it shows
+        ],
+    )
+    def test_after_jax_was_imported(self, before: str, refused: bool) -> None:
+        code = f"import jax, jax.numpy as jnp\n{before}\nfrom simfer import ODESimulator\nprint(jnp.ones(2).dtype)"
+        found = self.environment(code)
         if refused:
-            with pytest.raises(SimferError, match="jax_enable_x64"):
-                runtime.prepare()
+            assert "JAX holds arrays in 32 bits" in found.stderr and "Start Python again" in found.stderr
         else:
-            runtime.prepare()
+            assert found.stdout == "float64\n"
 
     def test_edited_modules_are_imported_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = tmp_path / "an_edited_helper.py"

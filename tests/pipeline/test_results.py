@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +64,13 @@ def test_a_table_is_as_good_as_a_file(project: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, pipeline; print(sorted({'jax', 'pydantic', 'rich'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=fakes.ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+    code = "import sys, simfer, simfer.pipeline\nprint(sorted({'jax', 'pydantic', 'rich', 'numpy'} & set(sys.modules)))"
+    assert fakes.python(code).stdout == "[]\n"
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = pipeline.nothing
+
+
+@pytest.mark.parametrize("name", ["stages", "pipeline"])
+def test_the_folders_are_no_packages_of_their_own(name: str) -> None:
+    code = f"try:\n    import {name}\nexcept ImportError as error:\n    print(error)"
+    assert "what there is to import is in simfer: from simfer import " in fakes.python(code).stdout

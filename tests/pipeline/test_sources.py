@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from simfer.pipeline.sources import closure
+import simfer
+from simfer.pipeline import sources
+from simfer.pipeline.sources import closure, outdated
 
 
 def write(folder: Path, files: dict[str, str]) -> None:
@@ -75,3 +77,35 @@ def test_a_package_hides_the_module_of_its_name(tmp_path: Path) -> None:
 def test_what_is_no_python_still_counts(tmp_path: Path, text: str) -> None:
     write(tmp_path, {"my_model.py": "import helper", "helper.py": text})
     assert names(tmp_path) == {"my_model.py", "helper.py"}
+
+
+@pytest.mark.parametrize(
+    ("line", "now"),
+    [
+        ("from stages.simulators.base import ODESimulator", "from simfer import ODESimulator"),
+        ("from stages.simulators import SDESimulator as Base", "from simfer import SDESimulator as Base"),
+        ("from stages.architectures import Architecture", "from simfer import Architecture"),
+        ("from pipeline import run, load", "from simfer import run, load"),
+        ("from stages.saved import load_emulator", "from simfer import load_emulator"),
+        (
+            "from stages.transforms import forward",
+            "from simfer import ... (`import simfer; ",
+        ),
+        ("import stages.noise", "from simfer import ..."),
+    ],
+)
+def test_imports_by_the_names_of_before_are_told_from_others(tmp_path: Path, line: str, now: str) -> None:
+    write(tmp_path, {"my_model.py": f"import numpy\n{line}\nfrom .stages import mine\n"})
+    [(number, got, instead)] = outdated(tmp_path / "my_model.py")
+    assert (number, got) == (2, line) and instead.startswith(now)
+
+
+def test_a_folder_of_the_user_s_own_with_such_a_name_is_the_user_s(tmp_path: Path) -> None:
+    write(tmp_path, {"my_model.py": "import pipeline\nfrom stages import x\n", "pipeline.py": "", "stages/x.py": ""})
+    assert list(outdated(tmp_path / "my_model.py")) == []
+    (tmp_path / "pipeline.py").unlink()
+    assert [number for number, *_ in outdated(tmp_path / "my_model.py")] == [1]
+
+
+def test_what_is_named_anew_is_public() -> None:
+    assert set(simfer.__all__) - sources._PUBLIC <= {"Mistake"} and set(simfer.__all__) >= sources._PUBLIC

@@ -12,11 +12,10 @@ from jaxtyping import Array, Float
 from scipy.stats import chi2, kstest, norm
 
 from simfer.stages.check.verdict import Figure
-from simfer.stages.emulator.emulator import Emulator
-from simfer.stages.infer.exact import Exact
 from simfer.stages.infer.target import Target
 from simfer.stages.model.likelihood import Prediction
 from simfer.stages.settings import Check
+from simfer.stages.summary import Table
 
 
 class Residuals(NamedTuple):
@@ -33,22 +32,22 @@ def no_residuals(target: Target) -> Residuals:
     return Residuals(nothing, nothing, float("nan"))
 
 
-def standardise(target: Target, emulator: Emulator | Exact, draws: np.ndarray, y: np.ndarray) -> Residuals:
+def standardise(target: Target, draws: np.ndarray, y: np.ndarray) -> Residuals:
     """Whiten what the simulator gave by the mean and the covariance that the emulator predicts for it.
 
     A Gaussian of the noise's variance is added to the outputs, and to the covariance: the test is exact all the same,
     and a scatter that no datum could show has no say in it. The emulator's error is left out of the covariance. It is
     the same at every draw nearby, so that it cannot be told from a wrong mean; that is what is looked for.
     """
-    likelihood, at = target.likelihood, emulator.space.size
-    end = at + likelihood.noise_space.size
-    truth = jnp.asarray(likelihood.to_transformed(y, float(emulator.header["floor"])))
+    likelihood = target.likelihood
+    truth = jnp.asarray(likelihood.to_transformed(y, target.predictor.floor))
     keys = jax.random.split(jax.random.key(0), len(draws))
 
     def one(row: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
         z, truth, key = row
         first, second = jax.random.split(key)
-        values, prediction = likelihood.noise_space.values(z[at:end]), target.errors.predict(z[:at])
+        theta_z, noise_z, _ = target.split(z)
+        values, prediction = likelihood.noise_space.values(noise_z), target.errors.predict(theta_z)
         assert prediction.scatter is not None
         noise = likelihood.noise_variance(prediction.mean, values)
         gap = truth - prediction.mean + jnp.sqrt(noise) * jax.random.normal(first, noise.shape)
@@ -67,7 +66,7 @@ def _is_likelier(target: Target, key: Array, z: Array, values: Mapping[str, Any]
     if likelihood.is_gaussian:
         replicated = likelihood.replicate(key, prediction, prediction.mean, values)
     else:  # the draw says which scatter it is
-        replicated = likelihood.replicate(key, None, prediction.mean + z[len(z) - len(factors) :] @ factors, values)
+        replicated = likelihood.replicate(key, None, prediction.mean + target.split(z)[2] @ factors, values)
     return target.log_likelihood(z, replicated) <= target.log_likelihood(z)
 
 
@@ -109,7 +108,7 @@ def _floor(value: float) -> float:
     return float(np.maximum(value, 0.0))  # NaN stays NaN
 
 
-def by_output(target: Target, residuals: Residuals) -> list[dict[str, Any]]:
+def by_output(target: Target, residuals: Residuals) -> Table:
     """Tabulate residuals in units of the predicted sd, output by output."""
     return [
         {

@@ -36,6 +36,14 @@ class OutsideDomain(UserWarning):
     """A prediction where the emulator was not trained."""
 
 
+class CrossValidation(NamedTuple):
+    """Training rows, and what the members that did not see a row had wrong there; all in the transformed scale."""
+
+    y: Float[Array, "rows outputs"]
+    residuals: Float[Array, "rows outputs"]
+    spread: Float[Array, "rows outputs"]  # the members' variance about their mean
+
+
 class Emulator(eqx.Module):
     """A trained ensemble of networks, or a model with an error of its own: named parameters in, named outputs out.
 
@@ -87,6 +95,16 @@ class Emulator(eqx.Module):
         return self.header["transform"]
 
     @property
+    def floor(self) -> float:
+        """The smallest value that a logarithm or a root is taken of."""
+        return float(self.header["floor"])
+
+    @property
+    def cross_validation(self) -> CrossValidation:
+        """What is known of the emulator's error from rows that it did not see."""
+        return CrossValidation(self.training_y, self.residuals, self.spread)
+
+    @property
     def units(self) -> dict[str, str]:
         """The unit of each free parameter, output and coordinate, "" where there is none."""
         parameters = {name: prior.unit for name, prior in self.space.priors.items()}
@@ -127,6 +145,15 @@ class Emulator(eqx.Module):
     def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
         """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
         return natural_outputs(y, self.layout, self.transform)
+
+    def dropped(self, y: Float[np.ndarray, "rows outputs"]) -> dict[str, Float[np.ndarray, "rows values"]]:
+        """Return what components drop of the outputs that have them, given natural ones, in the transformed scale."""
+        lost = {}
+        for name, components in self.bases.items():
+            at, forward = self.layout.slices[name], TRANSFORMS[self.transform[name]].forward
+            centred = forward(y[:, at], self.floor) - np.asarray(self.location[at])
+            lost[name] = centred - basis.project(centred, np.asarray(components))
+        return lost
 
     def __call__(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Predict every output for one set of named parameters, in their own units. Differentiable; `vmap` for many.

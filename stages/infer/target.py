@@ -1,26 +1,28 @@
-"""What NUTS samples: the likelihood of what the emulator predicts, with the error that it makes at the data."""
+"""What is sampled: the likelihood of what the emulator predicts, with the error that it makes at the data."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from simfer.stages.emulator.emulator import Emulator, spread_factor, unexplained
+from simfer.stages.emulator.emulator import spread_factor, unexplained
 from simfer.stages.emulator.scatter import excess
-from simfer.stages.infer.exact import Exact
+from simfer.stages.infer.predictor import Predictor
 from simfer.stages.model.likelihood import Likelihood, Prediction
 from simfer.stages.model.near_data import near_data, temper
 from simfer.stages.model.observation import read
 from simfer.stages.settings import LikelihoodConfig
 
+Point = TypeVar("Point", Array, np.ndarray)  # one, or many of them
+
 
 class ErrorModel:
-    """The emulator's error at the data: that of held-out rows near the data, and the spread where NUTS stands.
+    """The emulator's error at the data: that of held-out rows near the data, and the spread where the sampler stands.
 
     Of a random simulator it is what those rows vary beyond the scatter that was predicted for them (`scatter.excess`):
     total variance = noise + scatter + spread + excess, and nothing is in two of them. `with_error = False` leaves
@@ -28,27 +30,27 @@ class ErrorModel:
     """
 
     def __init__(
-        self, emulator: Emulator | Exact, likelihood: Likelihood, near: bool = True, with_error: bool = True
+        self, predictor: Predictor, likelihood: Likelihood, near: bool = True, with_error: bool = True
     ) -> None:
-        self.emulator, self.index = emulator, jnp.asarray(likelihood.index)
-        self._members = emulator.at(likelihood.index)
-        self.random = emulator.random if isinstance(emulator, Emulator) else None
-        self.with_error = with_error and isinstance(emulator, Emulator)
+        self.predictor, self.index = predictor, jnp.asarray(likelihood.index)
+        self._members = predictor.at(likelihood.index)
+        self.random = predictor.random
+        rows = predictor.cross_validation if with_error else None
+        self.with_error = rows is not None
         size = len(likelihood.index)
         self.factor, self.rest = np.zeros((0, size)), np.zeros(size)
         self.excess = np.zeros(0 if self.random is None else len(self.random.excess))
-        if not self.with_error:
+        if rows is None:
             return
-        assert isinstance(emulator, Emulator)
         if self.random is not None:
             weights = self._weights_by_mean(likelihood) if near else np.full(len(self.random.whitened), 1.0)
             whitened, spread = np.asarray(self.random.whitened), np.asarray(self.random.spread)
             self.excess = excess(whitened, spread, weights / weights.sum())
             return
-        y = np.asarray(emulator.training_y)
+        y = np.asarray(rows.y)
         weights = near_data(likelihood, y) if near else np.full(len(y), 1.0 / len(y))
-        residuals = np.asarray(emulator.residuals)[:, likelihood.index]
-        spread = np.asarray(emulator.spread)[:, likelihood.index]
+        residuals = np.asarray(rows.residuals)[:, likelihood.index]
+        spread = np.asarray(rows.spread)[:, likelihood.index]
         rest = residuals * np.sqrt(unexplained(residuals, spread, weights))
         self.factor, self.rest = split_covariance(rest, weights)
 
@@ -58,7 +60,7 @@ class ErrorModel:
         Rows picked for an output near the data would have residuals that lead to the data, and too small ones.
         """
         values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
-        z = jnp.asarray(self.emulator.training_z)
+        z = jnp.asarray(self.predictor.training_z)
 
         def score(z: Float[Array, " size"]) -> Float[Array, ""]:
             prediction = self.predict(z)
@@ -77,7 +79,8 @@ class ErrorModel:
     @property
     def num_factors(self) -> int:
         """The number of a prediction's factors, those of the scatter the last of them."""
-        return len(self.factor) + self.with_error * int(self.emulator.header["num_members"]) + self.num_scatter
+        z = jnp.zeros(self.predictor.space.size)
+        return int(jax.eval_shape(lambda z: self.predict(z).factors, z).shape[0])
 
     @property
     def num_scatter(self) -> int:
@@ -85,7 +88,7 @@ class ErrorModel:
         return len(self.excess)
 
     def predict(self, z: Float[Array, " size"]) -> Prediction:
-        """Evaluate the emulator at a whitened point, at the data."""
+        """Predict the outputs at the data, of a whitened point."""
         members = self._members(z)
         factor = jnp.asarray(self.factor)
         if self.with_error:
@@ -93,12 +96,11 @@ class ErrorModel:
         prediction = Prediction(members.mean(axis=0), factor, jnp.asarray(self.rest))
         if self.random is None:
             return prediction
-        assert isinstance(self.emulator, Emulator)
-        scatter = self.emulator.scatter_factor(z)[:, self.index]
+        scatter = self.predictor.scatter_factor(z)[:, self.index]
         return prediction._replace(scatter=scatter, excess=jnp.asarray(self.excess))
 
     def mean(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
-        """Evaluate the emulator alone, in the transformed scale."""
+        """Return the prediction's mean alone, in the transformed scale."""
         return self._members(z).mean(axis=0)
 
 
@@ -126,7 +128,12 @@ def _principal(
 
 
 class Target(NamedTuple):
-    """What NUTS samples: a log likelihood over whitened points of `size` components, of the data or of others."""
+    """What is sampled: a log likelihood over whitened points of `size` components, of the data or of others.
+
+    A point holds the simulator's free parameters, the noise's, and, where the prediction's error (and the scatter of a
+    random simulator) cannot be integrated out in closed form, standard normal weights of their factors: the sampler
+    then integrates over them.
+    """
 
     log_likelihood: Callable[..., Float[Array, ""]]
     size: int
@@ -134,18 +141,28 @@ class Target(NamedTuple):
     errors: ErrorModel
     num_scatter: int = 0  # of a point's components, at its end, that stand for the scatter of these very data
 
+    @property
+    def predictor(self) -> Predictor:
+        """What predicts the outputs."""
+        return self.errors.predictor
 
-def build_target(config: LikelihoodConfig, emulator: Emulator | Exact, near: bool = True) -> Target:
-    """Put emulator, error and data together as a log likelihood of whitened points.
+    @property
+    def num_named(self) -> int:
+        """The number of a point's first components that are parameters, of the simulator and of the noise."""
+        return self.predictor.space.size + self.likelihood.noise_space.size
 
-    A point holds the simulator's free parameters, the noise's, and, where the emulator's error (and the scatter of a
-    random simulator) cannot be integrated out in closed form, standard normal weights of their factors: NUTS then
-    integrates over them. The error is that `near` the data, or that of the whole training set.
-    """
-    observed = read(config.observation.file, emulator.layout)
-    likelihood = Likelihood(config.noise, observed, emulator.layout, emulator.transform)
-    errors = ErrorModel(emulator, likelihood, near, config.infer.emulator_error == "full")
-    at, end = emulator.space.size, emulator.space.size + likelihood.noise_space.size
+    def split(self, z: Point) -> tuple[Point, Point, Point]:
+        """Part points into the simulator's parameters, the noise's, and the weights of error and scatter."""
+        at, end = self.predictor.space.size, self.num_named
+        return z[..., :at], z[..., at:end], z[..., end:]
+
+
+def build_target(config: LikelihoodConfig, predictor: Predictor, near: bool = True) -> Target:
+    """Put predictor, error and data together; the error is that `near` the data, or that of the whole training set."""
+    observed = read(config.observation.file, predictor.layout)
+    likelihood = Likelihood(config.noise, observed, predictor.layout, predictor.transform)
+    errors = ErrorModel(predictor, likelihood, near, config.infer.emulator_error == "full")
+    at, end = predictor.space.size, predictor.space.size + likelihood.noise_space.size
     latent, scatter = (0, 0) if likelihood.is_gaussian else (errors.num_factors, errors.num_scatter)
 
     def log_likelihood(z: Float[Array, " size"], data: Mapping[str, Array] | None = None) -> Float[Array, ""]:

@@ -34,12 +34,18 @@ from simfer.stages.plots.figures import (
 
 
 def trace(
-    file: Path, draws: Mapping[str, Float[np.ndarray, "chains draws"]], divergent: Bool[np.ndarray, "chains draws"]
+    file: Path,
+    draws: Mapping[str, Float[np.ndarray, "chains draws"]],
+    divergent: Bool[np.ndarray, "chains draws"] | None = None,
 ) -> None:
-    """Draw each quantity (at most 20), chain by chain: its density, its trace, and where draws diverged."""
-    chains, length = divergent.shape
+    """Draw each quantity (at most 20), chain by chain: its density, its trace, and where draws of NUTS diverged."""
     names = list(draws)[:20]
-    title = f"{chains} chain{'s' * (chains != 1)} of {length:,} draws, {divergent.sum():,} divergent"
+    chains, length = draws[names[0]].shape
+    title = f"{chains} chain{'s' * (chains != 1)} of {length:,} draws"
+    if divergent is None:
+        divergent = np.zeros((chains, length), bool)
+    else:
+        title += f", {divergent.sum():,} divergent"
     with new_figure(file, 7.0, 1.1 * len(names) + 1.1, title + out_of(names, draws, "quantities")) as figure:
         axes = figure.subplots(len(names), 2, squeeze=False, width_ratios=(1, 2))
         for name, (left, right) in zip(names, axes, strict=True):

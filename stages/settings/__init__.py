@@ -87,7 +87,7 @@ VERSIONS = {
     "infer": 2,
     "check": 3,
     "compare_posteriors": 1,
-    "calibrate": 1,
+    "calibrate": 2,
     "compare": 1,
     "curve": 1,
     "tune": 2,

@@ -105,32 +105,32 @@ def tables(
     return found | {"where it fails, by each parameter alone (separation: 0 none, 1 perfect)": told}
 
 
-class Told(NamedTuple):
+class UnsolvedDraws(NamedTuple):
     """What a check has to say of failures: a sentence on draws that failed, all warnings, and a table of draws."""
 
-    unsolved: str
+    sentence: str
     warnings: list[str]
     share_uncertain: float  # of draws where simulations failed
-    draws: list[dict[str, Any]]
+    table: list[dict[str, Any]]
 
 
-def tell_draws(simulated: Simulations, training: Sequence[Simulations], space: Space) -> Told:
+def unsolved_draws(simulated: Simulations, training: Sequence[Simulations], space: Space) -> UnsolvedDraws:
     """Name the posterior draws that the simulator cannot solve, and those where it failed in training."""
     z, status, _ = simulated.endings()
-    seen = [rows.endings() for rows in training]
-    ended = np.concatenate([status for _, status, _ in seen])
-    uncertain = float(among_failed(z, np.concatenate([z for z, _, _ in seen]), ended != Status.OK).mean())
-    failed, unsolved, warnings = status != Status.OK, "", []
+    endings = [rows.endings() for rows in training]
+    ended = np.concatenate([status for _, status, _ in endings])
+    uncertain = float(among_failed(z, np.concatenate([z for z, _, _ in endings]), ended != Status.OK).mean())
+    failed, sentence, warnings = status != Status.OK, "", []
     if failed.any():
-        unsolved = f"the simulator cannot solve {failed.sum()} of {len(z)} posterior draws ({counts(status)}). "
-        unsolved += where_it_fails(z, failed, space, "draw")
-        warnings.append(unsolved)
+        sentence = f"the simulator cannot solve {failed.sum()} of {len(z)} posterior draws ({counts(status)}). "
+        sentence += where_it_fails(z, failed, space, "draw")
+        warnings.append(sentence)
     if uncertain > 0:
         warnings.append(
             f"{uncertain:.1%} of the posterior draws lie where most of the nearest simulations failed: the emulator "
             "was not trained there, and extrapolates"
         )
-    return Told(unsolved, warnings, uncertain, first_failed(z, status, space))
+    return UnsolvedDraws(sentence, warnings, uncertain, first_failed(z, status, space))
 
 
 def among_failed(

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from numpyro.infer import NUTS
 
 from simfer.stages import plots
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.cores import num_cores
-from simfer.stages.infer.exact import load_model
+from simfer.stages.infer.predictor import load_predictor
+from simfer.stages.infer.samplers import nuts
 from simfer.stages.infer.target import Target, build_target
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Calibrate, CalibrateConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.rows import fill
+from simfer.stages.simulate.threads import map_in_threads
 from simfer.stages.studies.coverage import ecdf, ecdf_band, inside, tarp
 from simfer.stages.summary import Summary
 
@@ -37,27 +37,27 @@ _LEVELS = (0.5, 0.8, 0.95)
 
 def run(config: CalibrateConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Simulate data sets, infer each, and hold ranks and coverage against what they must be."""
-    emulator, settings = load_model(config, inputs["emulator"][0]), config.calibrate
+    predictor, settings = load_predictor(config, inputs["emulator"][0]), config.calibrate
     over = settings.over if settings.over != "auto" else ("posterior" if config.refined else "prior")
     # Over the prior the data sets lie everywhere, so the error is that of all training rows.
-    target, space = build_target(config, emulator, near=over == "posterior"), Space(config.parameters)
-    num_known = space.size + target.likelihood.noise_space.size
+    target, space = build_target(config, predictor, near=over == "posterior"), Space(config.parameters)
     if over == "posterior":
-        z = Posterior.load(inputs["posterior"][0]).z()[:, :num_known]
+        z = Posterior.load(inputs["posterior"][0]).z()[:, : target.num_named]
         known = z[design.picked(len(z), settings.replicates, settings.seed)]
     else:
-        known = design.rows("prior", 0, settings.replicates, settings.replicates, num_known, settings.seed + 10_007)
+        size, seed = target.num_named, settings.seed + 10_007
+        known = design.rows("prior", 0, settings.replicates, settings.replicates, size, seed)
     whitened = known[:, : space.size]
     points = lambda a, b: whitened[a:b]  # noqa: E731
     plain = config.simulate.model_copy(update={"derivatives": False})  # of which nothing is trained
     simulations = fill(folder, plain, space, len(known), points, progress, "calibrate").simulations
     _, y, usable = simulations.rows(0, len(simulations))
-    truth = target.likelihood.to_transformed(y[usable], float(emulator.header["floor"]))
+    truth = target.likelihood.to_transformed(y[usable], predictor.floor)
     known = known[usable]
     data = _replicate(target, known[:, space.size :], truth, settings.seed)
-    draws = _infer(target, known, data, over == "posterior", settings, config.infer.dense_mass, progress)
+    draws = _infer(target, known, data, over == "posterior", config, progress)
     names = [*space.names, *target.likelihood.noise_space.names]
-    return _judge(folder, names, known, draws[:, :, :num_known], over, settings)
+    return _judge(folder, names, known, draws[:, :, : target.num_named], over, settings)
 
 
 def _replicate(
@@ -80,22 +80,16 @@ def _infer(
     known: Float[np.ndarray, "sets known"],
     data: Mapping[str, Float[np.ndarray, "sets n"]],
     with_observed: bool,
-    settings: Calibrate,
-    dense_mass: bool,
+    config: CalibrateConfig,
     progress: Progress,
 ) -> Float[np.ndarray, "sets draws size"]:
-    """Run one chain of NUTS on every data set, compiled once for all of them."""
+    """Run one chain of NUTS, set up as `infer` has it, on every data set; compiled once for all of them."""
+    settings = config.calibrate
     length = settings.num_warmup + settings.num_samples
 
     @jax.jit
-    def one(start: Array, data: dict[str, Array], key: Array) -> Float[Array, "draws size"]:
-        def potential(z: Array) -> Array:
-            # The observed data scattered in their own way: they have components for it that the others have not.
-            shared, own = z[: target.size - target.num_scatter], z[target.size :]
-            observed = target.log_likelihood(jnp.concatenate([shared, own])) if with_observed else 0.0
-            return 0.5 * jnp.sum(z**2) - target.log_likelihood(z[: target.size], data) - observed
-
-        kernel = NUTS(potential_fn=potential, dense_mass=dense_mass)
+    def chain(start: Array, data: dict[str, Array], key: Array) -> Float[Array, "draws size"]:
+        kernel = nuts.kernel(_on(target, data, with_observed), config.infer)
         state = kernel.init(key, settings.num_warmup, start, (), {})
 
         def step(state: Any, _: None) -> tuple[Any, Array]:
@@ -110,17 +104,28 @@ def _infer(
     starts = np.pad(known, ((0, 0), (0, size - known.shape[1])))
 
     def infer(i: int) -> np.ndarray:
-        return np.asarray(one(jnp.asarray(starts[i]), {n: jnp.asarray(v[i]) for n, v in data.items()}, keys[i]))
+        return np.asarray(chain(jnp.asarray(starts[i]), {n: jnp.asarray(v[i]) for n, v in data.items()}, keys[i]))
 
-    found = []
-    with (
-        progress.task("calibrate", total=len(known), unit="data sets") as bar,
-        ThreadPoolExecutor(num_cores()) as threads,
-    ):
-        for draws in threads.map(infer, range(len(known))):
-            found.append(draws)
-            bar.advance(1)
-    return np.stack(found)
+    draws = []
+    with progress.task("calibrate", total=len(known), unit="data sets") as task:
+        for drawn in map_in_threads(infer, range(len(known)), num_cores()):
+            draws.append(drawn)
+            task.advance(1)
+    return np.stack(draws)
+
+
+def _on(target: Target, data: dict[str, Array], with_observed: bool) -> Target:
+    """Return the target for other data than the observed ones, or for both."""
+    if not with_observed:
+        return target._replace(log_likelihood=lambda z: target.log_likelihood(z, data))
+
+    def log_likelihood(z: Float[Array, " size"]) -> Float[Array, ""]:
+        # The observed data scattered in their own way: they have components for it that the others have not.
+        shared, own = z[: target.size - target.num_scatter], z[target.size :]
+        observed = target.log_likelihood(jnp.concatenate([shared, own]))
+        return target.log_likelihood(z[: target.size], data) + observed
+
+    return target._replace(log_likelihood=log_likelihood, size=target.size + target.num_scatter)
 
 
 def _judge(

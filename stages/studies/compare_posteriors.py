@@ -14,7 +14,7 @@ from simfer.stages import plots
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.emulator.saved import HEADER
-from simfer.stages.infer.posterior import summarize
+from simfer.stages.infer.summary import summarize
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import ComparePosteriorsConfig

@@ -12,7 +12,8 @@ from scipy import stats
 
 from simfer import pipeline
 from simfer.stages.artifacts.verdict import VERDICT
-from simfer.stages.check.stage import REWEIGHTED, smooth
+from simfer.stages.check.evidence import smooth
+from simfer.stages.check.stage import REWEIGHTED
 from simfer.stages.check.verdict import Figure, advice, edge_mass
 from simfer.stages.emulator.domain import Domain
 from simfer.stages.settings import NumberOrPrior

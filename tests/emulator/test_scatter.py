@@ -242,7 +242,7 @@ def figures_with(other: Emulator) -> dict[str, bool]:
     draws = Posterior.load(result.folders["infer"]).z()
     draws = draws[np.sort(picked(len(draws), settings.check.num_draws, settings.check.seed))]
     _, y, usable = Simulations.load(result.folders["check"]).rows(0, len(draws))
-    residuals = standardise(build_target(settings, other), other, draws[usable], y[usable])
+    residuals = standardise(build_target(settings, other), draws[usable], y[usable])
     return {figure.name: figure.passed for figure in scatter_figures(settings.check, residuals)}
 
 

@@ -13,7 +13,7 @@ from scipy import integrate, stats
 
 from simfer import pipeline
 from simfer.stages.artifacts.posterior import POSTERIOR
-from simfer.stages.infer.posterior import e_bfmi
+from simfer.stages.infer.summary import e_bfmi
 from tests import helpers
 
 GROUPS = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from simfer import pipeline
 from simfer.pipeline import chain
 from simfer.stages.emulator.saved import load_emulator, save_emulator
 from simfer.stages.progress import Silent
@@ -61,6 +63,55 @@ POOR = (
 def test_an_emulator_that_is_too_sure_of_itself_fails(tmp_path: Path) -> None:
     assert calibrate(POOR, tmp_path / "honest")["passed"]
     assert not calibrate(POOR, tmp_path / "shrunk", shrink=5.0)["passed"]
+
+
+DECAY = '''
+import jax.numpy as jnp
+from simfer import ODESimulator
+
+class Decay(ODESimulator):
+    """Exponential decay."""
+
+    parameters = {"rate": "1/s"}
+
+    def initial_state(self, p):
+        return jnp.asarray(1.0)
+
+    def vector_field(self, t, y, p):
+        return -p["rate"] * y
+
+    def observe(self, t, y, p):
+        return {"level": y}
+'''
+
+
+def test_a_differential_equation_in_the_likelihood_is_sampled_as_infer_samples_it(tmp_path: Path) -> None:
+    (tmp_path / "decay.py").write_text(DECAY)
+    (tmp_path / "level.csv").write_text("time,level\n0.5,0.6\n1.0,0.4\n2.0,0.1\n")
+    table = {
+        "parameters": {"rate": {"dist": "LogNormal", "loc": 0.0, "scale": 0.3}},
+        "simulate": {
+            "simulator": str(tmp_path / "decay.py:Decay"),
+            "num_simulations": 64,
+            "options": {"times": [0.0, 0.5, 1.0, 2.0]},
+        },
+        "train": {"architecture": helpers.STRAIGHT},
+        "observation": {"file": str(tmp_path / "level.csv")},
+        "noise": {"level": {"dist": "Normal", "scale": 0.1}},
+        "infer": {"likelihood": "simulator"},
+        "calibrate": {"replicates": 20, "num_warmup": 50, "num_samples": 100, "thin": 2},
+    }
+    trained = pipeline.run(table, store=tmp_path / "store", until="train").folders["train"]
+
+    def ranks(*overrides: str) -> list[float]:
+        folder = tmp_path / f"calibrate-{len(overrides)}"
+        folder.mkdir()
+        (link,) = chain.calibrate(helpers.problem(table, *overrides), 0)
+        summary = chain.run(link, {"emulator": [trained], "posterior": []}, folder, Silent())
+        assert summary["facts"]["passed"] and summary["facts"]["data_sets"] == 20
+        return json.loads((folder / "calibration.json").read_text())["ranks"]["rate"]  # type: ignore[no-any-return]
+
+    assert ranks() != ranks("infer.target_accept=0.95")  # which is the sampler that is calibrated
 
 
 def test_the_band_holds_all_of_an_ecdf_as_often_as_it_says() -> None:

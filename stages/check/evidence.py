@@ -1,0 +1,125 @@
+"""The emulator beside the true simulator, at posterior draws: its error, importance weights, and their figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.special import logsumexp
+
+from simfer.stages.check.verdict import Figure
+from simfer.stages.infer.target import Target
+from simfer.stages.settings import Check
+from simfer.stages.summary import Table
+
+
+class Evidence(NamedTuple):
+    """The emulator beside the true simulator, at the usable draws."""
+
+    error: Float[np.ndarray, "draws n"]  # emulated - simulated, in units of the data's sigma
+    log_ratio: Float[np.ndarray, " draws"]  # log likelihood by the simulator - by the emulator
+    weights: Float[np.ndarray, " draws"]  # Pareto-smoothed, summing to one
+    k_hat: float
+    shift: float  # the largest of a mean by reweighting, in posterior sd
+    predictive_p: float
+
+
+def no_evidence(target: Target) -> Evidence:
+    """Say that too few draws could be simulated to say anything: every figure fails."""
+    nan = float("nan")
+    return Evidence(np.full((1, len(target.likelihood.index)), nan), np.array([nan]), np.array([nan]), nan, nan, nan)
+
+
+def gather(target: Target, draws: Float[np.ndarray, "draws size"], y: Float[np.ndarray, "draws outputs"]) -> Evidence:
+    """Hold the likelihood by the emulator against that by what the simulator gave at the same draws."""
+    likelihood = target.likelihood
+    truth = jnp.asarray(likelihood.to_transformed(y, target.predictor.floor))
+    keys = jax.random.split(jax.random.key(0), len(draws))
+
+    def one(z: Array, truth: Array, key: Array) -> tuple[Array, Array, Array]:
+        theta_z, noise_z, _ = target.split(z)
+        values = likelihood.noise_space.values(noise_z)
+        sigma = jnp.sqrt(likelihood.noise_variance(truth, values))
+        exact = likelihood.exact(truth, values)
+        replicated = likelihood.replicate(key, None, truth, values)
+        return (
+            (target.errors.mean(theta_z) - truth) / sigma,
+            exact - target.log_likelihood(z),
+            likelihood.exact(truth, values, replicated) <= exact,
+        )
+
+    rows = (jnp.asarray(draws), truth, keys)
+    error, ratio, less = jax.jit(lambda rows: jax.lax.map(lambda row: one(*row), rows))(rows)
+    weights, k_hat = smooth(np.asarray(ratio))
+    z = draws[:, : target.num_named]
+    shift = np.abs(weights @ z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-300)
+    return Evidence(np.asarray(error), np.asarray(ratio), weights, k_hat, float(shift.max()), float(np.mean(less)))
+
+
+def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " draws"], float]:
+    """Return Pareto-smoothed importance weights and their k-hat (Vehtari et al. 2024)."""
+    from arviz_stats.base import array_stats
+
+    # An impossible draw has weight zero, which Pareto smoothing must see as a number.
+    finite = np.isfinite(log_ratio)
+    if not finite.any():
+        return np.full(len(log_ratio), np.nan), np.inf
+    log_ratio = np.where(finite, log_ratio, log_ratio[finite].max() - 700.0)
+    if np.ptp(log_ratio) < 1e-9:
+        return np.full(len(log_ratio), 1.0 / len(log_ratio)), 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):  # where one draw has all the weight, there is no tail to fit
+        log_weights, k_hat = map(np.asarray, array_stats.psislw(-log_ratio))  # it takes log likelihoods
+    if np.isnan(log_weights).any() or np.isnan(k_hat):
+        log_weights, k_hat = log_ratio, np.asarray(np.inf)
+    return np.exp(log_weights - logsumexp(log_weights)), float(k_hat)
+
+
+def emulator_figures(limits: Check, target: Target, evidence: Evidence) -> list[Figure]:
+    """Return the figures that are the emulator's."""
+    efficiency = 1.0 / np.sum(evidence.weights**2) / len(evidence.weights)
+    return [
+        Figure(f"emulator error, {b.name} (99th percentile, data sigma)", "emulator",
+               float(np.quantile(np.abs(evidence.error[:, b.at]), 0.99)), limits.max_emulator_error)
+        for b in target.likelihood.blocks
+    ] + [
+        Figure("log likelihood, simulator - emulator (sd)", "emulator",
+               float(np.std(evidence.log_ratio)), limits.max_log_ratio),
+        # Where the weights hardly differ, the shape of their tail is noise: then efficiency alone decides.
+        Figure("Pareto k-hat", "emulator", evidence.k_hat if efficiency < 0.95 else min(evidence.k_hat, 0.0),
+               limits.max_k_hat),
+        Figure("importance sampling efficiency", "emulator", float(efficiency), limits.min_efficiency, True),
+        Figure("largest shift by reweighting (posterior sd)", "emulator", evidence.shift, limits.max_shift),
+    ]  # fmt: skip
+
+
+def dropped(target: Target, draws: np.ndarray, y: np.ndarray) -> dict[str, Float[np.ndarray, "draws n"]]:
+    """Return what principal components drop of the simulated outputs at the data, in units of the data's sigma."""
+    lost, likelihood = target.predictor.dropped(y), target.likelihood
+    if not lost:
+        return {}
+    truth = jnp.asarray(likelihood.to_transformed(y, target.predictor.floor))
+    variance = jax.jit(jax.vmap(lambda mean, z: likelihood.noise_variance(mean, likelihood.noise_space.values(z))))
+    sigma = np.sqrt(np.asarray(variance(truth, jnp.asarray(target.split(draws)[1]))))
+    return {
+        b.name: lost[b.name][:, likelihood.data.series[b.name].index] / sigma[:, b.at]
+        for b in likelihood.blocks
+        if b.name in lost
+    }
+
+
+def errors(target: Target, evidence: Evidence, lost: Mapping[str, np.ndarray]) -> Table:
+    """Tabulate the emulator's error at the posterior, in units of the data's sigma."""
+    size = np.abs(evidence.error)
+    return [
+        {
+            "output": b.name,
+            "median": float(np.median(size[:, b.at])),
+            "percentile_99": float(np.quantile(size[:, b.at], 0.99)),
+        }
+        | ({"pca_drops_99": float(np.quantile(np.abs(lost[b.name]), 0.99))} if b.name in lost else {})
+        for b in target.likelihood.blocks
+    ]

@@ -1,0 +1,75 @@
+"""The pictures of a posterior: its quantities, its chains, and what it predicts beside the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from simfer.stages import plots
+from simfer.stages.infer.predictive import Predictive
+from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.infer.target import Target
+from simfer.stages.model.likelihood import Block
+
+
+def draw_pictures(
+    folder: Path,
+    target: Target,
+    draws: Draws,
+    named: Mapping[str, Float[np.ndarray, "chains draws"]],
+    predictive: Predictive,
+) -> list[str]:
+    """Draw the pictures into a folder, and return their names."""
+    priors = target.predictor.space.priors | target.likelihood.noise_space.priors
+    labels = {
+        name: (f"${prior.label}$" if prior.label else name) + (f" [{prior.unit}]" if prior.unit else "")
+        for name, prior in priors.items()
+    }
+    divergent = draws.statistics.get("diverging")
+    plots.trace(folder / "trace.png", named, divergent)
+    plots.pair(folder / "pair.png", named, divergent=divergent, labels=labels)
+    blocks = target.likelihood.blocks
+    plots.predictive(folder / "predictive.png", [_panel(target, b, predictive) for b in blocks])
+    pictures = ["pair.png", "trace.png", "predictive.png"]
+    if maps := _maps(target, predictive):
+        plots.maps(folder / "maps.png", maps)
+        pictures.append("maps.png")
+    return pictures
+
+
+def _panel(target: Target, b: Block, predictive: Predictive) -> plots.Panel:
+    output, index = target.predictor.layout.outputs[b.name], target.likelihood.data.series[b.name].index
+    line = len(output.dims) == 1
+    coords = np.asarray(output.coords[output.dims[0]]) if line else np.arange(output.size)
+    x = coords[index] if line else np.arange(len(index), dtype=float)
+    order, curve = np.argsort(x), predictive.curves[b.name]
+    return plots.Panel(
+        output=b.name,
+        unit=output.unit,
+        dim=output.dims[0] if line else "",
+        dim_unit="",
+        x=x[order],
+        observed=b.values[order],
+        replicated=predictive.replicated[b.name][:, order],
+        curve_x=coords if line else x,
+        simulated=predictive.simulated.get(b.name) if line else None,
+        curve=curve if line else curve.reshape(len(curve), -1)[:, index],
+    )
+
+
+def _maps(target: Target, predictive: Predictive) -> list[plots.Map]:
+    """Return the outputs whose data differ in just two coordinates."""
+    maps = []
+    for b in target.likelihood.blocks:
+        output, index = target.predictor.layout.outputs[b.name], target.likelihood.data.series[b.name].index
+        at = np.unravel_index(index, output.shape) if output.dims else ()
+        places = {dim: np.asarray(output.coords[dim], float)[i] for dim, i in zip(output.dims, at, strict=True)}
+        varied = [dim for dim, values in places.items() if np.ptp(values) > 0]
+        if len(varied) == 2:
+            replicated, dims = predictive.replicated[b.name], (varied[0], varied[1])
+            where, moments = (places[dims[0]], places[dims[1]]), (replicated.mean(axis=0), replicated.std(axis=0))
+            maps.append(plots.Map(b.name, output.unit, dims, *where, b.values, *moments))
+    return maps

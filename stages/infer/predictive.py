@@ -1,0 +1,84 @@
+"""What posterior draws predict: replicated data, each datum's log likelihood, shares of the variance, whole curves."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from simfer.stages.infer.predictor import Predictor
+from simfer.stages.infer.target import Target
+from simfer.stages.model.likelihood import Prediction
+
+_NUM_CURVES = 400  # draws whose whole output is drawn
+
+
+class Predictive(NamedTuple):
+    """What was computed at every draw, all chains in a row; arrays by output where they are not at all data."""
+
+    replicated: dict[str, Float[np.ndarray, "draws datum"]]  # with noise, error and scatter
+    pointwise: dict[str, Float[np.ndarray, "draws *datum"]]  # log likelihoods; one for all data of a joint distribution
+    error_share: Float[np.ndarray, "draws n"]  # of each datum's variance, the emulator's error
+    scatter_share: Float[np.ndarray, "draws n"]  # and a random simulator's scatter
+    curves: dict[str, Float[np.ndarray, "some_draws ..."]]  # whole outputs, without noise
+    simulated: dict[str, Float[np.ndarray, "some_draws ..."]]  # of a random simulator: what it may return
+
+
+def evaluate(target: Target, z: Float[np.ndarray, "chains draws size"], seed: int) -> Predictive:
+    """Evaluate at every draw what a reader holds against the data."""
+    flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
+    keys = jax.random.split(jax.random.key(seed + 1), len(flat))
+
+    # One by one: a batch would be compiled twice (its remainder too), and random numbers in it take seconds each time.
+    at_data = jax.jit(lambda points: jax.lax.map(lambda point: _at_data(target, *point), points))((flat, keys))
+    thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)]
+    curves = eqx.filter_jit(lambda points: jax.lax.map(lambda z: _curve(target, z), points, batch_size=32))(thinned)
+    predictor = target.predictor
+    simulated = {} if predictor.random is None else _simulated(predictor, target.split(thinned)[0], seed)
+    return Predictive(*(jax.tree.map(np.asarray, values) for values in (*at_data, curves, simulated)))
+
+
+def _at_data(target: Target, z: Array, key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, Array]:
+    """Return what is predicted at the data: the first four fields of `Predictive`."""
+    likelihood, errors = target.likelihood, target.errors
+    theta_z, noise_z, weights = target.split(z)
+    values, prediction = likelihood.noise_space.values(noise_z), errors.predict(theta_z)
+    mean, uncertain, variance = prediction.mean, None, None
+    shares = _shares(prediction, likelihood.noise_variance(mean, values))
+    if likelihood.is_gaussian and not errors.is_exact:
+        uncertain, variance = prediction, prediction.variance
+    elif not errors.is_exact:  # the draw says which error, and which scatter, it is
+        mean = mean + weights @ prediction.factors
+    replicated = likelihood.replicate(key, uncertain, mean, values, observed_offset=True)
+    return replicated, likelihood.pointwise(mean, variance, values), *shares
+
+
+def _shares(prediction: Prediction, noise: Array) -> tuple[Array, Array]:
+    """Return which part of each datum's variance is the emulator's error, and which a random simulator's scatter."""
+    total, scatter = prediction.variance + noise, prediction.scatter_variance
+    return (prediction.variance - scatter) / total, scatter / total
+
+
+def _curve(target: Target, z: Array) -> dict[str, Array]:
+    """Return whole outputs, with the offset that the data ask for where the noise has one."""
+    theta_z, noise_z, _ = target.split(z)
+    noise = target.likelihood.noise_space.values(noise_z)
+    offsets = target.likelihood.offsets(target.errors.mean(theta_z), noise)
+    natural = target.predictor.natural(target.predictor.members(theta_z).mean(axis=0))
+    return {name: values + offsets.get(name, 0.0) for name, values in natural.items()}
+
+
+def _simulated(predictor: Predictor, z: Float[Array, "draws size"], seed: int) -> dict[str, Float[Array, "draws ..."]]:
+    """Draw a random simulator's whole outputs, without noise."""
+
+    def some(z: Array, key: Array) -> dict[str, Array]:
+        factor = predictor.scatter_factor(z)
+        scatter = jax.random.normal(key, (10, len(factor))) @ factor
+        return predictor.natural(predictor.members(z).mean(axis=0) + scatter)
+
+    drawn = eqx.filter_jit(jax.vmap(some))(z, jax.random.split(jax.random.key(seed + 2), len(z)))
+    return jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:]), drawn)

@@ -1,0 +1,17 @@
+"""What every sampler returns."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Shaped
+
+
+class Draws(NamedTuple):
+    """Whitened points, and what the sampler says of each, with leading axes (chain, draw)."""
+
+    z: Float[np.ndarray, "chains draws size"]
+    statistics: dict[str, Shaped[np.ndarray, "chains draws"]]  # by ArviZ's names; which there are is the sampler's own
+    seconds: float
+    num_gradients: int  # warm-up counted

@@ -1,0 +1,95 @@
+"""NumPyro's No-U-Turn sampler (Hoffman & Gelman 2014) in the whitened space."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.stats import norm
+from jaxtyping import Array, Float
+from numpyro.infer import NUTS
+
+from simfer.stages.cores import num_cores
+from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.infer.target import Target
+from simfer.stages.progress import Progress
+from simfer.stages.settings import Infer
+from simfer.stages.simulate.threads import map_in_threads
+
+_STRETCH = 50  # steps in one compiled call
+_STATISTICS = ("diverging", "energy", "accept_prob", "num_steps", "potential_energy")
+
+
+def kernel(target: Target, settings: Infer) -> NUTS:
+    """Set NUTS up for a target, whoever samples it."""
+
+    def potential(z: Float[Array, " size"]) -> Float[Array, ""]:
+        prior = norm.logpdf(z).sum()  # every prior is a standard normal here
+        return -prior - target.log_likelihood(z)
+
+    return NUTS(
+        potential_fn=potential,
+        target_accept_prob=settings.target_accept,
+        dense_mass=settings.dense_mass,
+        max_tree_depth=settings.max_tree_depth,
+        # The parameters are few, and a solver's gradient is cheapest forward.
+        forward_mode_differentiation=settings.likelihood == "simulator",
+    )
+
+
+def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: Infer, progress: Progress) -> Draws:
+    """Run NUTS on every chain.
+
+    NumPyro's kernel is stepped here rather than by its `MCMC`: one compiled stretch of steps serves warm-up and
+    sampling alike, tells of its progress in between, and lets go of Python's lock, so that chains run in threads.
+    """
+    stepper, vectorized = kernel(target, settings), settings.chain_method == "vectorized"
+    keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
+    groups: Sequence[Any] = [slice(None)] if vectorized else range(settings.num_chains)
+    # Compiled as one, and once for all chains; left to itself it is hundreds of small compilations.
+    init = jax.jit(lambda key, z: stepper.init(key, settings.num_warmup, z, (), {}))
+    states: Sequence[Any] = [init(keys[g], jnp.asarray(starts[g])) for g in groups]
+
+    @jax.jit
+    def advance(state: Any) -> tuple[Any, dict[str, Array]]:
+        def step(state: Any, _: None) -> tuple[Any, dict[str, Array]]:
+            state = stepper.sample(state, (), {})
+            return state, {name: getattr(state, name) for name in _STATISTICS} | {"z": state.z}
+
+        return jax.lax.scan(step, state, None, length=_STRETCH)
+
+    begun = time.perf_counter()
+    total, stretches, divergent = settings.num_warmup + settings.num_samples, [], 0
+    workers = num_cores() if settings.chain_method == "parallel" else 1
+    with progress.task("infer", total=total, unit="draws") as task:
+        for start in range(0, total, _STRETCH):
+            states, parts = map(list, zip(*map_in_threads(advance, states, workers), strict=True))
+            stretches.append(stretch := _by_chain(parts, vectorized))
+            divergent += int(stretch["diverging"][:, max(settings.num_warmup - start, 0) :].sum())
+            task.advance(min(_STRETCH, total - start), divergent=divergent)
+    steps = {name: np.concatenate([part[name] for part in stretches], axis=1)[:, :total] for name in stretches[0]}
+    seconds, gradients = time.perf_counter() - begun, int(steps["num_steps"].sum())
+    drawn = {name: values[:, settings.num_warmup :] for name, values in steps.items()}
+    return Draws(drawn["z"], _statistics(drawn), seconds, gradients)
+
+
+def _by_chain(parts: Sequence[dict[str, Array]], vectorized: bool) -> dict[str, np.ndarray]:
+    """Arrange a stretch's results with leading axes (chain, draw)."""
+    if vectorized:
+        return {name: np.swapaxes(np.asarray(values), 0, 1) for name, values in parts[0].items()}
+    return {name: np.stack([np.asarray(part[name]) for part in parts]) for name in parts[0]}
+
+
+def _statistics(drawn: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Give NumPyro's statistics the names that ArviZ has for them."""
+    return {
+        "diverging": drawn["diverging"],
+        "energy": drawn["energy"],
+        "acceptance_rate": drawn["accept_prob"],
+        "n_steps": drawn["num_steps"],
+        "lp": -drawn["potential_energy"],
+    }

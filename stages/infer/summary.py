@@ -1,0 +1,85 @@
+"""What a posterior comes to: its quantities in a table, and how well the sampler did."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from simfer.stages.infer.predictive import Predictive
+from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.infer.target import Target
+from simfer.stages.summary import Summary, Table
+
+
+def posterior_summary(likelihood: str, target: Target, draws: Draws, predictive: Predictive, table: Table) -> Summary:
+    """Sum up draws by the `likelihood` of "emulator" or "simulator", their quantities tabulated already."""
+    statistics, ess = draws.statistics, min(row["ess_bulk"] for row in table)
+    facts: dict[str, Any] = {"chains": draws.z.shape[0], "draws": draws.z.shape[1]}
+    if "diverging" in statistics:
+        facts["divergences"] = int(statistics["diverging"].sum())
+    facts |= {"r_hat_max": max(row["r_hat"] for row in table), "ess_bulk_min": ess}
+    if "energy" in statistics:
+        facts["e_bfmi_min"] = float(e_bfmi(statistics["energy"]).min())
+    facts |= {
+        "gradient_evaluations": draws.num_gradients,
+        "ess_per_second": ess / draws.seconds,
+        "likelihood": likelihood,
+        "emulator_error": "full" if target.errors.with_error else "none",
+    }
+    tables = {"posterior": table}
+    if target.errors.with_error:
+        tables["emulator error in the likelihood"] = _shares(target, predictive)
+    return {"facts": facts, "tables": tables, "warnings": _warnings(facts)}
+
+
+def summarize(posterior: xr.Dataset) -> Table:
+    """Tabulate each quantity: moments, quantiles, rank-normalized R-hat, bulk and tail ESS (Vehtari et al. 2021)."""
+    from arviz_stats.base import array_stats
+
+    rows = []
+    for name, values in posterior.data_vars.items():
+        low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
+        rows.append(
+            {
+                "parameter": str(name),
+                "mean": float(values.mean()),
+                "sd": float(values.std(ddof=1)),
+                "q5": float(low),
+                "median": float(median),
+                "q95": float(high),
+                "r_hat": float(array_stats.rhat(values.values)),
+                "ess_bulk": float(array_stats.ess(values.values)),
+                "ess_tail": float(array_stats.ess(values.values, method="tail", prob=(0.05, 0.95))),
+                "unit": values.attrs.get("units", ""),
+            }
+        )
+    return rows
+
+
+def e_bfmi(energy: Float[np.ndarray, "chains draws"]) -> Float[np.ndarray, " chains"]:
+    """Return each chain's Bayesian fraction of missing information (Betancourt 2016, equation 1); below 0.3 is poor."""
+    return np.square(np.diff(energy, axis=1)).mean(axis=1) / np.maximum(energy.var(axis=1), 1e-300)
+
+
+def _shares(target: Target, predictive: Predictive) -> Table:
+    rows: Table = []
+    for b in target.likelihood.blocks:
+        row = {"output": b.name, "share_of_variance": float(np.mean(predictive.error_share[:, b.at]))}
+        if target.predictor.random is not None:
+            row["share_of_the_simulators_scatter"] = float(np.mean(predictive.scatter_share[:, b.at]))
+        rows.append(row)
+    return rows
+
+
+def _warnings(facts: dict[str, Any]) -> list[str]:
+    warnings = []
+    if facts.get("divergences"):
+        warnings.append(f"{facts['divergences']} divergent transitions: raise infer.target_accept (0.95)")
+    if not facts["r_hat_max"] <= 1.01:
+        warnings.append(f"R-hat {facts['r_hat_max']:.3f} is above 1.01: the chains disagree; raise infer.num_warmup")
+    if facts.get("e_bfmi_min", np.inf) < 0.3:
+        warnings.append(f"E-BFMI {facts['e_bfmi_min']:.2f} is below 0.3: the posterior's tails are poorly explored")
+    return warnings

@@ -1,4 +1,4 @@
-"""The types that pass between stages, and how each lies on disk."""
+"""Zarr stores: how arrays lie in them, with their coordinates, units and derivatives."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def _quiet_zarr() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Consolidated metadata", category=UserWarning)
         yield
+
+
+def open_store(store: Path) -> tuple[zarr.Group, dict[str, Any]]:
+    """Open a store to read: its group, and the header that its attributes are."""
+    group = zarr.open_group(store, mode="r")
+    return group, dict(group.attrs)
 
 
 def consolidate(store: Path) -> None:
@@ -73,9 +79,10 @@ def array(group: zarr.Group, name: str) -> Any:
     return group[name]
 
 
-def _derivatives(
+def flat_derivatives(
     group: zarr.Group, outputs: Sequence[str], start: int, stop: int | None
 ) -> Float[np.ndarray, "n p d"] | None:
+    """Return the derivatives of some rows' outputs, side by side; None where rows do not carry them."""
     if any(name + DERIVATIVES not in group for name in outputs):
         return None
     values = [np.asarray(array(group, name + DERIVATIVES)[start:stop]) for name in outputs]

@@ -4,66 +4,56 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
 from jaxtyping import Float, Int
 
-from simfer.stages.artifacts.arrays import _derivatives, array, open_xarray
+from simfer.stages.artifacts.arrays import array, flat_derivatives, open_store, open_xarray
 from simfer.stages.model.outputs import Layout, Status
+from simfer.stages.model.space import Space
 
 SIMULATIONS = "simulations.zarr"
-
-
 ATTEMPT = "attempt"  # an array that simulations have where failed rows were solved once more
 
 
 @dataclass(frozen=True)
 class Simulations:
-    """Simulated rows: whitened points, outputs, statuses and step counts, in a Zarr store."""
+    """Simulated rows: whitened points, outputs, statuses and step counts, in a Zarr store that is opened once."""
 
     store: Path
+    group: zarr.Group
+    space: Space
+    layout: Layout
+    stochastic: bool
+    has_derivatives: bool
 
     @classmethod
     def load(cls, folder: Path) -> Simulations:
         """Open the rows of a published artifact."""
-        return cls(Path(folder) / SIMULATIONS)
-
-    @property
-    def group(self) -> zarr.Group:
-        """The Zarr group that holds them."""
-        return zarr.open_group(self.store, mode="r")
-
-    @property
-    def header(self) -> dict[str, Any]:
-        """The parameters' space and the outputs' layout, as plain data."""
-        return dict(self.group.attrs)
-
-    @property
-    def layout(self) -> Layout:
-        """How the outputs lie."""
-        return Layout.from_json(self.header["layout"])
+        store = Path(folder) / SIMULATIONS
+        group, header = open_store(store)
+        space, layout = Space.from_json(header["space"]), Layout.from_json(header["layout"])
+        return cls(store, group, space, layout, *(bool(header.get(key)) for key in ("stochastic", "derivatives")))
 
     def rows(self, start: int, stop: int) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n d"], np.ndarray]:
         """Return whitened points, flat outputs and whether each row is usable, for rows `start` to `stop`."""
-        group = self.group
-        z = np.asarray(array(group, "z")[start:stop])
-        flat = [np.asarray(array(group, name)[start:stop]).reshape(len(z), -1) for name in self.layout.outputs]
+        z = np.asarray(array(self.group, "z")[start:stop])
+        flat = [np.asarray(array(self.group, name)[start:stop]).reshape(len(z), -1) for name in self.layout.outputs]
         y = np.concatenate(flat, axis=1)
-        return z, y, (np.asarray(array(group, "status")[start:stop]) == Status.OK) & np.isfinite(y).all(axis=1)
+        status = np.asarray(array(self.group, "status")[start:stop])
+        return z, y, (status == Status.OK) & np.isfinite(y).all(axis=1)
 
     def derivatives(self, start: int, stop: int) -> Float[np.ndarray, "n p d"] | None:
         """Return those of flat outputs by each parameter in its own unit; None where rows do not carry them."""
-        return _derivatives(self.group, list(self.header["layout"]), start, stop)
+        return flat_derivatives(self.group, list(self.layout.outputs), start, stop)
 
     def endings(self) -> tuple[Float[np.ndarray, "n p"], Int[np.ndarray, " n"], Int[np.ndarray, " n"]]:
         """Return whitened points, how each row ended (a `Status`), and after which attempt (1 or 2)."""
-        group = self.group
-        status = np.asarray(array(group, "status")[:])
-        attempt = np.asarray(array(group, ATTEMPT)[:]) if ATTEMPT in group else np.ones_like(status)
-        return np.asarray(array(group, "z")[:]), status, attempt
+        status = np.asarray(array(self.group, "status")[:])
+        attempt = np.asarray(array(self.group, ATTEMPT)[:]) if ATTEMPT in self.group else np.ones_like(status)
+        return np.asarray(array(self.group, "z")[:]), status, attempt
 
     def __len__(self) -> int:
         return int(array(self.group, "status").shape[0])

@@ -71,7 +71,7 @@ def fill(
             task.advance(len(shard), failed=failed)
     consolidate(store.path)
     occupancy = float(effort[0] / effort[1]) if effort[1] else None
-    return Filled(Simulations(store.path), solved, time.perf_counter() - begun, occupancy)
+    return Filled(Simulations.load(folder), solved, time.perf_counter() - begun, occupancy)
 
 
 class _Store:

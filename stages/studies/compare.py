@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from simfer.stages import plots
-from simfer.stages.artifacts.training_set import Dataset
+from simfer.stages.artifacts.training_set import TrainingSet
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.errors import StageError
@@ -39,7 +39,7 @@ def run(config: CompareConfig, inputs: Mapping[str, Sequence[Path]], folder: Pat
     if not there:
         said = "".join(f"\n  {name}: {why}" for name, why in config.failed.items())
         raise StageError(f"none of the architectures could be trained:{said}")
-    rows = held_out(Dataset.load(inputs["dataset"][0]), config.observation, config.noise)
+    rows = held_out(TrainingSet.load(inputs["dataset"][0]), config.observation, config.noise)
     scores: dict[str, list[Scores]] = {}
     first: dict[str, Emulator] = {}
     with progress.task("compare", total=sum(len(inputs[name]) for name in there), unit="emulators") as task:

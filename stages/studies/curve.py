@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from simfer.stages import plots
-from simfer.stages.artifacts.training_set import Dataset
+from simfer.stages.artifacts.training_set import TrainingSet
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
@@ -26,7 +26,7 @@ _FLATTENS = 0.5  # where the last step falls by less than this share of what the
 
 def run(config: CurveConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Judge emulators of nested subsets by the same test rows, fit a power law, and read the target off it."""
-    dataset = Dataset.load(inputs["dataset"][0])
+    dataset = TrainingSet.load(inputs["dataset"][0])
     rows = held_out(dataset, config.observation, config.noise)
     trained = [(name, path) for name in config.parts for path in inputs[name]]
     points = []
@@ -48,7 +48,7 @@ def run(config: CurveConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
         "tables": {f"error on {len(rows.y)} test rows of the prior, in {rows.unit}": points},
         "warnings": [f"{name} of the rows: left out, since {why}" for name, why in config.failed.items()]
         + _bends(law, n, error)
-        + _borrowed(dataset.header.get("pca", []))
+        + _borrowed(dataset.components)
         + rows.warnings,
         "pictures": ["curve.png"],
     }

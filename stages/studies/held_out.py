@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.emulator.emulator import Emulator, predict
 from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.observation import read
-from simfer.stages.model.outputs import Layout
 from simfer.stages.settings import Noise, Observation
 
 _MOST_ROWS = 2000
@@ -46,28 +45,29 @@ class HeldOut(NamedTuple):
         return float(np.mean((error / self.spread[changing]) ** 2))
 
 
-def held_out(dataset: Dataset, observation: Observation, noise: Mapping[str, Noise]) -> HeldOut:
+def held_out(dataset: TrainingSet, observation: Observation, noise: Mapping[str, Noise]) -> HeldOut:
     """Read the test rows, and how the data would scatter about each: the noise's parameters at their medians."""
-    header = dataset.header
-    layout, spread = Layout.from_json(header["layout"]), np.asarray(header["scaling"]["scale"])
+    layout, spread = dataset.layout, dataset.scale
     z, fold = dataset.points()
     rows = np.flatnonzero(fold == TEST)[:_MOST_ROWS]
     y = dataset.outputs(int(rows[0]), int(rows[-1]) + 1)[rows - rows[0]]
-    likelihood = Likelihood(noise, read(observation.file, layout), layout, header["transform"])
+    likelihood = Likelihood(noise, read(observation.file, layout), layout, dataset.transform)
     values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
     variance = jax.jit(lambda y: jax.lax.map(lambda mean: likelihood.noise_variance(mean, values), y))
     sigma = np.sqrt(np.asarray(variance(jnp.asarray(y[:, likelihood.index]))))
     unit = "data sigma"
     if not (np.isfinite(sigma).all() and (sigma > 0).all()):
         sigma, unit = np.broadcast_to(np.where(spread > 0, spread, np.inf)[likelihood.index], sigma.shape), "spread"
-    return HeldOut(z[rows], y, sigma, unit, likelihood, spread, int((fold != TEST).sum()), _told(header, len(rows)))
+    return HeldOut(
+        z[rows], y, sigma, unit, likelihood, spread, int((fold != TEST).sum()), _warnings(dataset, len(rows))
+    )
 
 
-def _told(header: Mapping[str, Any], count: int) -> list[str]:
-    told = ["the simulator is random: its own scatter is part of every error here"] if header.get("stochastic") else []
+def _warnings(dataset: TrainingSet, count: int) -> list[str]:
+    warnings = ["the simulator is random: its own scatter is part of every error here"] * dataset.stochastic
     if count < _FEW_ROWS:
-        told.append(
+        warnings.append(
             f"there are {count} test rows alone, so that figures are coarse; a larger dataset.test_fraction, or "
             "simulate.num_simulations, gives more"
         )
-    return told
+    return warnings

@@ -19,7 +19,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
 from simfer.stages import plots
-from simfer.stages.artifacts.training_set import Dataset
+from simfer.stages.artifacts.training_set import TrainingSet
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig, TuneConfig
@@ -41,7 +41,7 @@ def run(config: TuneConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, 
     """Try settings until there are as many trials as asked for, those of a killed or shorter search among them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     given = TrainConfig(train=config.train.model_copy(update={"loss": "scaled"}))
-    prepared, within = prepare(given, Dataset.load(inputs["dataset"][0])), space(config.train)
+    prepared, within = prepare(given, TrainingSet.load(inputs["dataset"][0])), space(config.train)
     if not within:
         raise StageError(f'train.architecture = "{config.train.architecture}" has no option that could be searched')
     study = _open(folder / STUDY, config, within)

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from simfer.stages.artifacts.training_set import Dataset
+from simfer.stages.artifacts.training_set import TrainingSet
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.saved import HEADER, LEAVES, load_emulator
 from simfer.stages.errors import StageError
@@ -31,7 +31,7 @@ def select(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Pa
     if not found:
         raise StageError(f"none of the candidates could be trained:{_lines(config.failed)}")
     emulators = {name: load_emulator(path, None, names) for name, path in found.items()}
-    errors, num_capped = _capped(squared_errors(emulators, Dataset.load(inputs["dataset"][0])))
+    errors, num_capped = _capped(squared_errors(emulators, TrainingSet.load(inputs["dataset"][0])))
     order = sorted(errors, key=lambda name: errors[name].mean())
     best = order[0]
     table = [_row(name, emulators[name], errors[name], errors[best]) for name in order]
@@ -52,12 +52,12 @@ def _lines(failed: Mapping[str, str]) -> str:
     return "".join(f"\n  {name}: {why}" for name, why in failed.items())
 
 
-def squared_errors(emulators: Mapping[str, Emulator], dataset: Dataset) -> dict[str, Squared]:
+def squared_errors(emulators: Mapping[str, Emulator], dataset: TrainingSet) -> dict[str, Squared]:
     """Return the squared errors of members at rows that they did not see, of the rows that all emulators have kept.
 
     An ensemble has them of as many folds as it has members, a model in closed form of all: the same rows are fair.
     """
-    scale = np.asarray(dataset.header["scaling"]["scale"])
+    scale = dataset.scale
     at = {name: {z.tobytes(): i for i, z in enumerate(np.asarray(e.training_z))} for name, e in emulators.items()}
     shared = [z for z in next(iter(at.values())) if all(z in rows for rows in at.values())]
     return {

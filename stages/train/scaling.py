@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.model import pca as basis
 from simfer.stages.model.noise import known_scale
-from simfer.stages.model.outputs import Layout
-from simfer.stages.model.space import Space
 from simfer.stages.settings import TrainConfig
 from simfer.stages.train.feed import Rows
 from simfer.stages.train.losses import Metric, whitening
@@ -48,12 +46,12 @@ class Prepared(NamedTuple):
     metric: Metric | None
 
 
-def prepare(config: TrainConfig, dataset: Dataset) -> Prepared:
+def prepare(config: TrainConfig, dataset: TrainingSet) -> Prepared:
     """Scale the rows that networks may see, and gather what a constructor may ask for."""
     settings, (z, fold) = config.train, dataset.points()
     end = int(np.flatnonzero(fold != TEST)[-1]) + 1  # of a share of the rows, those after it are test rows throughout
     z, fold = z[:end], fold[:end]
-    space, layout = Space.from_json(dataset.header["space"]), Layout.from_json(dataset.header["layout"])
+    space, layout = dataset.space, dataset.layout
     coordinates, seen = np.asarray(space.inputs(z)), fold != TEST
     weighs = settings.derivative_weight > 0 and dataset.derivatives(0, 1) is not None
     at, targets = _sample(dataset, len(z), weighs, settings.memory)
@@ -67,18 +65,18 @@ def prepare(config: TrainConfig, dataset: Dataset) -> Prepared:
 
     if len(at) == len(z):
         sample = read(0, len(z)).pick(seen)
-        metric = _metric(config, layout, dataset, np.asarray(sample.y), scaling)
+        metric = _metric(config, dataset, np.asarray(sample.y), scaling)
         return Prepared(sample, fold[seen], given, scaling, metric)
     sample = _rows(scaling, coordinates[at], targets).pick(seen[at])
-    metric = _metric(config, layout, dataset, np.asarray(sample.y), scaling)
+    metric = _metric(config, dataset, np.asarray(sample.y), scaling)
     return Prepared(Stream(read, fold, dataset.piece, settings.memory), fold, given, scaling, metric)
 
 
 def _sample(
-    dataset: Dataset, num: int, weighs: bool, memory: int
+    dataset: TrainingSet, num: int, weighs: bool, memory: int
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, "k predicted"]]:
     """Return the numbers and the targets of all rows, or where these take more memory of some from end to end."""
-    size, predicted = len(dataset.header["space"]["order"]), dataset.targets(0, 1).shape[1]
+    size, predicted = dataset.space.size, dataset.targets(0, 1).shape[1]
     most = memory // (8 * (size + predicted * (1 + size * weighs)))
     if num <= most:
         return np.arange(num), dataset.targets(0, num)
@@ -103,10 +101,10 @@ def _rows(
 
 
 def _scaling(
-    dataset: Dataset, inputs: Float[np.ndarray, "n size"], targets: Float[np.ndarray, "n predicted"], robust: bool
+    dataset: TrainingSet, inputs: Float[np.ndarray, "n size"], targets: Float[np.ndarray, "n predicted"], robust: bool
 ) -> Scaling:
-    layout, counts = Layout.from_json(dataset.header["layout"]), basis.counts(dataset.bases())
-    location, spread = (np.asarray(dataset.header["scaling"][key]) for key in ("location", "scale"))
+    layout, counts = dataset.layout, basis.counts(dataset.bases())
+    location, spread = dataset.location.copy(), dataset.scale.copy()
     own = basis.short_slices(layout.slices, counts)
     moved = np.zeros(targets.shape[1])
     for name, at in layout.slices.items():
@@ -134,19 +132,20 @@ def _middle(
 
 
 def _metric(
-    config: TrainConfig, layout: Layout, dataset: Dataset, targets: Float[np.ndarray, "n predicted"], scaling: Scaling
+    config: TrainConfig, dataset: TrainingSet, targets: Float[np.ndarray, "n predicted"], scaling: Scaling
 ) -> Metric | None:
     """Return what errors are measured by, in scaled units; None where these will do."""
     if config.train.loss == "whitened":
         return whitening(targets)
     if config.train.loss == "scaled":
         return None
-    slices, found = basis.short_slices(layout.slices, basis.counts(dataset.bases())), np.ones(len(scaling.scale))
+    slices = basis.short_slices(dataset.layout.slices, basis.counts(dataset.bases()))
+    metric = np.ones(len(scaling.scale))
     for name, noise in config.noise.items():
-        sigma = known_scale(noise, dataset.header["transform"][name])
+        sigma = known_scale(noise, dataset.transform[name])
         assert sigma is not None, "the config was held against the simulator"
-        found[slices[name]] = scaling.scale[slices[name]] / sigma
-    return found
+        metric[slices[name]] = scaling.scale[slices[name]] / sigma
+    return metric
 
 
 def _loudness(coefficients: Float[np.ndarray, "n k"]) -> Float[np.ndarray, " k"]:

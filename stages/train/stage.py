@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from simfer.stages import plots
-from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.domain import Domain
 from simfer.stages.emulator.emulator import Emulator, member_variance, predict, unexplained_share
@@ -23,7 +23,6 @@ from simfer.stages.emulator.saved import assemble, load_emulator, make_header, s
 from simfer.stages.emulator.scatter import Scatter, cross_validated
 from simfer.stages.model import pca as basis
 from simfer.stages.model.outputs import Layout
-from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import TRANSFORMS
 from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig
@@ -47,7 +46,7 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     """Train an ensemble, judge it on rows that it has not seen, and save it; or take the best of those trained."""
     if config.train.chooses:
         return select(config, inputs, folder)
-    dataset, settings = Dataset.load(inputs["dataset"][0], config.fraction), config.train
+    dataset, settings = TrainingSet.load(inputs["dataset"][0], config.fraction), config.train
     rows, fold, given, scaling, metric = prepare(config, dataset)
     if isinstance(rows, Stream):
         without = ", and trained on without finish_steps" if settings.finish_steps else ""
@@ -56,7 +55,7 @@ def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     begun = time.perf_counter()
     fitted = fit(settings, rows, fold, given, progress, folder, metric)
     random, second = None, None
-    if dataset.header.get("stochastic"):
+    if dataset.stochastic:
         fitted, random, second = fit_scatter(settings, fitted, rows, fold, given, scaling.scale, progress, folder)
     emulator = _assemble(config, dataset, fitted, random, scaling, given["families"], time.perf_counter() - begun)
     save_emulator(emulator, folder)
@@ -74,7 +73,7 @@ def load(folder: Path, config: TrainConfig) -> Emulator:
 
 def _assemble(
     config: TrainConfig,
-    dataset: Dataset,
+    dataset: TrainingSet,
     fitted: Fitted,
     random: Scatter | None,
     scaling: Scaling,
@@ -82,15 +81,15 @@ def _assemble(
     seconds: float,
 ) -> Emulator:
     """Put the emulator together, its error read from the rows that the members did not see, block by block."""
-    settings, header, bases = config.train, dataset.header, dataset.bases()
+    settings, layout, bases = config.train, dataset.layout, dataset.bases()
     z, fold = dataset.points()
     networks, closed = fitted.networks, isinstance(fitted.networks, ClosedForm)
     num_used = int((np.isin(fold, fitted.held_out) & (fold != TEST)).sum())
     stored = make_header(
-        space=Space.from_json(header["space"]),
-        layout=(layout := Layout.from_json(header["layout"])),
-        transform=header["transform"],
-        floor=header["floor"],
+        space=dataset.space,
+        layout=layout,
+        transform=dataset.transform,
+        floor=dataset.floor,
         families=families,
         networks=networks,
         architecture=settings.architecture,
@@ -157,12 +156,12 @@ def _write_history(file: Path, history: History) -> None:
 
 
 def _summary(
-    folder: Path, emulator: Emulator, fitted: Fitted, second: History | None, dataset: Dataset, memory: int
+    folder: Path, emulator: Emulator, fitted: Fitted, second: History | None, dataset: TrainingSet, memory: int
 ) -> Summary:
     z, fold = dataset.points()
     rows = _blocks(np.flatnonzero(fold == TEST)[:2000], emulator, memory)[0]
     y, z = dataset.outputs(rows[0], rows[-1] + 1)[rows - rows[0]], z[rows]
-    members, spread = predict(emulator, z), np.asarray(dataset.header["scaling"]["scale"])
+    members, spread = predict(emulator, z), dataset.scale
     mean = members.mean(axis=1)
     variance = np.asarray(jax.vmap(emulator.variance)(jnp.asarray(members)))
     scatter = np.zeros_like(variance)
@@ -204,7 +203,7 @@ def _summary(
     return {"facts": facts, "tables": {title: table}, "warnings": warnings, "pictures": pictures}
 
 
-def _slope_errors(emulator: Emulator, dataset: Dataset, rows: Int[np.ndarray, " n"]) -> dict[str, float]:
+def _slope_errors(emulator: Emulator, dataset: TrainingSet, rows: Int[np.ndarray, " n"]) -> dict[str, float]:
     """Return which share of the mean square of each output's derivatives at some rows is error; none if not known."""
     rows = rows[: max(_PREDICTED_BYTES // (80 * emulator.space.size * emulator.layout.size), 1)]
     truth = dataset.derivatives(rows[0], rows[-1] + 1)

@@ -11,11 +11,11 @@ import xarray as xr
 import zarr
 
 from simfer.stages.artifacts.simulations import SIMULATIONS, Simulations
-from simfer.stages.artifacts.training_set import DATASET, TEST, Dataset
+from simfer.stages.artifacts.training_set import DATASET, TEST, TrainingSet
 from simfer.stages.dataset.stage import _folds
 from simfer.stages.errors import StageError
 from simfer.stages.model.outputs import Status
-from simfer.stages.settings import Dataset as Settings
+from simfer.stages.settings import Dataset
 from tests import helpers
 
 
@@ -26,16 +26,16 @@ def simulations(folder: Path, num: int = 200, **sections: Any) -> Path:
     return folder
 
 
-def dataset(folder: Path, *sources: Path, **dataset: Any) -> tuple[Dataset, dict[str, Any]]:
+def dataset(folder: Path, *sources: Path, **dataset: Any) -> tuple[TrainingSet, dict[str, Any]]:
     """Make a training set of simulations."""
     checked = helpers.problem(helpers.line(dataset=dataset))
     summary = helpers.run_stage(checked, "dataset-0", {"simulations": list(sources)}, folder)
-    return Dataset.load(folder), summary
+    return TrainingSet.load(folder), summary
 
 
 @pytest.mark.parametrize("seed", [0, 1, 7])
 def test_folds_do_not_move_when_rows_are_added_and_are_balanced(seed: int) -> None:
-    settings = Settings(seed=seed)
+    settings = Dataset(seed=seed)
     fold = _folds(settings, np.arange(5000))
     assert np.array_equal(fold[:700], _folds(settings, np.arange(700)))
     for start in (0, 123, 3000):  # any stretch of rows, such as one round's
@@ -53,7 +53,7 @@ def test_a_fold_has_nothing_to_do_with_where_a_sobol_row_lies(tmp_path: Path) ->
 
 def test_folds_depend_on_their_seed() -> None:
     rows = np.arange(100)
-    assert not np.array_equal(_folds(Settings(seed=0), rows), _folds(Settings(seed=1), rows))
+    assert not np.array_equal(_folds(Dataset(seed=0), rows), _folds(Dataset(seed=1), rows))
 
 
 def test_failed_rows_are_left_out_and_counted_and_move_no_other(tmp_path: Path) -> None:
@@ -72,18 +72,16 @@ def test_failed_rows_are_left_out_and_counted_and_move_no_other(tmp_path: Path) 
 def test_the_scaling_is_that_of_the_training_rows_alone(tmp_path: Path) -> None:
     data, _ = dataset(tmp_path / "data", simulations(tmp_path / "rows"))
     _, y, fold = data.arrays()
-    scaling = data.header["scaling"]
-    assert np.allclose(scaling["location"], y[fold != TEST].mean(axis=0))
-    assert np.allclose(scaling["scale"], y[fold != TEST].std(axis=0))
+    assert np.allclose(data.location, y[fold != TEST].mean(axis=0))
+    assert np.allclose(data.scale, y[fold != TEST].std(axis=0))
 
 
 def test_the_scaling_of_many_blocks_is_that_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = simulations(tmp_path / "rows", 500)
     one, _ = dataset(tmp_path / "one", source)
-    monkeypatch.setattr("simfer.stages.dataset.stage._BLOCK", 64)
+    monkeypatch.setattr("simfer.stages.dataset.writer._BLOCK", 64)
     many, _ = dataset(tmp_path / "many", source)
-    for key in ("location", "scale"):
-        assert np.allclose(one.header["scaling"][key], many.header["scaling"][key], rtol=1e-12)
+    assert np.allclose(one.location, many.location, rtol=1e-12) and np.allclose(one.scale, many.scale, rtol=1e-12)
     for a, b in zip(one.arrays(), many.arrays(), strict=True):
         assert np.array_equal(a, b)
 
@@ -91,8 +89,7 @@ def test_the_scaling_of_many_blocks_is_that_of_one(tmp_path: Path, monkeypatch: 
 def test_a_constant_output_has_no_spread_and_is_counted(tmp_path: Path) -> None:
     # With the intercept known, the line at x = 0 is the same in every row.
     data, summary = dataset(tmp_path / "data", simulations(tmp_path / "rows", parameters={"intercept": 0.1}))
-    scale = np.asarray(data.header["scaling"]["scale"])
-    assert scale[0] == 0.0 and (scale[1:] > 0).all()
+    assert data.scale[0] == 0.0 and (data.scale[1:] > 0).all()
     assert summary["tables"]["outputs"][0]["constant"] == 1
 
 

@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 
 from simfer.pipeline.chain import mistakes
 from simfer.pipeline.plan import plan
-from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.emulator.emulator import Emulator, predict
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.errors import ConfigError
@@ -98,7 +98,7 @@ def test_a_basis_is_fitted_to_training_rows_alone_and_in_blocks(
     assert np.allclose(one.targets(), (y - y[fold != TEST].mean(axis=0)) @ found.bases[0].T)
     row = summary["tables"]["outputs"][0]
     assert row["components"] == 2 and row["variance_dropped_on_unseen_rows"] == pytest.approx(found.dropped)
-    monkeypatch.setattr("simfer.stages.dataset.stage._BLOCK", 64)
+    monkeypatch.setattr("simfer.stages.dataset.writer._BLOCK", 64)
     many, _ = dataset(tmp_path / "many", source, pca={"y": 2}, transform={"y": "asinh"})
     assert np.allclose(one.bases()["y"], many.bases()["y"]) and np.allclose(one.targets(), many.targets())
     assert one.to_xarray()["y_basis"].dims == ("without_fold", "y_component", "x")
@@ -106,8 +106,8 @@ def test_a_basis_is_fitted_to_training_rows_alone_and_in_blocks(
 
 def test_without_components_a_training_set_is_as_it_was(tmp_path: Path) -> None:
     plain, _ = dataset(tmp_path / "plain", simulations(tmp_path / "rows", 100))
-    assert "pca" not in plain.header and plain.bases() == {}
-    assert np.array_equal(plain.targets(), plain.arrays()[1] - np.asarray(plain.header["scaling"]["location"]))
+    assert not plain.components and plain.bases() == {}
+    assert np.array_equal(plain.targets(), plain.arrays()[1] - plain.location)
 
 
 @pytest.mark.slow
@@ -141,7 +141,7 @@ def test_an_emulator_with_components_is_kept_whole() -> None:
 def test_what_components_drop_is_in_the_emulators_error() -> None:
     # One component cannot hold lines of any intercept and slope.
     result = helpers.line_run("dataset.pca.y=1", until="train")
-    emulator, data = result.emulator, Dataset.load(result.folders["dataset"])
+    emulator, data = result.emulator, TrainingSet.load(result.folders["dataset"])
     z, y, fold = data.arrays()
     unseen = y[fold == TEST]
     left = unseen - predict(emulator, z[fold == TEST]).mean(axis=1)

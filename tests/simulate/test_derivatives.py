@@ -16,7 +16,7 @@ from scipy.stats import norm
 
 from simfer import pipeline
 from simfer.stages.artifacts.simulations import SIMULATIONS
-from simfer.stages.artifacts.training_set import Dataset
+from simfer.stages.artifacts.training_set import TrainingSet
 from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.preflight import mistakes
@@ -217,12 +217,12 @@ def line_slopes(z: np.ndarray) -> np.ndarray:
     return by_input / np.sqrt(1.0 + y**2)[:, None]
 
 
-def made(folder: Path, **sections: Any) -> Dataset:
+def made(folder: Path, **sections: Any) -> TrainingSet:
     """Simulate lines, and make a training set of them."""
     checked = helpers.problem(helpers.line(**helpers.merged(LINE, sections)))
     helpers.run_stage(checked, "simulate-0", {}, folder / "rows")
     helpers.run_stage(checked, "dataset-0", {"simulations": [folder / "rows"]}, folder / "data")
-    return Dataset.load(folder / "data")
+    return TrainingSet.load(folder / "data")
 
 
 def test_a_training_set_has_derivatives_of_what_is_learned_by_what_the_emulator_sees(tmp_path: Path) -> None:

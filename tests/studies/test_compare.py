@@ -13,7 +13,7 @@ from simfer.pipeline.build import Outcome
 from simfer.pipeline.plan import plan
 from simfer.pipeline.runner import execute_more
 from simfer.pipeline.store import Store
-from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.studies.held_out import held_out
 from tests import fakes, helpers
@@ -32,7 +32,7 @@ def test_errors_are_those_of_the_test_rows(ranked: Outcome) -> None:
     helpers.line_run(until="train")
     store = helpers.scratch() / "line"
     steps = {step.link.name: step for step in plan(helpers.problem(TABLE), chain.compare(helpers.problem(TABLE), 0))}
-    dataset = Dataset.load(store / "dataset" / steps["dataset-0"].fingerprint)
+    dataset = TrainingSet.load(store / "dataset" / steps["dataset-0"].fingerprint)
     z, y, fold = dataset.arrays()
     emulator = load_emulator(store / "train" / steps["train-plugins.py:Nearest-0"].fingerprint, NEAREST)
     members = np.stack([np.asarray(emulator.members(one)) for one in z[fold == TEST]])
@@ -41,7 +41,7 @@ def test_errors_are_those_of_the_test_rows(ranked: Outcome) -> None:
     assert row["median"] == pytest.approx(np.median(np.abs(error)) / SIGMA)
     assert row["percentile_99"] == row["its_99"] == pytest.approx(np.quantile(np.abs(error), 0.99) / SIGMA)
     assert row["worst_output"] == "y"
-    spread = np.asarray(dataset.header["scaling"]["scale"])
+    spread = dataset.scale
     assert row["unexplained_variance"] == pytest.approx(np.mean((error / spread) ** 2))
 
 
@@ -95,10 +95,10 @@ def test_the_command_trains_what_is_asked_for_on_one_dataset(tmp_path: Path, mon
 def test_where_the_noise_has_no_variance_the_unit_is_the_spread() -> None:
     noise = {"y": {"dist": "StudentT", "df": 1.5, "scale": 0.5}}
     problem = helpers.problem(helpers.line(noise=noise))
-    dataset = Dataset.load(helpers.line_run(until="dataset").folders["dataset"])
+    dataset = TrainingSet.load(helpers.line_run(until="dataset").folders["dataset"])
     rows = held_out(dataset, problem.observation, problem.noise)
     assert rows.unit == "spread"
-    assert np.array_equal(rows.sigma[0], dataset.header["scaling"]["scale"])
+    assert np.array_equal(rows.sigma[0], dataset.scale)
     gaussian = helpers.problem(helpers.line())
     rows = held_out(dataset, gaussian.observation, gaussian.noise)
     assert rows.unit == "data sigma" and np.allclose(rows.sigma, SIGMA)

@@ -9,7 +9,7 @@ from simfer.pipeline import chain
 from simfer.pipeline.plan import plan
 from simfer.pipeline.runner import execute_more
 from simfer.pipeline.store import Store
-from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.studies.curve import _answer
 from simfer.stages.studies.power_law import PowerLaw
 from tests import helpers
@@ -52,7 +52,7 @@ def test_a_line_that_is_below_the_last_emulator_promises_no_negative_number() ->
 
 def folds(num_simulations: int, fraction: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
     result = helpers.line_run(f"simulate.num_simulations={num_simulations}", until="dataset")
-    return Dataset.load(result.folders["dataset"], fraction).points()
+    return TrainingSet.load(result.folders["dataset"], fraction).points()
 
 
 def test_parts_are_nested_and_are_what_fewer_simulations_would_have_given() -> None:

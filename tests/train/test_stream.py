@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simfer.stages.artifacts.training_set import TEST, Dataset
+from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.emulator.networks import build_networks
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Silent
@@ -96,7 +96,7 @@ def test_a_window_has_the_networks_precision() -> None:
 
 
 def test_a_share_of_the_rows_is_streamed_without_its_test_rows() -> None:
-    dataset = Dataset.load(helpers.line_run(until="dataset").folders["dataset"], 0.25)
+    dataset = TrainingSet.load(helpers.line_run(until="dataset").folders["dataset"], 0.25)
     last = np.flatnonzero(dataset.points()[1] != TEST)[-1]
     whole, streamed = (prepare(TrainConfig(train=Train(memory=n)), dataset) for n in (10**9, 4000))
     assert isinstance(streamed.rows, Stream) and isinstance(whole.rows, Rows)
@@ -134,7 +134,7 @@ from simfer.stages.train import stage as train
 from simfer.stages.model.outputs import Layout
 from simfer.stages.artifacts.arrays import put_coordinates
 from simfer.stages.dataset.stage import _folds
-from simfer.stages.dataset.stage import _Writer
+from simfer.stages.dataset.writer import Writer
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Dataset
@@ -147,13 +147,13 @@ folder, num, memory = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 problem = helpers.problem(helpers.line())
 space, layout = Space(problem.parameters), Layout({"y": Output(("x",), {"x": np.arange(64.0)}, "")})
 (folder / "in").mkdir(parents=True)
-writer = _Writer(folder / "in" / "dataset.zarr", layout, space, Dataset(), num)
+writer = Writer(folder / "in" / "dataset.zarr", layout, space, Dataset(), num)
 put_coordinates(writer.group, layout.outputs, {})
 rng, grid = np.random.default_rng(0), np.linspace(0, 3, 64)
 for at in range(0, num, 8192):
     z = rng.normal(size=(min(8192, num - at), 2))
     writer.append(z, z[:, :1] + np.sin(z[:, 1:] + grid), _folds(Dataset(), np.arange(at, at + len(z))))
-writer.close({"space": space.to_json(), "layout": layout.to_json()})
+writer.close()
 small = {"architecture": "mlp", "options": {"width": 8, "depth": 1}, "ensemble_size": 2, "steps": 800}
 config = TrainConfig(train=Train(**small, memory=memory))
 (folder / "out").mkdir()

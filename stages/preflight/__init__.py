@@ -21,8 +21,8 @@ from simfer.stages.model import observation
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
-from simfer.stages.preflight.architecture import architecture_problems, layout_problems, of_each
-from simfer.stages.preflight.solver import additive_problems, sde_solver_problems, solver_problems
+from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each
+from simfer.stages.preflight.solver import additive_mistakes, sde_solver_mistakes, solver_mistakes
 from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.settings import Problem
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
@@ -56,50 +56,65 @@ _NAMES_TAKEN = {
 
 def mistakes(config: Problem) -> list[Mistake]:
     """List everything that is wrong with a problem; an empty list means that it can be run."""
-    found: list[Mistake] = []
-    found += of_each(config, architecture_problems)
-    found += optimizers.mistakes(config.train)
-    simulator = _simulator(config, found)
+    training = [*of_each(config, architecture_mistakes), *optimizers.mistakes(config.train)]
+    simulator, simulation = _simulator(config)
     if simulator is None:
-        return found
-    retry = config.simulate.retry
-    if isinstance(simulator, (ODESimulator, RandomODESimulator)):
-        found += solver_problems(config.simulate.solver, "simulate.solver")
-        found += solver_problems(retry, "simulate.retry") if retry else []
-    if isinstance(simulator, SDESimulator):
-        found += sde_solver_problems(config.simulate.solver, simulator, "simulate.solver")
-        found += sde_solver_problems(retry, simulator, "simulate.retry") if retry else []
-    if retry and isinstance(simulator, (FunctionSimulator, StochasticSimulator)):
-        what = f"{config.simulate.simulator} is no differential equation: solved again, a row fails again; remove it"
-        found.append(Mistake("simulate.retry", what))
-    found += unknown_names("parameters", config.parameters, simulator.parameters, needed=True)
+        return training + simulation
+    solving = _solving(config, simulator)
+    names = unknown_names("parameters", config.parameters, simulator.parameters, needed=True)
+    found = training + solving + names
     if isinstance(simulator, SDESimulator) and not found:
-        found += additive_problems(config, simulator)
-    if any(problem.where.startswith(("simulate.solver", "simulate.retry")) for problem in found):
+        solving = additive_mistakes(config, simulator)
+        found = solving
+    if solving:
         return found  # no simulation can be tried
     layout = Layout(simulator.outputs())
-    if not any(problem.where.startswith("train.") for problem in found):
-        found += of_each(config, lambda one: layout_problems(one, layout, simulator.stochastic))
+    if not training:  # or the networks cannot be built for want of something else
+        found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, simulator.stochastic))
     found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)
     found += _derivatives(config, simulator) if config.simulate.derivatives and not found else []
-    found += unknown_names("dataset.transform", config.dataset.transform, layout.outputs)
+    return [*found, *_dataset(config, layout), *_likelihood(config, layout)]
+
+
+def _solving(config: Problem, simulator: Simulator) -> list[Mistake]:
+    """List what keeps the simulator's equation from being solved, at first or once more."""
+    solver, retry = config.simulate.solver, config.simulate.retry
+    found = []
+    if isinstance(simulator, (ODESimulator, RandomODESimulator)):
+        found += solver_mistakes(solver, "simulate.solver")
+        found += solver_mistakes(retry, "simulate.retry") if retry else []
+    if isinstance(simulator, SDESimulator):
+        found += sde_solver_mistakes(solver, simulator, "simulate.solver")
+        found += sde_solver_mistakes(retry, simulator, "simulate.retry") if retry else []
+    if retry and isinstance(simulator, (FunctionSimulator, StochasticSimulator)):
+        what = f"{config.simulate.simulator} is no differential equation: solved again, a row fails again; remove it"
+        found.append(Mistake("simulate.retry", what))
+    return found
+
+
+def _dataset(config: Problem, layout: Layout) -> list[Mistake]:
+    """List what is asked of outputs that there are not, or that are smaller."""
+    found = unknown_names("dataset.transform", config.dataset.transform, layout.outputs)
     found += unknown_names("dataset.pca", config.dataset.pca, layout.outputs)
-    found += [
+    return found + [
         Mistake(f"dataset.pca.{name}", f"got {wanted} components, expected fewer than the output has values: {size}")
         for name, wanted in config.dataset.pca.items()
         if name in layout.outputs and wanted >= (size := layout.outputs[name].size)
     ]
-    found += unknown_names("noise", config.noise, layout.outputs)
-    found += _loss(config)
-    return found + _data(config, layout)
 
 
-def _simulator(config: Problem, found: list[Mistake]) -> Simulator | None:
+def _likelihood(config: Problem, layout: Layout) -> list[Mistake]:
+    """List where outputs, data and noise do not belong together."""
+    return [*unknown_names("noise", config.noise, layout.outputs), *_loss(config), *_data(config, layout)]
+
+
+def _simulator(config: Problem) -> tuple[Simulator | None, list[Mistake]]:
+    """Make the simulator; None, and why, where that cannot be."""
+    found: list[Mistake] = []
     make = resolved("simulate.simulator", config.simulate.simulator, SIMULATORS, Simulator, found)
     if make is None:
-        return None
-    found_before = len(found)
+        return None, found
     options = inspect.signature(make).parameters
     found += unknown_names("simulate.options", config.simulate.options, options)
     for name, option in options.items():
@@ -107,13 +122,12 @@ def _simulator(config: Problem, found: list[Mistake]) -> Simulator | None:
             found.append(Mistake("simulate.options", f"{config.simulate.simulator} needs {name}"))
     if not isinstance(getattr(make, "parameters", None), Mapping):
         found.append(Mistake("simulate.simulator", 'the class needs parameters = {"name": "unit", ...}'))
-    if len(found) > found_before:
-        return None
+    if found:
+        return None, found
     try:
-        return make(**config.simulate.options)
+        return make(**config.simulate.options), []
     except (ValueError, TypeError) as error:
-        found.append(Mistake("simulate.options", str(error)))
-        return None
+        return None, [Mistake("simulate.options", str(error))]
 
 
 def _random(config: Problem, layout: Layout) -> list[Mistake]:

@@ -30,21 +30,21 @@ _EXPECTED = {  # instead of Pydantic's words, which speak of "integers"
 }
 
 
-def of_each(config: Problem, check: Callable[[Problem], list[Mistake]]) -> list[Mistake]:
-    """List what is wrong with each architecture that may be trained."""
+def of_each(config: Problem, check: Callable[[Problem, str], list[Mistake]]) -> list[Mistake]:
+    """List what is wrong with each architecture that may be trained; `check` is told where its name stands."""
     found: list[Mistake] = []
     for name in dict.fromkeys([*config.train.tried, *config.compare.architectures]):
         one = config.model_copy(update={"train": config.train.alone(name)})
         place = "train.candidates" if name in config.train.candidates else "compare.architectures"
         where = "train.architecture" if name == config.train.architecture else place
-        found += [Mistake(p.where.replace("train.architecture", where), p.what) for p in check(one)]
+        found += check(one, where)
     return list(dict.fromkeys(found))  # a wrong activation is one mistake, whoever has it
 
 
-def architecture_problems(config: Problem) -> list[Mistake]:
-    """List what is wrong with the architecture that is to be trained, and with its options."""
+def architecture_mistakes(config: Problem, where: str) -> list[Mistake]:
+    """List what is wrong with the architecture that is to be trained, named at `where`, and with its options."""
     found: list[Mistake] = []
-    make = resolved("train.architecture", config.train.architecture, ARCHITECTURES, Architecture, found)
+    make = resolved(where, config.train.architecture, ARCHITECTURES, Architecture, found)
     if make is None:
         return found
     known = [name for name in inspect.signature(make).parameters if name not in GIVEN]
@@ -94,11 +94,11 @@ def _trial(train: Train, layout: Layout, size: int, where: str) -> list[Mistake]
     return []
 
 
-def layout_problems(config: Problem, layout: Layout, stochastic: bool) -> list[Mistake]:
+def layout_mistakes(config: Problem, where: str, layout: Layout, stochastic: bool) -> list[Mistake]:
     """List what keeps an architecture that asks for the outputs' layout from learning them."""
     if "layout" not in inspect.signature(resolve(config.train.architecture, ARCHITECTURES)).parameters:
         return []
     learned = layout.size - len(config.dataset.pca)  # or fewer: of an output with components fewer than its values
     sizes = [learned, *([num_entries(layout.size)] if stochastic else [])]
-    tried = (_trial(config.train, layout, size, "train.architecture") for size in sizes)
+    tried = (_trial(config.train, layout, size, where) for size in sizes)
     return next((found for found in tried if found), [])

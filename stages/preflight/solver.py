@@ -12,7 +12,7 @@ from simfer.stages.simulate.simulators.sde import SDE_SOLVERS, SDESimulator, sde
 from simfer.stages.simulate.solve.solvers import solvers
 
 
-def solver_problems(solver: Solver, where: str) -> list[Mistake]:
+def solver_mistakes(solver: Solver, where: str) -> list[Mistake]:
     """List what is wrong with a solver of ordinary differential equations."""
     known = solvers()
     if solver.solver not in known:
@@ -24,7 +24,7 @@ def solver_problems(solver: Solver, where: str) -> list[Mistake]:
     return []
 
 
-def sde_solver_problems(solver: Solver, simulator: SDESimulator, where: str) -> list[Mistake]:
+def sde_solver_mistakes(solver: Solver, simulator: SDESimulator, where: str) -> list[Mistake]:
     """List what is wrong with a solver of stochastic differential equations."""
     name = sde_solver(solver)
     if name not in SDE_SOLVERS:
@@ -45,7 +45,7 @@ def sde_solver_problems(solver: Solver, simulator: SDESimulator, where: str) -> 
     return []
 
 
-def additive_problems(config: Problem, simulator: SDESimulator) -> list[Mistake]:
+def additive_mistakes(config: Problem, simulator: SDESimulator) -> list[Mistake]:
     """List what is wrong where a solver takes noise that does not depend on the state."""
     name = sde_solver(config.simulate.solver)
     space = Space(config.parameters)

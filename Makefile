@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 TOO_OLD := Simfer needs Python 3.11 or later, and $(PYTHON) is not. Name one that is: make PYTHON=python3.12
 
-.PHONY: help demo test lint check clean
+.PHONY: help demo test lint check docs clean
 .DELETE_ON_ERROR:
 
 help:
@@ -12,6 +12,7 @@ help:
 	@echo "make test   style, types, import contracts and tests"
 	@echo "make lint   the same without the tests"
 	@echo "make check  the same as make test, and then the slow tests"
+	@echo "make docs   the site of docs/ into build/docs/; open build/docs/index.html"
 	@echo "make clean  remove the environment and the caches; artifacts stay"
 
 demo: .venv/installed
@@ -29,6 +30,10 @@ lint: .venv/installed-test
 
 check: test
 	$(BIN)/python -m pytest -m slow -n 2 --dist loadfile
+
+# Offline, and strict: a link that leads nowhere ends it.
+docs: .venv/installed-test
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet -b html docs build/docs
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

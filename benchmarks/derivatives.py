@@ -111,7 +111,7 @@ def judge(checked: Problem, emulator: Emulator, z: np.ndarray) -> tuple[float, f
     solved = solver(checked.model_copy(update={"simulate": checked.simulate.model_copy(update={"derivatives": False})}))
     outputs = solved(z, np.arange(len(z))).outputs
     y = np.concatenate([outputs[name].reshape(len(z), -1) for name in emulator.layout.outputs], axis=1)
-    truth = likelihood.to_transformed(y, float(emulator.header["floor"]))
+    truth = likelihood.to_transformed(y, emulator.floor)
     members = emulator.at(likelihood.index)
     found = np.asarray(jax.jit(jax.vmap(lambda z: members(z).mean(axis=0)))(jnp.asarray(z)))
     values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))

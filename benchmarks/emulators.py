@@ -169,7 +169,7 @@ def without(fitted: Fitted, fold: int) -> eqx.Module:
     """Return what did not see a fold."""
     if fitted.twins:
         return fitted.twins[fold]
-    members = np.flatnonzero(fitted.held_out == fold)
+    members = np.flatnonzero(fitted.unseen_folds == fold)
     return jax.tree.map(lambda leaf: leaf[members] if eqx.is_array(leaf) else leaf, fitted.networks)
 
 

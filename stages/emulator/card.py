@@ -96,13 +96,13 @@ def _along(output: Output, dim: str, unit: str) -> str:
 
 def _training(emulator: Emulator, facts: Mapping[str, Any]) -> Iterable[str]:
     header = emulator.header
-    options = ", ".join(f"{key} = {value}" for key, value in header["options"].items())
+    options = ", ".join(f"{key} = {value}" for key, value in header.options.items())
     rounds = f", then posterior draws in {facts['round']} rounds" if facts["round"] else ""
     yield f"design: {facts['design']}{rounds}"
     if rows := facts["rows"]:
         left_out = f"; {rows['left_out']:,} failed, or were left out" if rows["left_out"] else ""
         yield f"{rows['rows']:,} simulations, of which no network saw {rows['test']:,}{left_out}"
-    yield f"{header['num_members']} x {header['architecture']}" + (f" ({options})" if options else "")
+    yield f"{header.num_members} x {header.architecture}" + (f" ({options})" if options else "")
     yield "transforms: " + ", ".join(f"{name}: {kind}" for name, kind in emulator.transform.items())
     yield "versions: " + ", ".join(f"{name} {each}" for name, each in facts["versions"].items())
     yield f"trained on {facts['device']}, {facts['finished']}; fingerprint {facts['fingerprint']}"

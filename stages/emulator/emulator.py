@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Mapping
-from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
 import equinox as eqx
@@ -18,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 from simfer.stages.emulator import between as curves
 from simfer.stages.emulator.architectures.base import ClosedForm, Continuous
 from simfer.stages.emulator.domain import Domain
+from simfer.stages.emulator.header import Header
 from simfer.stages.emulator.labels import ERROR, INSIDE, SCATTER, labelled
 from simfer.stages.emulator.scatter import Scatter
 from simfer.stages.errors import SimferError
@@ -25,6 +24,7 @@ from simfer.stages.model import pca as basis
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import TRANSFORMS
+from simfer.stages.settings import Transform
 
 Outside = Literal["warn", "error", "nan", "ignore"]
 OUTSIDE: tuple[Outside, ...] = get_args(Outside)
@@ -65,7 +65,7 @@ class Emulator(eqx.Module):
     residuals: Float[Array, "rows outputs"]  # of the members that did not see the row
     spread: Float[Array, "rows outputs"]  # the members' variance about their mean there
     domain: Domain
-    header_json: str = eqx.field(static=True)  # text, since what is static under jit must be hashable
+    header: Header = eqx.field(static=True)
     bases: dict[str, Float[Array, "components size"]]  # float64; of outputs that are predicted by components
     random: Scatter | None = None  # of a simulator that is
     outside: Outside = eqx.field(static=True, default="ignore")
@@ -75,29 +75,29 @@ class Emulator(eqx.Module):
     __eq__ = object.__eq__
 
     @property
-    def header(self) -> dict[str, Any]:
-        """What the emulator was trained on and how, as plain data."""
-        return _parsed(self.header_json).header
-
-    @property
     def space(self) -> Space:
         """The parameters, their priors, and the map to whitened points."""
-        return _parsed(self.header_json).space
+        return self.header.space
 
     @property
     def layout(self) -> Layout:
         """How named outputs lie in the flat vector."""
-        return _parsed(self.header_json).layout
+        return self.header.layout
 
     @property
-    def transform(self) -> dict[str, Any]:
+    def transform(self) -> Mapping[str, Transform]:
         """Each output's transform by name."""
-        return self.header["transform"]
+        return self.header.transform
 
     @property
     def floor(self) -> float:
         """The smallest value that a logarithm or a root is taken of."""
-        return float(self.header["floor"])
+        return self.header.floor
+
+    @property
+    def num_members(self) -> int:
+        """The number of networks, or of the points that stand for them."""
+        return self.header.num_members
 
     @property
     def cross_validation(self) -> CrossValidation:
@@ -109,7 +109,7 @@ class Emulator(eqx.Module):
         """The unit of each free parameter, output and coordinate, "" where there is none."""
         parameters = {name: prior.unit for name, prior in self.space.priors.items()}
         outputs = {name: output.unit for name, output in self.layout.outputs.items()}
-        return parameters | outputs | self.header.get("coordinate_units", {})
+        return parameters | outputs | dict(self.header.coordinate_units)
 
     @property
     def coordinates(self) -> dict[str, dict[str, np.ndarray]]:
@@ -135,8 +135,8 @@ class Emulator(eqx.Module):
         return lambda z: location + self._short(z) @ columns
 
     def _input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
-        seen = z if self.header.get("inputs") == "whitened" else self.space.inputs(z)  # as the first format had it
-        return (self.whitening @ (seen - self.center)).astype(self.header["dtype"])
+        inputs = z if self.header.whitened_inputs else self.space.inputs(z)
+        return (self.whitening @ (inputs - self.center)).astype(self.header.dtype)
 
     def scatter_factor(self, z: Float[Array, " size"]) -> Float[Array, "factors outputs"]:
         """Return F with F^T F the covariance of a random simulator's scatter, in the transformed scale."""
@@ -176,7 +176,7 @@ class Emulator(eqx.Module):
         """
         if not isinstance(self.networks, Continuous):
             raise SimferError(
-                f'train.architecture = "{self.header["architecture"]}" knows its outputs at their saved coordinates '
+                f'train.architecture = "{self.header.architecture}" knows its outputs at their saved coordinates '
                 'alone; train with "deeponet" to ask between them'
             )
         return _between(self, self._input(self._watched(parameters)), curves.check(at, self.layout))
@@ -219,10 +219,10 @@ class Emulator(eqx.Module):
 
     def everything_at(self, z: Float[Array, " size"]) -> dict[str, Array]:
         """Return the outputs at a whitened point, their errors, a random simulator's scatter, and `inside`."""
-        found = dict(self.mean_at(z)) | {f"{name}{ERROR}": sd for name, sd in self.error_at(z).items()}
+        predicted = dict(self.mean_at(z)) | {f"{name}{ERROR}": sd for name, sd in self.error_at(z).items()}
         if self.random is not None:
-            found |= {f"{name}{SCATTER}": sd for name, sd in self.scatter_at(z).items()}
-        return found | {INSIDE: self.domain.holds(z)}
+            predicted |= {f"{name}{SCATTER}": sd for name, sd in self.scatter_at(z).items()}
+        return predicted | {INSIDE: self.domain.holds(z)}
 
     def _natural_sd(
         self, mean: Float[Array, " outputs"], variance: Float[Array, " outputs"]
@@ -311,18 +311,6 @@ def natural_outputs(
         name: TRANSFORMS[transform[name]].inverse(y[..., at]).reshape(*y.shape[:-1], *layout.outputs[name].shape)
         for name, at in layout.slices.items()
     }
-
-
-class _Parsed(NamedTuple):
-    header: dict[str, Any]
-    space: Space
-    layout: Layout
-
-
-@lru_cache(maxsize=64)
-def _parsed(text: str) -> _Parsed:
-    header = json.loads(text)
-    return _Parsed(header, Space.from_json(header["space"]), Layout.from_json(header["layout"]))
 
 
 @eqx.filter_jit

@@ -58,7 +58,7 @@ def run(
         partial.replace(file)
     paths = [str(file) for file in files]
     table = [{"output": each, "largest_difference": value} for each, value in differences.items()]
-    facts = {"files": ", ".join(paths), "bytes": len(content), "tolerance": TOLERANCE[trained.header["dtype"]]}
+    facts = {"files": ", ".join(paths), "bytes": len(content), "tolerance": TOLERANCE[trained.header.dtype]}
     return {"facts": facts, "tables": {f"{format} - original, in units of the output's spread": table}}
 
 
@@ -96,11 +96,11 @@ def _difference(
 
 def _hold(emulator: Emulator, differences: Mapping[str, float]) -> None:
     name, worst = max(differences.items(), key=lambda item: np.nan_to_num(item[1], nan=np.inf))
-    if not worst <= (limit := TOLERANCE[emulator.header["dtype"]]):
+    if not worst <= (limit := TOLERANCE[emulator.header.dtype]):
         priors = ", ".join(f"{name} ({prior.dist})" for name, prior in emulator.space.priors.items())
         raise StageError(
             f"what was exported differs from the original by {worst:.2g} of the spread of {name}, more than {limit:g}; "
-            f"nothing was written. Please report it, with the architecture {emulator.header['architecture']} and the "
+            f"nothing was written. Please report it, with the architecture {emulator.header.architecture} and the "
             f"priors: {priors}"
         )
 

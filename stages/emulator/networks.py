@@ -23,17 +23,18 @@ def build_networks(
     sizes: tuple[int, int],
     keys: Array,
     dtype: str,
-    given: Mapping[str, Any] | None = None,
+    context: Mapping[str, Any] | None = None,
 ) -> PyTree:
     """Build an ensemble: one network of the named architecture for each key, their leaves stacked; or one ClosedForm.
 
-    `given` holds the `layout`, the `families` and what `varies`, for constructors that take them.
+    `context` holds the `layout`, the `families` and what `varies`, for constructors that take them.
     """
     make = resolve(architecture, ARCHITECTURES)
-    asked = {name: value for name, value in (given or {}).items() if name in inspect.signature(make).parameters}
+    wanted = inspect.signature(make).parameters
+    extra = {name: value for name, value in (context or {}).items() if name in wanted}
     if issubclass(make, ClosedForm):
-        return make(*sizes, key=keys[0], **asked, **options)
-    networks = eqx.filter_vmap(lambda key: make(*sizes, key=key, **asked, **options))(keys)
+        return make(*sizes, key=keys[0], **extra, **options)
+    networks = eqx.filter_vmap(lambda key: make(*sizes, key=key, **extra, **options))(keys)
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, networks)
 
 

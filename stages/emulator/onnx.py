@@ -6,7 +6,6 @@ but Normal and LogNormal are whitened by a table: the quantiles at evenly spaced
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -56,7 +55,7 @@ def convert(emulator: Emulator) -> bytes:
             )
     except Exception as error:
         raise StageError(
-            f"the architecture {emulator.header['architecture']} does not go into ONNX ({type(error).__name__}: "
+            f"the architecture {emulator.header.architecture} does not go into ONNX ({type(error).__name__}: "
             f"{str(error)[:300]}); try --format stablehlo"
         ) from error
     return bytes(model.SerializeToString())
@@ -155,7 +154,7 @@ _REPLACED = {"erf": _erf, "erfc": lambda x: 1.0 - _erf(x), "select_n": _select}
 def _in_float64(emulator: Emulator) -> Emulator:
     """Return the emulator with networks in float64: ONNX graphs of both precisions come out broken."""
     wide: Emulator = jax.tree.map(lambda leaf: leaf.astype(float) if eqx.is_inexact_array(leaf) else leaf, emulator)
-    return replace(wide, header_json=json.dumps(emulator.header | {"dtype": "float64"}))
+    return replace(wide, header=replace(emulator.header, dtype="float64"))
 
 
 def _library(name: str) -> Any:

@@ -11,7 +11,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,11 @@ from jaxtyping import PyTree
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.domain import Domain
 from simfer.stages.emulator.emulator import OUTSIDE, Emulator, Outside, member_variance, predict
-from simfer.stages.emulator.networks import build_networks, default_options
+from simfer.stages.emulator.header import Header, Leaf
+from simfer.stages.emulator.networks import build_networks
 from simfer.stages.emulator.scatter import Scatter, make_scatter, num_entries
 from simfer.stages.errors import SimferError
 from simfer.stages.model import pca as basis
-from simfer.stages.model.outputs import Layout
-from simfer.stages.model.space import Space
 from simfer.stages.settings import short_name
 from simfer.stages.settings.names import ARCHITECTURES, AUTO
 
@@ -40,15 +38,13 @@ _KEYS = {"architecture", "options", "num_members", "num_rows", "dtype", "space",
 _KEYS_SINCE = {2: {"families"}, 3: {"digests"}}
 _STORED_SINCE = {"spread": 2, "domain": 3}
 _DEFAULTS_OF_3 = {"residual": {"activation": "silu"}}  # those that have changed since
-_NUM_ROWS = 4096  # training rows kept: where chains may start, the domain's edge, and the error near given data
-_ROW_BYTES = 2**25  # or as many of them as this allows
 
 
 def save_emulator(emulator: Emulator, folder: Path) -> None:
     """Write an emulator into a folder: its header, and its arrays beside it."""
     leaves = BytesIO()
     eqx.tree_serialise_leaves(leaves, _arrays(emulator))
-    header = emulator.header | {"format": FORMAT}
+    header = {"format": FORMAT} | emulator.header.to_json()
     digests = {LEAVES: _sha256(leaves.getvalue()), HEADER: _header_digest(header)}
     (folder / LEAVES).write_bytes(leaves.getvalue())
     (folder / HEADER).write_text(json.dumps(header | {"digests": digests}, indent=1))
@@ -68,24 +64,26 @@ def load_emulator(
     if outside not in OUTSIDE:
         raise SimferError(f'got outside = "{outside}", expected one of {", ".join(OUTSIDE)}')
     folder = Path(folder)
-    header = _read_header(folder)
-    skeleton = _skeleton(_upgraded(header), _architecture(header["architecture"], architecture, candidates, folder))
+    stored = _read_header(folder)
+    header = Header.from_json(_upgraded(stored))
+    skeleton = _skeleton(header, _architecture(header.architecture, architecture, candidates, folder), stored["format"])
     try:
         leaves = (folder / LEAVES).read_bytes()
-        _hold(header, LEAVES, _sha256(leaves))
+        _hold(stored, LEAVES, _sha256(leaves))
         arrays = _deserialised(leaves, _arrays(skeleton))
     except Exception as error:
         raise SimferError(f"{folder / LEAVES} does not fit its header ({error}); train again, or restore it") from error
-    return _completed(eqx.combine(arrays, skeleton), outside)
+    return _completed(eqx.combine(arrays, skeleton), stored["format"], outside)
 
 
-def _upgraded(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a header in today's words."""
-    first = {"families": ["normal"] * len(header["space"]["order"]), "inputs": "whitened"}
-    found = (first if header["format"] == 1 else {}) | {k: v for k, v in header.items() if k != "digests"}
-    if header["format"] <= 3:
-        found["options"] = _DEFAULTS_OF_3.get(header["architecture"], {}) | header["options"]
-    return found
+def _upgraded(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a header of any format in the words of the newest."""
+    header = dict(stored)
+    if stored["format"] == 1:
+        header |= {"families": ["normal"] * len(stored["space"]["order"]), "inputs": "whitened"}
+    if stored["format"] <= 3:
+        header["options"] = _DEFAULTS_OF_3.get(stored["architecture"], {}) | stored["options"]
+    return header
 
 
 def _deserialised(leaves: bytes, like: PyTree) -> PyTree:
@@ -96,12 +94,12 @@ def _deserialised(leaves: bytes, like: PyTree) -> PyTree:
     return arrays
 
 
-def _completed(emulator: Emulator, outside: Outside) -> Emulator:
+def _completed(emulator: Emulator, format: int, outside: Outside) -> Emulator:
     """Add what is not stored, or was not yet."""
     z, emulator = np.asarray(emulator.training_z), replace(emulator, outside=outside)
-    if emulator.header["format"] < _STORED_SINCE["domain"]:
+    if format < _STORED_SINCE["domain"]:
         emulator = replace(emulator, domain=Domain.of(z))
-    if emulator.header["format"] < _STORED_SINCE["spread"]:
+    if format < _STORED_SINCE["spread"]:
         emulator = replace(emulator, spread=jnp.asarray(member_variance(predict(emulator, z))))
     return emulator
 
@@ -129,10 +127,10 @@ def _read_header(folder: Path) -> dict[str, Any]:
     return header
 
 
-def _hold(header: Mapping[str, Any], name: str, found: str) -> None:
+def _hold(header: Mapping[str, Any], name: str, digest: str) -> None:
     """Raise ValueError where a file is not what was saved; the first formats had no digests."""
-    if "digests" in header and header["digests"][name] != found:
-        raise ValueError(f"its digest is {found[:12]}..., and {header['digests'][name][:12]}... when it was saved")
+    if "digests" in header and header["digests"][name] != digest:
+        raise ValueError(f"its digest is {digest[:12]}..., and {header['digests'][name][:12]}... when it was saved")
 
 
 def _header_digest(header: Mapping[str, Any]) -> str:
@@ -145,151 +143,103 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _architecture(name: str, given: str | None, candidates: Sequence[str], folder: Path) -> str:
+def _architecture(name: str, typed: str | None, candidates: Sequence[str], folder: Path) -> str:
+    """Return the architecture's name in the table, or the path of its file as the user typed it."""
     if name in ARCHITECTURES:
         return name
-    if given in (None, AUTO):
-        given = {short_name(each): each for each in candidates if ":" in each}.get(name)
-    if given is None:
+    if typed in (None, AUTO):
+        typed = {short_name(candidate): candidate for candidate in candidates if ":" in candidate}.get(name)
+    if typed is None:
         raise SimferError(
             f"{folder} was trained with an architecture of your own, {name}; say where it is: "
             f'load_emulator(folder, architecture="file.py:{name.rpartition(":")[2]}")'
         )
-    return given
-
-
-def make_header(
-    *,
-    space: Space,
-    layout: Layout,
-    transform: Mapping[str, str],
-    floor: float,
-    families: Sequence[str],
-    networks: PyTree,
-    architecture: str,
-    options: Mapping[str, Any],
-    dtype: str,
-    num_members: int,
-    num_rows: int,
-    seconds: float,
-    components: Mapping[str, int],
-    coordinate_units: Mapping[str, str],
-) -> dict[str, Any]:
-    """Gather what is needed to rebuild an emulator, and to know what it was trained on."""
-    return {
-        "format": FORMAT,
-        "architecture": short_name(architecture),
-        "options": default_options(architecture) | dict(options),
-        "num_members": num_members,
-        "num_rows": min(num_rows, _NUM_ROWS, max(_ROW_BYTES // (8 * layout.size), 64)),
-        "dtype": dtype,
-        "training_seconds": seconds,
-        "space": space.to_json(),
-        "layout": layout.to_json(),
-        "transform": dict(transform),
-        "floor": floor,
-        "families": list(families),
-        **({"leaves": _shapes(networks)} if isinstance(networks, ClosedForm) else {}),
-        **({"pca": dict(components)} if components else {}),
-        "coordinate_units": dict(coordinate_units),
-        "versions": {name: version(name) for name in ("jax", "equinox")},
-    }
+    return typed
 
 
 def assemble(
-    header: dict[str, Any],
+    header: Header,
     networks: PyTree,
     bases: Mapping[str, np.ndarray],
     *,
     domain: Domain,
+    center: np.ndarray,
+    whitening: np.ndarray,
+    location: np.ndarray,
+    scale: np.ndarray,
     random: Scatter | None = None,
-    **arrays: np.ndarray,
 ) -> Emulator:
-    """Put an emulator together from its header, its networks and its arrays.
-
-    Of rows beyond `num_rows` the last ones are kept: those of a later round lie near the data.
-    """
-    last = slice(-header["num_rows"], None)
+    """Put an emulator together that predicts; the training rows and what they say of its error are still blank."""
+    rows = jnp.zeros((header.num_rows, header.layout.size))
     return Emulator(
         networks=networks,
-        center=jnp.asarray(arrays["center"]),
-        whitening=jnp.asarray(arrays["whitening"]),
-        location=jnp.asarray(arrays["location"]),
-        scale=jnp.asarray(arrays["scale"]),
-        base_variance=jnp.asarray(arrays["base_variance"]),
-        training_z=jnp.asarray(arrays["training_z"][last]),
-        training_y=jnp.asarray(arrays["training_y"][last]),
-        residuals=jnp.asarray(arrays["residuals"][last]),
-        spread=jnp.asarray(arrays["spread"][last]),
+        center=jnp.asarray(center),
+        whitening=jnp.asarray(whitening),
+        location=jnp.asarray(location),
+        scale=jnp.asarray(scale),
+        base_variance=jnp.zeros(header.layout.size),
+        training_z=jnp.zeros((header.num_rows, header.space.size)),
+        training_y=rows,
+        residuals=rows,
+        spread=rows,
         domain=domain,
-        header_json=json.dumps(header, indent=1),
-        bases={name: jnp.asarray(each) for name, each in bases.items()},
+        header=header,
+        bases={name: jnp.asarray(basis) for name, basis in bases.items()},
         random=random,
     )
 
 
-def _skeleton(header: dict[str, Any], architecture: str) -> Emulator:
-    space, layout = Space.from_json(header["space"]), Layout.from_json(header["layout"])
-    counts = header.get("pca", {})
-    predicted = list(basis.short_slices(layout.slices, counts).values())[-1].stop
-    given = {"layout": layout, "families": tuple(header["families"])}
-    networks = _blank_networks(header, architecture, (space.size, predicted), given)
+def _skeleton(header: Header, architecture: str, format: int) -> Emulator:
+    """Return an emulator whose arrays have their shapes, and are yet to be read."""
+    size, layout = header.space.size, header.layout
+    predicted = list(basis.short_slices(layout.slices, header.components).values())[-1].stop
+    networks = _blank_networks(header, architecture, (size, predicted))
     if isinstance(networks, ClosedForm):
-        networks = _blank(networks, header["leaves"])
+        assert header.leaves is not None
+        networks = _blank(networks, header.leaves)
     blank = assemble(
         header,
         networks,
-        {name: np.zeros((count, layout.outputs[name].size)) for name, count in counts.items()},
-        domain=Domain(*map(jnp.zeros, ((space.size,), (space.size, space.size), (space.size,), (space.size,)))),
-        random=_blank_scatter(header, architecture, given),
-        center=np.zeros(space.size),
-        whitening=np.zeros((space.size, space.size)),
+        {name: np.zeros((count, layout.outputs[name].size)) for name, count in header.components.items()},
+        domain=Domain(*map(jnp.zeros, ((size,), (size, size), (size,), (size,)))),
+        random=_blank_scatter(header, architecture),
+        center=np.zeros(size),
+        whitening=np.zeros((size, size)),
         location=np.zeros(layout.size),
         scale=np.zeros(predicted),
-        base_variance=np.zeros(layout.size),
-        training_z=np.zeros((header["num_rows"], space.size)),
-        training_y=np.zeros((header["num_rows"], layout.size)),
-        residuals=np.zeros((header["num_rows"], layout.size)),
-        spread=np.zeros((header["num_rows"], layout.size)),
     )
-    later = [name for name, since in _STORED_SINCE.items() if header["format"] < since]
+    later = [name for name, since in _STORED_SINCE.items() if format < since]
     return replace(blank, **dict[str, Any](dict.fromkeys(later)))
 
 
-def _shapes(model: ClosedForm) -> list[tuple[list[int], str]]:
-    return [(list(leaf.shape), leaf.dtype.name) for leaf in jax.tree.leaves(eqx.filter(model, eqx.is_array))]
-
-
-def _blank_networks(
-    header: dict[str, Any], architecture: str, sizes: tuple[int, int], given: Mapping[str, Any]
-) -> PyTree:
+def _blank_networks(header: Header, architecture: str, sizes: tuple[int, int]) -> PyTree:
     """Return networks of shapes alone: to draw weights would take longer than all else."""
+    context = {"layout": header.layout, "families": tuple(header.families)}
     return eqx.filter_eval_shape(
         lambda: build_networks(
             architecture,
-            header["options"],
+            header.options,
             sizes,
-            jax.random.split(jax.random.key(0), header["num_members"]),
-            header["dtype"],
-            given,
+            jax.random.split(jax.random.key(0), header.num_members),
+            header.dtype,
+            context,
         )
     )
 
 
-def _blank(model: ClosedForm, shapes: Sequence[tuple[Sequence[int], str]]) -> ClosedForm:
+def _blank(model: ClosedForm, leaves: Sequence[Leaf]) -> ClosedForm:
     """Return a model of the shapes that it had when it was fitted: some of its arrays are its training rows."""
     arrays, static = eqx.partition(model, _is_blank)
-    blank = [jax.ShapeDtypeStruct(tuple(shape), dtype) for shape, dtype in shapes]
+    blank = [jax.ShapeDtypeStruct(tuple(shape), dtype) for shape, dtype in leaves]
     return eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), blank), static)
 
 
-def _blank_scatter(header: dict[str, Any], architecture: str, given: Mapping[str, Any]) -> Scatter | None:
-    if "num_scattered" not in header:
+def _blank_scatter(header: Header, architecture: str) -> Scatter | None:
+    if header.num_scattered is None:
         return None
-    size, sizes = header["num_scattered"], (len(header["space"]["order"]), num_entries(header["num_scattered"]))
-    networks = _blank_networks(header, architecture, sizes, given)
-    outputs = Layout.from_json(header["layout"]).size
-    return make_scatter(networks, np.zeros((outputs, size)), header["num_rows"])
+    size = header.num_scattered
+    networks = _blank_networks(header, architecture, (header.space.size, num_entries(size)))
+    return make_scatter(networks, np.zeros((header.layout.size, size)), header.num_rows)
 
 
 def _is_blank(leaf: Any) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -15,7 +14,7 @@ from simfer.stages.emulator.emulator import Emulator, natural_outputs
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import TRANSFORMS
-from simfer.stages.settings import SimulateConfig, Solver
+from simfer.stages.settings import SimulateConfig, Solver, Transform
 from simfer.stages.simulate.ensemble import build_simulator
 from simfer.stages.simulate.simulators.base import Simulator
 
@@ -27,7 +26,7 @@ class Exact(eqx.Module):
     solver: Solver = eqx.field(static=True)
     space: Space
     layout: Layout = eqx.field(static=True)
-    transform: dict[str, Any] = eqx.field(static=True)
+    transform: Mapping[str, Transform] = eqx.field(static=True)
     floor: float = eqx.field(static=True)
     training_z: Float[Array, "rows size"]  # where chains may start: rows that are simulated already
     domain: Domain  # of the rows that the emulator was trained on

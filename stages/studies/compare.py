@@ -76,7 +76,7 @@ def _score(emulator: Emulator, rows: HeldOut) -> Scores:
     error = rows.error(emulator)
     worst = {b.name: float(np.quantile(error[:, b.at], 0.99)) for b in rows.likelihood.blocks}
     name = max(worst, key=lambda output: worst[output])
-    seconds = float(emulator.header["training_seconds"])
+    seconds = float(emulator.header.training_seconds)
     middle, high = (float(np.quantile(error, level)) for level in (0.5, 0.99))
     return Scores(middle, high, name, worst[name], rows.unexplained(emulator), seconds)
 

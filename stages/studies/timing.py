@@ -42,7 +42,7 @@ def _calls(emulator: Emulator) -> dict[str, Callable[[], float]]:
 
     points = np.asarray(emulator.training_z)
     many = jnp.asarray(np.resize(points, (BATCH, points.shape[1])))
-    block = max(min(BATCH, _BATCH_BYTES // (8 * emulator.header["num_members"] * emulator.layout.size)), 1)
+    block = max(min(BATCH, _BATCH_BYTES // (8 * emulator.num_members * emulator.layout.size)), 1)
 
     def batch(z: Float[Array, "n size"]) -> Float[Array, ""]:
         return jax.lax.map(loss, z, batch_size=block).sum()

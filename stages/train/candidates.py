@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from simfer.stages.artifacts.training_set import TrainingSet
+from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.saved import HEADER, LEAVES, load_emulator
 from simfer.stages.errors import StageError
@@ -82,7 +83,7 @@ def _capped(errors: Mapping[str, Squared]) -> tuple[dict[str, Squared], int]:
 def num_weights(emulator: Emulator) -> int:
     """Count the numbers that one member is made of; of a model in closed form all that it keeps."""
     total = sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(emulator.networks, eqx.is_inexact_array)))
-    return int(total if "leaves" in emulator.header else total // emulator.header["num_members"])
+    return int(total if isinstance(emulator.networks, ClosedForm) else total // emulator.num_members)
 
 
 def _row(name: str, emulator: Emulator, squared: Squared, best: Squared) -> dict[str, Any]:
@@ -95,7 +96,7 @@ def _row(name: str, emulator: Emulator, squared: Squared, best: Squared) -> dict
         "times_the_best": float(squared.mean() / max(best.mean(), 1e-300)),
         "standard_errors_behind": float(behind.mean()) / error if error > 0 else 0.0,
         "weights": num_weights(emulator),
-        "training_s": emulator.header["training_seconds"],
+        "training_s": emulator.header.training_seconds,
     }
 
 

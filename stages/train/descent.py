@@ -49,18 +49,18 @@ def descend(
     weights, static = eqx.partition(networks, eqx.is_inexact_array)
     num, dtype = len(keys), jax.tree.leaves(weights)[0].dtype
     weights, keys, feed = _shared_out(weights, keys, feed, len(devices))
-    trace, told = Trace(weights, settings.patience), checkpoint.header(len(keys)) if checkpoint else {}
+    trace, saved = Trace(weights, settings.patience), checkpoint.header(len(keys)) if checkpoint else {}
     order = phases(settings, static, loss, feed, keys, devices)
     with progress.task(name, total=sum(phase.steps for phase in order), unit="steps") as task:
         for number, phase in enumerate(order):
-            if number < told.get("phase", 0):
+            if number < saved.get("phase", 0):
                 task.advance(phase.steps)
                 continue
             weights, at = _typed(trace.best if trace.looks else weights, phase.dtype), 0  # on from the best so far
             state = phase.start(weights)
             trace.begin_phase(weights, phase.patience)
-            if checkpoint and told.get("phase") == number:
-                weights, state, at = trace.resume(checkpoint, weights, state, told)
+            if checkpoint and saved.get("phase") == number:
+                weights, state, at = trace.resume(checkpoint, weights, state, saved)
                 task.advance(at)
             while at < phase.steps and not trace.is_stale():
                 chunk = min(phase.chunk, phase.steps - at)
@@ -136,24 +136,24 @@ class Trace:
         steps, train, validation = (np.asarray(part, float) for part in zip(*self.looks, strict=True))
         return steps, train, validation
 
-    def keep(self, checkpoint: Checkpoint, weights: PyTree, state: PyTree, told: dict[str, int], now: bool) -> None:
-        """Write down all that is needed to go on."""
-        told = told | {"looks": len(self.looks), "since": self.since, "members": len(self.lowest)}
+    def keep(self, checkpoint: Checkpoint, weights: PyTree, state: PyTree, place: dict[str, int], now: bool) -> None:
+        """Write down all that is needed to go on; `place` is the phase and the step in it."""
+        header = place | {"looks": len(self.looks), "since": self.since, "members": len(self.lowest)}
         marks = lambda: (self.best, self.lowest, self.best_step, self._losses())  # noqa: E731
-        checkpoint.save(told, lambda: (weights, state, *marks()), now)
+        checkpoint.save(header, lambda: (weights, state, *marks()), now)
 
     def resume(
-        self, checkpoint: Checkpoint, weights: PyTree, state: PyTree, told: Mapping[str, Any]
+        self, checkpoint: Checkpoint, weights: PyTree, state: PyTree, saved: Mapping[str, Any]
     ) -> tuple[PyTree, PyTree, int]:
         """Return what was written down, and be what this was then."""
         members = len(self.lowest)
         marks = (np.zeros(members), np.zeros(members))
-        losses = (np.zeros(told["looks"]), *(np.zeros((told["looks"], members)) for _ in range(2)))
-        found = checkpoint.load((weights, state, self.best, *marks, losses))
-        weights, state, self.best, self.lowest, self.best_step, losses = found
+        losses = (np.zeros(saved["looks"]), *(np.zeros((saved["looks"], members)) for _ in range(2)))
+        restored = checkpoint.load((weights, state, self.best, *marks, losses))
+        weights, state, self.best, self.lowest, self.best_step, losses = restored
         self.looks = [(int(step), train, validation) for step, train, validation in zip(*losses, strict=True)]
-        self.step, self.since, self.finishing = self.looks[-1][0], told["since"], told["phase"] > 0
-        return weights, state, told["at"]
+        self.step, self.since, self.finishing = self.looks[-1][0], saved["since"], saved["phase"] > 0
+        return weights, state, saved["at"]
 
 
 def _where(better: Array, new: PyTree, old: PyTree) -> PyTree:

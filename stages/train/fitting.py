@@ -22,7 +22,7 @@ from simfer.stages.settings import Train
 from simfer.stages.train.checkpoints import Checkpoint
 from simfer.stages.train.descent import History, descend
 from simfer.stages.train.feed import Rows, whole
-from simfer.stages.train.losses import Metric, capped, loss_of, negative_log_likelihood
+from simfer.stages.train.losses import Loss, Metric, capped, loss_of, negative_log_likelihood
 from simfer.stages.train.stream import Stream
 
 
@@ -30,7 +30,7 @@ class Fitted(NamedTuple):
     """What was fitted, and who did not see which fold: the members by number, or a twin of a ClosedForm for each."""
 
     networks: PyTree
-    held_out: Int[np.ndarray, " members"]
+    unseen_folds: Int[np.ndarray, " members"]
     history: History | None = None
     twins: Mapping[int, ClosedForm] = {}
 
@@ -39,8 +39,8 @@ class Fitted(NamedTuple):
         if self.twins:
             return list(self.twins.values()), np.asarray(list(self.twins))
         arrays, static = eqx.partition(self.networks, eqx.is_array)
-        members = [jax.tree.map(lambda leaf, m=m: leaf[m], arrays) for m in range(len(self.held_out))]
-        return [eqx.combine(member, static) for member in members], self.held_out
+        members = [jax.tree.map(lambda leaf, m=m: leaf[m], arrays) for m in range(len(self.unseen_folds))]
+        return [eqx.combine(member, static) for member in members], self.unseen_folds
 
     def unseen(
         self, emulator: Emulator, z: Float[np.ndarray, "n size"], fold: Int[np.ndarray, " n"]
@@ -50,8 +50,8 @@ class Fitted(NamedTuple):
         The points of a twin stand for members that did not.
         """
         if not self.twins:
-            return predict(emulator, z), np.stack([fold == m for m in self.held_out], axis=1)[:, :, None]
-        members = np.zeros((len(z), emulator.header["num_members"], emulator.layout.size))
+            return predict(emulator, z), np.stack([fold == m for m in self.unseen_folds], axis=1)[:, :, None]
+        members = np.zeros((len(z), emulator.num_members, emulator.layout.size))
         for number, twin in self.twins.items():
             own = np.flatnonzero(fold == number)
             members[own] = predict(eqx.tree_at(lambda e: e.networks, emulator, twin), z[own])
@@ -62,7 +62,7 @@ def fit(
     settings: Train,
     rows: Rows | Stream,
     fold: Int[np.ndarray, " n"],
-    given: Mapping[str, Any],
+    context: Mapping[str, Any],
     progress: Progress,
     folder: Path | None = None,
     metric: Metric | None = None,
@@ -75,16 +75,16 @@ def fit(
     """
     keys = jax.random.split(jax.random.key(settings.seed), (settings.ensemble_size, 2))
     options = network_options(settings)
-    networks = build_networks(settings.architecture, options, rows.sizes, keys[:, 0], settings.dtype, given)
+    networks = build_networks(settings.architecture, options, rows.sizes, keys[:, 0], settings.dtype, context)
     if isinstance(networks, ClosedForm):
         if isinstance(rows, Stream):
             raise _too_large(settings, "is fitted to all rows at once")
         return _fit_closed(networks, rows, fold, progress)
-    held_out = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
-    feed = rows.feed(held_out) if isinstance(rows, Stream) else whole(rows, fold, held_out)
+    folds = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
+    feed = rows.feed(folds) if isinstance(rows, Stream) else whole(rows, fold, folds)
     loss = loss_of(metric, settings.derivative_weight)
     networks, history = descend(settings, networks, loss, feed, keys[:, 1], progress, *_named("train", folder))
-    return Fitted(networks, held_out, history)
+    return Fitted(networks, folds, history)
 
 
 def _too_large(settings: Train, why: str) -> StageError:
@@ -116,7 +116,7 @@ def fit_scatter(
     fitted: Fitted,
     rows: Rows | Stream,
     fold: Int[np.ndarray, " n"],
-    given: Mapping[str, Any],
+    context: Mapping[str, Any],
     scale: Float[np.ndarray, " outputs"],
     progress: Progress,
     folder: Path | None = None,
@@ -133,34 +133,42 @@ def fit_scatter(
         )
     if isinstance(rows, Stream):
         raise _too_large(settings, "learns a random simulator's scatter from all rows at once")
-    held_out, active = fitted.held_out, np.flatnonzero(scale > 0)
-    residuals = _residuals(fitted, rows.typed(settings.dtype), fold)[:, active]
-    if len(active) > MOST_OUTPUTS or len(residuals) < 10 * len(active):
+    active = np.flatnonzero(scale > 0)
+    base = _scatter_base(_residuals(fitted, rows.typed(settings.dtype), fold)[:, active])
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), (settings.ensemble_size, 2))
+    sizes, options = (rows.x.shape[1], num_entries(len(active))), network_options(settings)
+    others = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, context)
+    pair, feed = (fitted.networks, others), whole(rows, fold, fitted.unseen_folds)
+    loss = _likelihood_loss(base, active)
+    (networks, others), history = descend(settings, pair, loss, feed, keys[:, 1], progress, *_named("scatter", folder))
+    embedded = np.zeros((len(scale), len(active)))
+    embedded[active] = scale[active, None] * base
+    return fitted._replace(networks=networks), make_scatter(others, embedded, 0), history
+
+
+def _scatter_base(residuals: Float[np.ndarray, "n active"]) -> Float[np.ndarray, "active active"]:
+    """Return the Cholesky factor of the residuals' covariance, in which no single wild row decides."""
+    num, size = residuals.shape
+    if size > MOST_OUTPUTS or num < 10 * size:
         raise StageError(
-            f"the simulator is random: got {len(residuals)} rows for the covariance of {len(active)} values; it takes "
+            f"the simulator is random: got {num} rows for the covariance of {size} values; it takes "
             f"10 rows for each, and at most {MOST_OUTPUTS} values. Raise simulate.num_simulations, or observe less"
         )
     far = (residuals**2).mean(axis=1)
     near = residuals * np.sqrt(capped(far, float(np.median(far))) / np.maximum(far, 1e-300))[:, None]
     covariance = np.atleast_2d(np.cov(near.T))
-    base = np.linalg.cholesky(covariance + 1e-9 * np.diag(np.diag(covariance)))
+    return np.linalg.cholesky(covariance + 1e-9 * np.diag(np.diag(covariance)))
+
+
+def _likelihood_loss(base: Float[np.ndarray, "active active"], active: Int[np.ndarray, " active"]) -> Loss:
+    """Return the negative log likelihood of rows under a pair of networks, for the mean and for its scatter."""
     whiten = np.linalg.inv(base)
 
-    def likelihood_loss(pair: tuple[PyTree, PyTree], rows: Rows, robust: bool | float) -> Float[Array, ""]:
+    def loss(pair: tuple[PyTree, PyTree], rows: Rows, robust: bool | float) -> Float[Array, ""]:
         q = (rows.y - jax.vmap(pair[0])(rows.x))[:, active] @ jnp.asarray(whiten.T, rows.y.dtype)
         return negative_log_likelihood(jax.vmap(pair[1])(rows.x), q, robust)
 
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), (settings.ensemble_size, 2))
-    sizes = (rows.x.shape[1], num_entries(len(active)))
-    options = network_options(settings)
-    others = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, given)
-    pair, feed = (fitted.networks, others), whole(rows, fold, held_out)
-    (networks, others), history = descend(
-        settings, pair, likelihood_loss, feed, keys[:, 1], progress, *_named("scatter", folder)
-    )
-    embedded = np.zeros((len(scale), len(active)))
-    embedded[active] = scale[active, None] * base
-    return fitted._replace(networks=networks), make_scatter(others, embedded, 0), history
+    return loss
 
 
 def _residuals(fitted: Fitted, rows: Rows, fold: Int[np.ndarray, " n"]) -> Float[np.ndarray, "used outputs"]:

@@ -30,19 +30,19 @@ def loss_of(metric: Metric | None = None, derivative_weight: float = 1.0) -> Cal
 
     def loss(network: PyTree, rows: Rows, robust: bool | float = False) -> Float[Array, ""]:
         if rows.slopes is None:
-            each = jnp.mean(_by(metric, jax.vmap(network)(rows.x) - rows.y) ** 2, axis=1)
+            errors = jnp.mean(_by(metric, jax.vmap(network)(rows.x) - rows.y) ** 2, axis=1)
         else:
             y, slopes = jax.vmap(lambda x: value_and_slopes(network, x))(rows.x)
-            each = jnp.mean(_by(metric, y - rows.y) ** 2, axis=1)
-            each += derivative_weight * jnp.mean(_by(metric, slopes - rows.slopes) ** 2, axis=(1, 2))
-        return robust_mean(each, robust)
+            errors = jnp.mean(_by(metric, y - rows.y) ** 2, axis=1)
+            errors += derivative_weight * jnp.mean(_by(metric, slopes - rows.slopes) ** 2, axis=(1, 2))
+        return robust_mean(errors, robust)
 
     return loss
 
 
-def robust_mean(each: Float[Array, " n"], robust: bool | float) -> Float[Array, ""]:
+def robust_mean(squared: Float[Array, " n"], robust: bool | float) -> Float[Array, ""]:
     """Return the mean of squared errors, or where it is to be robust that of what they are tamed to."""
-    return jnp.mean(_tamed(each, _THRESHOLD if robust is True else float(robust)) if robust else each)
+    return jnp.mean(_tamed(squared, _THRESHOLD if robust is True else float(robust)) if robust else squared)
 
 
 def capped(each: Float[np.ndarray, " n"], middle: float) -> Float[np.ndarray, " n"]:

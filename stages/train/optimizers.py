@@ -64,8 +64,8 @@ def mistakes(settings: Train) -> list[Mistake]:
 def _failure(settings: Train) -> list[Mistake]:
     """Take a step, and say what stands in its way: an argument of a wrong kind, or one that is missing."""
     try:
-        made, weights = optimizer(settings), {"w": jnp.zeros((2, 2))}
-        jax.eval_shape(lambda w: made.update(w, made.init(w), w), weights)
+        optim, weights = optimizer(settings), {"w": jnp.zeros((2, 2))}
+        jax.eval_shape(lambda w: optim.update(w, optim.init(w), w), weights)
     except Exception as error:  # whatever Optax makes of it
         options = settings.optimizer_options
         what = f"optax.{settings.optimizer} cannot be made with {options}: {str(error).splitlines()[0]}"

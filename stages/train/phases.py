@@ -45,14 +45,6 @@ class _Own(NamedTuple):
     stops: Int[Array, " m"]
 
 
-class _Given(NamedTuple):
-    """What a step may use."""
-
-    rows: Rows
-    own: _Own
-    loss_at: Callable[[PyTree, Int[Array, " n"]], Float[Array, ""]]
-
-
 def phases(
     settings: Train, static: PyTree, loss: Loss, feed: Feed, keys: PRNGKeyArray, devices: Sequence[Any]
 ) -> list[Phase]:
@@ -102,12 +94,11 @@ def _phase(
     begin = _side_by_side(start, "mma", devices)
 
     def go_on(weights: PyTree, state: PyTree, at: int, num: int) -> Result:
-        seen, mine = rows, own
+        training, members = rows, own
         if feed.window is not None:
             window, trains = feed.window(at // chunk)
-            seen = window.typed(dtype)
-            mine = own._replace(trains=jnp.asarray(trains))
-        *moved, train, validation = compiled(weights, state, mine, seen, rows, jnp.asarray(at), num)
+            training, members = window.typed(dtype), own._replace(trains=jnp.asarray(trains))
+        *moved, train, validation = compiled(weights, state, members, training, rows, jnp.asarray(at), num)
         return moved[0], moved[1], np.asarray(train), np.asarray(validation)
 
     return Phase(steps, chunk, patience, dtype, lambda weights: begin(weights, own, rows), go_on)
@@ -119,8 +110,8 @@ def _side_by_side(function: Callable[..., Any], kinds: str, devices: Sequence[An
     What comes after these is static. With several devices each takes its share of the members.
     """
 
-    def all_of(*given: Any) -> Any:
-        arguments, fixed = given[: len(kinds)], given[len(kinds) :]
+    def all_members(*arguments: Any) -> Any:
+        arrays, fixed = arguments[: len(kinds)], arguments[len(kinds) :]
         axes = tuple(0 if kind == "m" else None for kind in kinds)
         mapped = jax.vmap(lambda *each: function(*each, *fixed), in_axes=axes)
         if len(devices) > 1:
@@ -128,13 +119,13 @@ def _side_by_side(function: Callable[..., Any], kinds: str, devices: Sequence[An
             specs = tuple(members if kind == "m" else everywhere for kind in kinds)
             mesh = Mesh(np.array(devices), ("members",))
             mapped = jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=members, check_vma=False)
-        return mapped(*arguments)
+        return mapped(*arrays)
 
-    return jax.jit(all_of, static_argnums=len(kinds))
+    return jax.jit(all_members, static_argnums=len(kinds))
 
 
 def _in_batches(settings: Train) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    made = optimizer(settings)
+    optim = optimizer(settings)
 
     def step(
         weights: PyTree, state: PyTree, own: _Own, i: Array, loss_at: Callable[..., Array]
@@ -144,10 +135,10 @@ def _in_batches(settings: Train) -> tuple[Callable[..., Any], Callable[..., Any]
         if settings.batch_size < num:
             at = at[jax.random.randint(jax.random.fold_in(own.key, i), (settings.batch_size,), 0, num)]
         value, slope = jax.value_and_grad(loss_at)(weights, at)
-        updates, state = made.update(slope, state, weights)
+        updates, state = optim.update(slope, state, weights)
         return optax.apply_updates(weights, updates), state, value
 
-    return lambda weights, own, loss_at: made.init(weights), step
+    return lambda weights, own, loss_at: optim.init(weights), step
 
 
 def _newton() -> tuple[Callable[..., Any], Callable[..., Any]]:

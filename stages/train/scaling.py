@@ -37,11 +37,11 @@ class Scaling(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """Scaled rows that are no test rows, the fold of each, what constructors are given, and the scaling."""
+    """Scaled rows that are no test rows, the fold of each, what constructors may ask for, and the scaling."""
 
     rows: Rows | Stream
     fold: Int[np.ndarray, " n"]
-    given: dict[str, Any]
+    context: dict[str, Any]
     scaling: Scaling
     metric: Metric | None
 
@@ -57,7 +57,7 @@ def prepare(config: TrainConfig, dataset: TrainingSet) -> Prepared:
     at, targets = _sample(dataset, len(z), weighs, settings.memory)
     scaling = _scaling(dataset, coordinates[seen], targets[seen[at]], bool(settings.robust))
     families = ("normal",) * space.size if scaling.mixes else space.families
-    given = {"layout": layout, "families": families, "varies": tuple((scaling.scale > 0).tolist())}
+    context = {"layout": layout, "families": families, "varies": tuple((scaling.scale > 0).tolist())}
 
     def read(start: int, stop: int) -> Rows:
         y, slopes = dataset.targets(start, stop), dataset.target_derivatives(start, stop) if weighs else None
@@ -66,10 +66,10 @@ def prepare(config: TrainConfig, dataset: TrainingSet) -> Prepared:
     if len(at) == len(z):
         sample = read(0, len(z)).pick(seen)
         metric = _metric(config, dataset, np.asarray(sample.y), scaling)
-        return Prepared(sample, fold[seen], given, scaling, metric)
+        return Prepared(sample, fold[seen], context, scaling, metric)
     sample = _rows(scaling, coordinates[at], targets).pick(seen[at])
     metric = _metric(config, dataset, np.asarray(sample.y), scaling)
-    return Prepared(Stream(read, fold, dataset.piece, settings.memory), fold, given, scaling, metric)
+    return Prepared(Stream(read, fold, dataset.piece, settings.memory), fold, context, scaling, metric)
 
 
 def _sample(

@@ -117,7 +117,7 @@ def test_an_architecture_is_swapped_in_one_word(architecture: str, smoke: pipeli
     swapped = pipeline.run(helpers.SMOKE, overrides=overrides, store=helpers.smoke_store(), until="train")
     cached = {stage: outcome.cached for stage, outcome in swapped.outcomes.items()}
     assert cached == {"simulate": True, "dataset": True, "train": False}
-    assert swapped.emulator.header["architecture"] == architecture
+    assert swapped.emulator.header.architecture == architecture
     assert np.isfinite(swapped.emulator({"alpha": 0.67, "beta": 0.11, "delta": 0.12})["prey"]).all()
 
 

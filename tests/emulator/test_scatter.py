@@ -187,7 +187,7 @@ def test_saved_and_loaded_it_is_the_same_and_the_simulator_that_is_not_random_ha
         assert np.array_equal(a, b) and a.dtype == b.dtype
     steady = helpers.line_run(until="train").emulator
     point = {"intercept": 1.2, "slope": -0.7}
-    assert "num_scattered" not in steady.header and steady.random is None
+    assert steady.header.num_scattered is None and steady.random is None
     assert np.array_equal(steady.scatter(point)["y"], np.zeros(9))
     assert np.array_equal(steady.sample(point, jax.random.key(0))["y"], steady(point)["y"])
 

@@ -85,10 +85,10 @@ def test_the_chain_goes_on_with_the_winner(chosen: pipeline.Result) -> None:
 
 
 def test_only_a_path_that_was_typed_is_loaded(chosen: pipeline.Result) -> None:
-    assert load_emulator(chosen.folders["train"], "auto", [STRAIGHT]).header["architecture"] == "plugins.py:Straight"
+    assert load_emulator(chosen.folders["train"], "auto", [STRAIGHT]).header.architecture == "plugins.py:Straight"
     with pytest.raises(SimferError, match=r"an architecture of your own, plugins\.py:Straight; say where it is"):
         load_emulator(chosen.folders["train"], "auto", ["mlp"])
-    assert load_emulator(candidates(chosen)["mlp"], "auto").header["architecture"] == "mlp"
+    assert load_emulator(candidates(chosen)["mlp"], "auto").header.architecture == "mlp"
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,22 @@ _WITH_CODE = [page for page in PAGES if any(True for _ in blocks(page))]
 _WALKS = [page for page in _WITH_CODE if page != TUTORIAL]
 
 
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store that all walks share: most begin with the tutorial's problem."""
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@pytest.fixture
+def folder(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return the current folder of a reader."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "artifacts").symlink_to(store)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)  # as where Python is started in the folder
+    return tmp_path
+
+
 def _name(page: Path) -> str:
     return page.stem if page.stem != "index" else f"{page.parent.name}-index"
 
@@ -69,8 +85,7 @@ def test_nothing_is_imported_from_within_simfer(page: Path) -> None:
 
 
 @pytest.mark.slow  # it takes a minute; CI runs it
-def test_the_walk_of_the_tutorial_ends_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_the_walk_of_the_tutorial_ends_as_it_says(folder: Path) -> None:
     _walk(TUTORIAL, exit_codes={0})
     table = load("yeast.toml").summaries["infer"]["tables"]["posterior"]
     shown = next(block.text for block in blocks(TUTORIAL) if block.language == "text")
@@ -83,13 +98,9 @@ def test_the_walk_of_the_tutorial_ends_as_it_says(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow  # some seconds each; CI runs them
 @pytest.mark.parametrize("page", _WALKS, ids=_name)
-def test_the_walk_of_a_page_runs_from_top_to_bottom(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)  # as where Python is started in the folder
-    start(tmp_path)
-    _shorten(tmp_path, _FULL_SIZE.get(page.stem, ()))
+def test_the_walk_of_a_page_runs_from_top_to_bottom(page: Path, folder: Path) -> None:
+    start(folder)
+    _shorten(folder, _FULL_SIZE.get(page.stem, ()))
     names = _walk(page, exit_codes={0, 4}, full_size=_FULL_SIZE.get(page.stem, ()))
     if page.stem == "hierarchical":
         center = names["mcmc"].get_samples()["center"]

@@ -4,13 +4,14 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 TOO_OLD := Simfer needs Python 3.11 or later, and $(PYTHON) is not. Name one that is: make PYTHON=python3.12
 
-.PHONY: help demo test lint check docs clean
+.PHONY: help demo test quick lint check docs clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   from the lynx and hare record to a posterior, in about three minutes"
 	@echo "make test   style, types, import contracts and tests"
-	@echo "make lint   the same without the tests"
+	@echo "make quick  the same without the tests that run the chain"
+	@echo "make lint   the same without any tests"
 	@echo "make check  the same as make test, and then the slow tests"
 	@echo "make docs   the site of docs/ into build/docs/; open build/docs/index.html"
 	@echo "make clean  remove the environment and the caches; artifacts stay"
@@ -21,6 +22,10 @@ demo: .venv/installed
 # Two files of tests at a time: most of a test is one core's compilation.
 test: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# While you work: what you changed last is compiled anew, and nothing else.
+quick: lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not chain"
 
 lint: .venv/installed-test
 	$(BIN)/ruff check

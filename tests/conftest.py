@@ -3,14 +3,47 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+import time
 from collections.abc import Iterator
 
 import pytest
 
 from simfer.pipeline import runtime
 
-runtime.prepare()  # before any test imports JAX; in the environment, so that processes which tests start have it too
+_CHAIN = "chain", "check", "infer"
+
+# Before any test imports JAX; in the environment, so that processes which tests start have it too.
+runtime.prepare()
 os.environ["MPLBACKEND"] = "agg"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Say where tests that run at the same time, and the processes that they start, leave what all of them need."""
+    if not hasattr(config, "workerinput"):  # a worker has the environment of the process that started it
+        folder = tempfile.mkdtemp(prefix="simfer-tests-")
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        os.environ["SIMFER_TESTS_SCRATCH"] = folder
+    if hasattr(config, "cache"):  # not with -p no:cacheprovider; what was compiled is there for the next run as well
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("compiled")))
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of folders whose tests run the chain, or most of it: `make quick` leaves them out."""
+    for item in items:
+        if item.path.parent.name in _CHAIN:
+            item.add_marker(pytest.mark.chain)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Forget what was compiled and not asked for in a fortnight."""
+    if hasattr(session.config, "cache") and not hasattr(session.config, "workerinput"):
+        for file in session.config.cache.mkdir("compiled").iterdir():
+            if time.time() - max(file.stat().st_atime, file.stat().st_mtime) > 14 * 24 * 3600:
+                file.unlink()
 
 
 @pytest.fixture(scope="module")

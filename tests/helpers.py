@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
 import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from functools import cache
@@ -31,12 +28,9 @@ PRIOR = {"intercept": (0.5, 1.0), "slope": (-1.0, 0.5)}  # mean and sd
 TRUTH = {"intercept": 1.2, "slope": -0.7}
 
 
-@cache
 def scratch() -> Path:
-    """Return a folder that is there until the tests end."""
-    folder = Path(tempfile.mkdtemp(prefix="simfer-tests-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    """Return a folder that is there until the tests end, one for all that run at the same time."""
+    return Path(os.environ["SIMFER_TESTS_SCRATCH"])
 
 
 def line_data() -> np.ndarray:
@@ -55,8 +49,8 @@ def write_line(file: Path, y: np.ndarray | None = None) -> Path:
 def line(**sections: Mapping[str, Any]) -> dict[str, Any]:
     """Return the linear-Gaussian problem as a config's table, with more keys put into its sections."""
     data = scratch() / "line.csv"
-    if not data.exists():
-        write_line(data)
+    if not data.exists():  # another worker's tests may be at the same: it is whole whenever it is there
+        write_line(data.with_name(f"line-{os.getpid()}.csv")).replace(data)
     table: dict[str, Any] = {
         "parameters": {name: {"dist": "Normal", "loc": m, "scale": s} for name, (m, s) in PRIOR.items()},
         "simulate": {"simulator": "linear", "num_simulations": 200, "options": {"x": X.tolist()}},

@@ -29,18 +29,22 @@ class Solver(Settings):
     rtol: Positive = 1e-6
     """Relative tolerance of a step."""
     atol: Annotated[Positive, Unit("of the state")] = 1e-6
-    """Absolute tolerance of a step."""
+    """Absolute tolerance of a step; the default shrinks with a state that is below 1e-3 where it starts."""
     max_steps: Annotated[Count, Unit("steps")] = 16384
     """Steps after which a row is given up, as failed."""
     dt0: Annotated[Positive | None, Unit("of time")] = None
     """First step, or the step where `fixed_step`; the solver chooses it if left out."""
     fixed_step: bool = False
     """Whether every step is `dt0` long, and no tolerance is looked at."""
+    max_step: Annotated[Positive | None, Unit("of time"), AddedLater()] = None
+    """Longest step, so that none leaps over a short pulse; as the tolerances allow if left out."""
 
     @model_validator(mode="after")
     def _a_fixed_step_has_a_length(self) -> Solver:
         if self.fixed_step and self.dt0 is None:
             raise ValueError("fixed_step = true needs dt0, the length of the step")
+        if self.fixed_step and self.max_step is not None:
+            raise ValueError("got max_step beside fixed_step = true, where every step is dt0; leave max_step out")
         return self
 
 
@@ -75,7 +79,10 @@ class Simulate(Settings):
     def _what_is_left_out_stays(cls, given: Any, info: ValidationInfo) -> Any:
         """Let the keys that [simulate.retry] leaves out be those of [simulate.solver]."""
         solver = info.data.get("solver")
-        return solver.model_dump() | given if solver and isinstance(given, dict) else given
+        if not solver or not isinstance(given, dict):
+            return given
+        kept = solver.model_dump(exclude={"max_step"} if given.get("fixed_step") else None)
+        return kept | given
 
     @field_validator("retry")
     @classmethod

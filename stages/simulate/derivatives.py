@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from simfer.stages.model.outputs import Status
-from simfer.stages.simulate.simulators.base import Solution, final_status
+from simfer.stages.simulate.solve.solution import Solution, final_status
 
 
 def with_derivatives(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import diffrax
 import equinox as eqx
@@ -12,20 +12,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optimistix
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, Scalar
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
 from simfer.stages.model.outputs import Output
 from simfer.stages.model.outputs import Status as Status
 from simfer.stages.settings import Solver
-from simfer.stages.simulate.solve.solvers import build_controller, build_solver, first_step, to_status
-
-
-class Solution(NamedTuple):
-    """One simulation: its outputs, how it ended (a `Status`), and the solver steps that it took."""
-
-    outputs: dict[str, Float[Array, "..."]]
-    status: Int[Array, ""]
-    num_steps: Int[Array, ""]
+from simfer.stages.simulate.solve.odes import solve_one
+from simfer.stages.simulate.solve.solution import Solution as Solution
+from simfer.stages.simulate.solve.solution import final_status
+from simfer.stages.simulate.solve.solvers import (
+    build_controller,
+    build_solver,
+    first_step,
+    limits_of,
+    scaled_atol,
+    to_status,
+)
 
 
 class Simulator(eqx.Module):
@@ -128,6 +130,21 @@ class DifferentialSimulator(Simulator):
     event_direction: ClassVar[bool | None] = None
     """Whether an event's value must go up (True) or down (False) through zero; either way if None."""
 
+    jumps: ClassVar[Callable[..., Any] | None] = None
+    """A method (p) -> times at which the vector field jumps: an infusion that begins or ends, a lockdown, a lag.
+
+    A step ends at each of them exactly. They may depend on the parameters; there may be any fixed number of them, in
+    any order, and those outside the solve do nothing.
+    """
+
+    doses: ClassVar[Callable[..., Any] | None] = None
+    """A method (p) -> (times, amounts) of what is added to the state at a moment: boluses, releases, harvests (< 0).
+
+    `amounts` has the structure of the state, each part one number for all doses or, as its first axis, one for each;
+    0.0 where nothing is added. Both may depend on the parameters. An output at the very time of a dose is that just
+    before it (a trough); a dose at `start` is given, one before it cannot be: the row fails.
+    """
+
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Names of the axes of each output that is no single number; by default NAME_0, NAME_1, ..."""
 
@@ -153,14 +170,22 @@ class DifferentialSimulator(Simulator):
     def span(self) -> tuple[float, float]:
         """The times from which and to which the equation is solved."""
         start = float(self.times[0]) if self.start is None else float(self.start)
-        return start, max(float(self.times[-1]), start + 1e-12)
+        stop, least = float(self.times[-1]), max(1e-12, 4.0 * float(np.spacing(abs(start))))
+        return start, stop if stop > start else start + least
 
-    def _solve_ode(self, p: dict[str, Scalar], state: PyTree, solver: Solver) -> Solution:
+    def _solve_ode(self, p: dict[str, Scalar], key: PRNGKeyArray | None, solver: Solver) -> Solution:
+        if self.jumps is not None or self.doses is not None:
+            return solve_one(self, solver, p, key)
         term = diffrax.ODETerm(self.vector_field)  # type: ignore[arg-type]
-        y = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), state)
-        dt0 = first_step(solver, term, *self.span, y, p)
-        controller = build_controller(solver)
-        solution = self._integrate(p, y, self.observe, term, build_solver(solver), dt0, controller, solver.max_steps)
+        y = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), self.begin(p, key))
+        (start, stop), limits = self.span, limits_of(solver)
+        atol = scaled_atol(solver, limits.atol, y, term.vf(jnp.asarray(start), y, p), stop - start)
+        limits = limits._replace(atol=atol)
+        controller = build_controller(solver, limits)
+        dt0 = first_step(solver, controller, term, start, stop, y, p)
+        solution = self._integrate(
+            p, y, self.observe, term, build_solver(solver, limits), dt0, controller, solver.max_steps
+        )
         # Where not even the start is a number, Diffrax tries steps until it has no more.
         status = jnp.where(jnp.isfinite(dt0), solution.status, jnp.int8(Status.NOT_FINITE))
         return solution._replace(status=status)
@@ -201,7 +226,7 @@ class DifferentialSimulator(Simulator):
         if self.event is None:
             return None
         happens = self.event
-        finder: Any = optimistix.Newton(rtol=1e-10, atol=1e-10)
+        finder: Any = optimistix.Newton(rtol=1e-10, atol=1e-10 * min(1.0, self.span[1] - self.span[0]))
         return diffrax.Event(lambda t, y, args, **_: happens(t, y, args), finder, self.event_direction)
 
     @staticmethod
@@ -233,7 +258,7 @@ class ODESimulator(DifferentialSimulator):
 
     def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Solve the equation once; a solve that fails leaves its rows not finite and says why in the status."""
-        return self._solve_ode(parameters, self.begin(parameters, None), solver)
+        return self._solve_ode(parameters, None, solver)
 
 
 class RandomODESimulator(DifferentialSimulator):
@@ -255,11 +280,4 @@ class RandomODESimulator(DifferentialSimulator):
 
     def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Solve the equation once, from a random state."""
-        return self._solve_ode(parameters, self.begin(parameters, key), solver)
-
-
-def final_status(outputs: dict[str, Array], status: Int[Array, ""]) -> Int[Array, ""]:
-    """Return a solve's status, or that of its outputs where they are not finite."""
-    # Fixed-step solvers report success with NaN in the state: finiteness is checked beside the result.
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(value)) for value in outputs.values()]))
-    return jnp.where((status == Status.OK) & ~finite, int(Status.NOT_FINITE), status).astype(jnp.int8)
+        return self._solve_ode(parameters, key, solver)

@@ -82,7 +82,8 @@ class SDESimulator(DifferentialSimulator):
         start, stop = self.span
         if isinstance(method, diffrax.AbstractAdaptiveSolver) and not solver.fixed_step:
             shortest = (stop - start) * 2**-20
-            steps = diffrax.PIDController(rtol=solver.rtol, atol=solver.atol, dtmin=shortest)
+            longest = None if solver.max_step is None else max(solver.max_step, shortest)
+            steps = diffrax.PIDController(solver.rtol, solver.atol, dtmin=shortest, dtmax=longest)
             # Kept, so that no step is chosen by its own noise (Foster & Jelincic 2024).
             return method, diffrax.ClipStepSizeController(steps, self.times, store_rejected_steps=100), shortest
         return method, diffrax.StepTo(ts=jnp.asarray(self._step_ends(solver))), None

@@ -19,7 +19,15 @@ from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from simfer.stages.model.outputs import Status
 from simfer.stages.settings import Solver
-from simfer.stages.simulate.solve.solvers import first_step, to_status
+from simfer.stages.simulate.solve.breaks import Breaks, Piece, Within, cross, ends_at_break, first_piece, margin
+from simfer.stages.simulate.solve.solvers import (
+    Limits,
+    build_controller,
+    can_shrink,
+    first_step,
+    scaled_atol,
+    to_status,
+)
 from simfer.stages.simulate.solve.steppers import Step, Stepper
 
 
@@ -36,6 +44,8 @@ class Lanes(NamedTuple):
     controller_state: PyTree
     next_save: Int[Array, " lanes"]
     num_steps: Int[Array, " lanes"]
+    atol: Float[Array, " lanes"]
+    piece: Piece | None  # among the breaks of the equation, where it has any
 
 
 class Record(NamedTuple):
@@ -53,7 +63,7 @@ class Engine:
 
     settings: Solver
     solver: diffrax.AbstractSolver[Any]
-    controller: diffrax.AbstractStepSizeController[Any, Any]
+    limits: Limits
     terms: Callable[[PyTree], Any]  # args of one row -> its Diffrax terms
     stepper: Stepper
     observe: Callable[..., Float[Array, " outputs"]]  # (t, y, args) of one row -> its flat outputs
@@ -64,22 +74,63 @@ class Engine:
     stop: float
     width: int  # the number of lanes
 
-    def begin(self, row: Int[Array, ""], y: Float[Array, " size"], args: PyTree) -> Lanes:
-        """Return one row before its first step, as `Lanes` without an axis."""
-        term, t0 = self.terms(args), jnp.asarray(self.start, y.dtype)
-        held = jax.lax.stop_gradient((y, args))
-        dt0 = first_step(self.settings, term, self.start, self.stop, *held).astype(y.dtype)
-        order = self.solver.error_order(term)
-        t1, controller_state = self.controller.init(term, t0, self.stop, held[0], dt0, held[1], self.solver.func, order)
-        t1 = jnp.minimum(t1, self.stop)
-        solver_state = self.stepper.init(t0, t1, y, args)
-        finite = jnp.isfinite(t1) & jnp.isfinite(y).all()
-        status = jnp.where(finite, jnp.int8(Status.OK), jnp.int8(Status.NOT_FINITE))
-        zero = jnp.asarray(0, jnp.int32)
-        return Lanes(row, status, t0, t1, y, args, solver_state, controller_state, zero, zero)
+    def begin(
+        self,
+        row: Int[Array, ""],
+        y: Float[Array, " size"],
+        args: PyTree,
+        breaks: Breaks | None = None,
+        has_time: Bool[Array, ""] | bool = True,
+    ) -> Lanes:
+        """Return one row before its first step, as `Lanes` without an axis; what is dosed at the start is in `y`.
 
-    def solve(self, fresh: Lanes, count: Int[Array, ""]) -> Record:
-        """Solve the first `count` of the fresh rows, which are `Lanes` with the rows in the place of lanes."""
+        `has_time` says whether all breaks have a time at which they can happen.
+        """
+        start = jnp.asarray(self.start, y.dtype)
+        piece = None if breaks is None else first_piece(breaks, start, start)
+        given = self._given(args, piece)
+        term, held = self.terms(given), jax.lax.stop_gradient((y, given))
+        slope = term.vf(start, *held)
+        doses = jnp.zeros(()) if breaks is None else breaks.amounts
+        atol = jnp.asarray(scaled_atol(self.settings, self.limits.atol, y, slope, self.stop - self.start, doses))
+        controller = self._controller(self.limits.atol)
+        dt0 = first_step(self.settings, controller, term, self.start, self.stop, *held).astype(y.dtype)
+        if can_shrink(self.settings):  # else, and wherever it has not, the first step is that of the plain tolerance
+            shrunk = first_step(self.settings, self._controller(atol), term, self.start, self.stop, *held)
+            dt0 = jnp.where(atol < self.limits.atol, shrunk.astype(y.dtype), dt0)
+        order = self.solver.error_order(term)
+        t1, controller_state = controller.init(term, start, self.stop, held[0], dt0, held[1], self.solver.func, order)
+        t1 = jnp.minimum(t1, self.stop)
+        finite = jnp.isfinite(t1) & jnp.isfinite(y).all()
+        if piece is not None:
+            piece = piece._replace(planned=t1)
+            t1 = ends_at_break(piece, t1, self.margin)
+        solver_state = self.stepper.init(start, t1, y, given, atol)
+        status = jnp.where(finite, jnp.int8(Status.OK), jnp.int8(Status.NOT_FINITE))
+        status = status if has_time is True else jnp.where(has_time, status, jnp.int8(Status.OTHER))
+        zero = jnp.asarray(0, jnp.int32)
+        return Lanes(row, status, start, t1, y, args, solver_state, controller_state, zero, zero, atol, piece)
+
+    @property
+    def margin(self) -> float:
+        """How near to a break is at the break."""
+        return margin(self.start, self.stop)
+
+    def _controller(self, atol: Any) -> diffrax.AbstractStepSizeController[Any, Any]:
+        return build_controller(self.settings, self.limits._replace(atol=atol))
+
+    def _given(self, args: PyTree, piece: Piece | None) -> PyTree:
+        """Return what the vector field is given: the row's parameters, and the piece that a step is in."""
+        if piece is None:
+            return args
+        low, high = jax.lax.stop_gradient((piece.since + self.margin, piece.until - self.margin))
+        return Within(args, low, high)
+
+    def solve(self, fresh: Lanes, count: Int[Array, ""], first: Float[Array, "outputs rows"] | None = None) -> Record:
+        """Solve the first `count` of the fresh rows, which are `Lanes` with the rows in the place of lanes.
+
+        `first` are the outputs at the first save time, where they are known: those before a dose at the start.
+        """
         rows = len(fresh.row)
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype), fresh)
         size = jax.eval_shape(self.observe, one.t0, one.y, one.args).size
@@ -89,6 +140,10 @@ class Engine:
             jnp.zeros(rows + 1, jnp.int32),
             jnp.asarray(0),
         )
+        if first is not None:
+            here = np.arange(rows) * len(self.times)
+            record = record._replace(outputs=record.outputs.at[:, here].set(first))
+            fresh = fresh._replace(next_save=jnp.ones_like(fresh.next_save))
         waiting, next_row = _Waiting(fresh, count), jnp.asarray(0, jnp.int32)
         lanes = jax.tree.map(lambda leaf: leaf[..., np.zeros(self.width, int)], fresh)
         lanes = lanes._replace(row=jnp.full(self.width, -1, fresh.row.dtype))
@@ -157,7 +212,8 @@ class Engine:
 
     def advance(self, lanes: Lanes, record: Record) -> tuple[Lanes, Record]:
         """Try one step in every lane; record the save points that it passes."""
-        step = self.stepper.step(lanes.t0, lanes.t1, lanes.y, lanes.args, lanes.solver_state)
+        given = self._given(lanes.args, lanes.piece)
+        step = self.stepper.step(lanes.t0, lanes.t1, lanes.y, given, lanes.solver_state, lanes.atol)
         keep, t0, t1, controller_state, status = self._adapt(lanes, step)
         running = self.running(lanes)
         ends = self._event_time(lanes, step, keep & running)
@@ -176,17 +232,46 @@ class Engine:
             next_save=next_save,
             num_steps=lanes.num_steps + go.astype(jnp.int32),
         )
+        if lanes.piece is not None:
+            moved = self._past_break(moved, lanes, go, keep & ~over)
         return moved, record._replace(steps_done=record.steps_done + len(lanes.row))
+
+    def _past_break(self, moved: Lanes, lanes: Lanes, go: Array, goes_on: Array) -> Lanes:
+        """Let lanes that have arrived at a break begin anew behind it, and end the next steps at the next ones.
+
+        `go` says who has done with a step, `goes_on` where it was taken and no event ends the solve.
+        """
+        assert lanes.piece is not None
+        here = go & goes_on & (lanes.t1 >= lanes.piece.until)
+        cut = here & (lanes.piece.planned > lanes.piece.until + self.margin)
+        # Steps of one length go on where they would have ended; the length of others follows from the step's error.
+        again = cut if self.settings.fixed_step else jnp.zeros_like(cut)
+        # A rejected step begins again where it did, also if that moves with a parameter.
+        begins = jnp.where(moved.t0 > lanes.t0, moved.t0, lanes.t0)
+        t0 = jnp.where(here, lanes.piece.until, begins)
+        planned = jnp.where(again | ~go, lanes.piece.planned, moved.t1)
+        state = _where(again, lanes.controller_state, moved.controller_state)
+        moved, stay = moved._replace(t0=t0, controller_state=state), lanes.piece._replace(planned=planned)
+
+        def arrive() -> tuple[Piece, Array, PyTree]:
+            piece, y = cross(stay, here, moved.y)
+            begun = jax.vmap(self.stepper.init, in_axes=-1, out_axes=-1)
+            state = begun(t0, planned, y, self._given(lanes.args, piece), lanes.atol)
+            return piece, y, _where(here, state, moved.solver_state)
+
+        piece, y, state = jax.lax.cond(here.any(), arrive, lambda: (stay, moved.y, moved.solver_state))
+        end = ends_at_break(piece, planned, self.margin)
+        return moved._replace(t1=end, y=y, solver_state=state, piece=piece)
 
     def _adapt(self, lanes: Lanes, step: Step) -> tuple[Array, Array, Array, PyTree, Array]:
         """Accept or reject a step, and choose the next one; as `diffeqsolve` does after its step."""
         one_row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype), lanes.args)
         order: Any = self.solver.error_order(self.terms(one_row))
 
-        def one(t0: Any, t1: Any, y0: Any, y1: Any, error: Any, state: Any) -> tuple[Any, ...]:
+        def one(t0: Any, t1: Any, y0: Any, y1: Any, error: Any, state: Any, atol: Any) -> tuple[Any, ...]:
             if error is not None:
                 error = jnp.where(jnp.isnan(error), jnp.inf, error)
-            keep, next_t0, next_t1, _, state, result = self.controller.adapt_step_size(
+            keep, next_t0, next_t1, _, state, result = self._controller(atol).adapt_step_size(
                 t0, t1, y0, y1, None, error, order, state
             )
             keep, next_t0 = jnp.asarray(keep), jnp.minimum(next_t0, self.stop)
@@ -194,7 +279,7 @@ class Engine:
             next_t1 = jnp.where(next_t1 > _just_before(self.stop), to_end, next_t1)
             return keep, next_t0, next_t1, state, to_status(result)
 
-        given = (lanes.t0, lanes.t1, lanes.y, step.y, step.error, lanes.controller_state)
+        given = (lanes.t0, lanes.t1, lanes.y, step.y, step.error, lanes.controller_state, lanes.atol)
         # A derivative is that of the solution by these steps (stages.derivatives).
         keep, t0, t1, state, status = jax.vmap(one, in_axes=-1, out_axes=-1)(*jax.lax.stop_gradient(given))
         return keep, t0, t1, state, jnp.where(keep & (step.status != Status.OK), step.status, status)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffrax
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optimistix
 from jaxtyping import Array, Float, Int, PyTree
@@ -37,13 +38,54 @@ def _solves_odes(kind: Any) -> bool:
     return inspect.isclass(getattr(kind, "term_structure", None)) and not kind.__name__.startswith("Abstract")
 
 
-def build_solver(settings: Solver) -> diffrax.AbstractSolver[Any]:
+class Limits(NamedTuple):
+    """How exact the steps of a solve must be, and how long they may be: numbers, or what is traced in their place."""
+
+    rtol: Any
+    atol: Any
+    max_step: Any = None
+
+
+def limits_of(settings: Solver) -> Limits:
+    """Return the limits that a config gives."""
+    return Limits(settings.rtol, settings.atol, settings.max_step)
+
+
+_DEFAULT, _SMALL = Solver().atol, 1e-3  # the absolute tolerance, and the state below which it would be all but blind
+
+
+def can_shrink(settings: Solver) -> bool:
+    """Say whether the absolute tolerance is the default, which shrinks with a small state."""
+    return settings.atol == _DEFAULT and not settings.fixed_step
+
+
+def scaled_atol(settings: Solver, atol: Any, state: PyTree, slope: PyTree, span: float, doses: Any = 0.0) -> Any:
+    """Return a row's absolute tolerance: as given, but the default shrinks with a state that is small as a whole.
+
+    A state's size is its largest component at the start or, where all of them are zero, what the doses or the slope
+    there would make of it. At 1e-3 or above the default stays as it is; below, it is a millionth of the state: an
+    equation in mol/ml is solved as well as the same one in cells.
+    """
+    if not can_shrink(settings):
+        return atol
+    size = _largest(state)
+    size = jnp.where(size > 0.0, size, jnp.maximum(_largest(slope) * span, _largest(doses)))
+    is_small = (size > 0.0) & (size < _SMALL)
+    return jax.lax.stop_gradient(jnp.where(is_small, atol * size, atol))
+
+
+def _largest(tree: PyTree) -> Array:
+    return jnp.stack([jnp.max(jnp.abs(leaf), initial=0.0) for leaf in jax.tree.leaves(tree)]).max()
+
+
+def build_solver(settings: Solver, limits: Limits | None = None) -> diffrax.AbstractSolver[Any]:
     """Build the solver of that name; an implicit one solves its own equations to the same tolerances."""
+    limits = limits or limits_of(settings)
     solver = solvers()[settings.solver]()
     if hasattr(solver, "scan_kind"):  # of the loop over stages, as diffrax.ForwardMode() sets it
         solver = eqx.tree_at(lambda s: s.scan_kind, solver, "lax", is_leaf=lambda leaf: leaf is None)
     if isinstance(solver, diffrax.AbstractImplicitSolver):
-        tolerances = (settings.rtol, settings.atol, optimistix.rms_norm)
+        tolerances = (limits.rtol, limits.atol, optimistix.rms_norm)
         # By default these are placeholders, which only a solve with an adaptive step fills in.
         solver = eqx.tree_at(lambda s: (s.root_finder.rtol, s.root_finder.atol, s.root_finder.norm), solver, tolerances)
     return solver
@@ -55,13 +97,14 @@ class _Stopping(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
     Diffrax's own `dtmin` is one length for the whole solve, and what is lost at the end may be needed at the start.
     """
 
-    rtol: float
-    atol: float
+    rtol: Any
+    atol: Any
     norm: Callable[[PyTree], Any] = optimistix.rms_norm
+    max_step: Any = None
 
     @property
     def _pid(self) -> diffrax.PIDController:
-        return diffrax.PIDController(rtol=self.rtol, atol=self.atol, norm=self.norm)
+        return diffrax.PIDController(rtol=self.rtol, atol=self.atol, norm=self.norm, dtmax=self.max_step)
 
     def wrap(self, direction: Any) -> _Stopping:
         """Return itself: time runs forward here."""
@@ -79,12 +122,17 @@ class _Stopping(diffrax.AbstractAdaptiveStepSizeController[Any, Any]):
         return keep, t0, t1, jump, state, diffrax.RESULTS.where(lost, diffrax.RESULTS.dt_min_reached, result)
 
 
-def build_controller(settings: Solver) -> diffrax.AbstractStepSizeController[Any, Any]:
+def build_controller(settings: Solver, limits: Limits | None = None) -> diffrax.AbstractStepSizeController[Any, Any]:
     """Build the step size controller."""
-    return diffrax.ConstantStepSize() if settings.fixed_step else _Stopping(settings.rtol, settings.atol)
+    if settings.fixed_step:
+        return diffrax.ConstantStepSize()
+    limits = limits or limits_of(settings)
+    return _Stopping(limits.rtol, limits.atol, max_step=limits.max_step)
 
 
-def first_step(settings: Solver, term: Any, start: float, stop: float, y: PyTree, args: PyTree) -> Float[Array, ""]:
+def first_step(
+    settings: Solver, controller: Any, term: Any, start: float, stop: float, y: PyTree, args: PyTree
+) -> Float[Array, ""]:
     """Return the length of the first step: as given, or by Hairer, Norsett & Wanner (1993), section II.4.
 
     Asked without one, `diffeqsolve` of Diffrax 0.7 always takes 0.01: it wraps its terms, and Diffrax chooses a step
@@ -92,7 +140,7 @@ def first_step(settings: Solver, term: Any, start: float, stop: float, y: PyTree
     """
     if settings.dt0 is not None:
         return jnp.asarray(settings.dt0)
-    solver, controller = build_solver(settings), build_controller(settings)
+    solver = build_solver(settings)
     t1, _ = controller.init(term, start, stop, y, None, args, solver.func, solver.error_order(term))
     return jnp.clip(t1 - start, 0.0, stop - start)
 

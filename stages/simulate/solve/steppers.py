@@ -35,11 +35,11 @@ class Stepper(eqx.Module):
     """One method of taking a step; `y` is a row's state as a flat vector, `args` whatever its vector field needs."""
 
     @abc.abstractmethod
-    def init(self, t0: Scalar, t1: Scalar, y: Float[Array, " size"], args: PyTree) -> PyTree:
+    def init(self, t0: Scalar, t1: Scalar, y: Float[Array, " size"], args: PyTree, atol: Scalar) -> PyTree:
         """Return the solver's state before the first step of one row."""
 
     @abc.abstractmethod
-    def step(self, t0: Times, t1: Times, y: States, args: PyTree, solver_state: PyTree) -> Step:
+    def step(self, t0: Times, t1: Times, y: States, args: PyTree, solver_state: PyTree, atol: Times) -> Step:
         """Try the step from t0 to t1 in every lane."""
 
     @abc.abstractmethod
@@ -75,14 +75,14 @@ class ExplicitRungeKutta(Stepper):
         self.vector_field = jax.vmap(vector_field, in_axes=-1, out_axes=-1)
         self.weights = _interpolation_weights(solver)
 
-    def init(self, t0: Scalar, t1: Scalar, y: Float[Array, " size"], args: PyTree) -> PyTree:
+    def init(self, t0: Scalar, t1: Scalar, y: Float[Array, " size"], args: PyTree, atol: Scalar) -> PyTree:
         """Return the derivative at the start, where a step ends with that of the next one's start; else nothing."""
         if not self.solver.tableau.fsal:
             return None
         one_lane = jax.tree.map(lambda leaf: leaf[..., None], (t0, y, args))
         return self.vector_field(*one_lane)[..., 0]
 
-    def step(self, t0: Times, t1: Times, y: States, args: PyTree, solver_state: PyTree) -> Step:
+    def step(self, t0: Times, t1: Times, y: States, args: PyTree, solver_state: PyTree, atol: Times) -> Step:
         """Try the step from t0 to t1 in every lane."""
         tableau, dt = self.solver.tableau, t1 - t0
         stages = [self.vector_field(t0, y, args) if solver_state is None else solver_state]
@@ -152,18 +152,25 @@ class AnySolver(Stepper):
     solver: Any
     terms: Callable[[PyTree], Any]
 
-    def init(self, t0: Scalar, t1: Scalar, y: Float[Array, " size"], args: PyTree) -> PyTree:
+    def init(self, t0: Scalar, t1: Scalar, y: Float[Array, " size"], args: PyTree, atol: Scalar) -> PyTree:
         """Return the solver's state before the first step of one row."""
-        return self.solver.init(self.terms(args), t0, t1, y, args)
+        return self._solver(atol).init(self.terms(args), t0, t1, y, args)
 
-    def step(self, t0: Times, t1: Times, y: States, args: PyTree, solver_state: PyTree) -> Step:
+    def step(self, t0: Times, t1: Times, y: States, args: PyTree, solver_state: PyTree, atol: Times) -> Step:
         """Try the step from t0 to t1 in every lane."""
 
-        def one(t0: Any, t1: Any, y: Any, args: Any, solver_state: Any) -> Step:
-            y1, error, dense, state, result = self.solver.step(self.terms(args), t0, t1, y, args, solver_state, False)
+        def one(t0: Any, t1: Any, y: Any, args: Any, solver_state: Any, atol: Any) -> Step:
+            solver, terms = self._solver(atol), self.terms(args)
+            y1, error, dense, state, result = solver.step(terms, t0, t1, y, args, solver_state, False)
             return Step(y1, error, dense, state, to_status(result))
 
-        return jax.vmap(one, in_axes=-1, out_axes=-1)(t0, t1, y, args, solver_state)
+        return jax.vmap(one, in_axes=-1, out_axes=-1)(t0, t1, y, args, solver_state, atol)
+
+    def _solver(self, atol: Scalar) -> Any:
+        """Return the solver, an implicit one with the row's absolute tolerance for its own equations."""
+        if not isinstance(self.solver, diffrax.AbstractImplicitSolver):
+            return self.solver
+        return eqx.tree_at(lambda solver: solver.root_finder.atol, self.solver, atol)
 
     def interpolate(self, t0: Times, t1: Times, dense: PyTree, t: Times) -> States:
         """Return the state at a time within the step."""

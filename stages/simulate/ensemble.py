@@ -1,4 +1,4 @@
-"""Many simulations at once: ODE solves in lanes (`stages.lanes`), any other function in vmapped blocks."""
+"""Many simulations at once, by the backend of their kind: ODEs in lanes, any other function in vmapped blocks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
@@ -19,14 +18,10 @@ from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
 from simfer.stages.settings.names import SIMULATORS
+from simfer.stages.simulate.backends import LANES, choose_backend
 from simfer.stages.simulate.derivatives import with_derivatives
-from simfer.stages.simulate.simulators.base import ODESimulator, RandomODESimulator, Simulator, Solution
-from simfer.stages.simulate.solve.odes import solve_in_lanes
+from simfer.stages.simulate.simulators.base import Simulator
 from simfer.stages.simulate.threads import map_in_threads
-
-_IN_LANES = (ODESimulator, RandomODESimulator)
-_BLOCK = 256  # rows of a function in one compiled call
-_TASK = 4096  # rows of an ODE in one compiled call on each device, so many that the last few cost little
 
 
 class Rows(NamedTuple):
@@ -60,7 +55,7 @@ def _built(made: Any, settings: str, space: str) -> Ensemble:
 
 def least_rows(settings: Simulate) -> int:
     """Return the fewest rows that are worth a call of an ensemble; with less to do, a device would idle."""
-    fewest = 64 if jax.default_backend() == "cpu" else _TASK * jax.local_device_count()
+    fewest = 64 if jax.default_backend() == "cpu" else LANES * jax.local_device_count()
     return max(fewest, 2 * (settings.batch_size or 0))
 
 
@@ -73,6 +68,7 @@ class Ensemble:
 
     def __init__(self, simulator: Simulator, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
         self.simulator, self.settings, self.space = simulator, settings, space
+        self._backend = choose_backend(simulator, settings)
         self._devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
         self._workers = 1 if len(self._devices) > 1 else num_cores()
         solve = self._rows
@@ -94,7 +90,7 @@ class Ensemble:
         A stochastic simulator's key is folded from the seed, the stream and the row's number: rows of two streams (of
         two rounds, or of a training set and a check) share no random number.
         """
-        size, seeds = self._size(max(len(z), like)), self._seeds(rows, stream)
+        size, seeds = self._size(max(len(z), like)), self.seeds(rows, stream)
         parts = [tuple(_padded(each[at : at + size], size) for each in (z, np.ones(len(z), bool), seeds))
                  for at in range(0, len(z), size)]  # fmt: skip
         solved = list(map_in_threads(lambda part: jax.device_get(self._solve(*part)), parts, self._workers))
@@ -103,39 +99,24 @@ class Ensemble:
 
     def _size(self, num: int) -> int:
         """Return how many rows go into one compiled call: powers of two, so that few are compiled."""
-        most = _TASK if isinstance(self.simulator, _IN_LANES) else self.settings.batch_size or _BLOCK
         share = -(-num // (self._workers * len(self._devices)))
-        return len(self._devices) * min(most, max(8, 1 << (share - 1).bit_length()))
+        return len(self._devices) * min(self._backend.most_rows, max(8, 1 << (share - 1).bit_length()))
 
-    def _seeds(self, rows: Int[np.ndarray, " rows"], stream: str) -> Any:
-        """Return each row's random key, as data."""
+    def seeds(self, rows: Int[np.ndarray, " rows"], stream: str) -> Any:
+        """Return each row's random key, as data; of no length where nothing is random."""
         if not self.simulator.stochastic:
             return np.zeros((len(rows), 0), np.uint32)
         base = jax.random.fold_in(jax.random.key(self.settings.seed), zlib.crc32(stream.encode()))
         return np.asarray(jax.random.key_data(jax.vmap(lambda row: jax.random.fold_in(base, row))(rows)))
 
     def _rows(self, z: Float[Array, "rows size"], real: Bool[Array, " rows"], seeds: Array) -> Rows:
-        kind = self._lanes if isinstance(self.simulator, _IN_LANES) else self._block
-        solve, values = partial(kind, real=real, seeds=seeds), self.space.values(z)
+        solve, values = partial(self._backend, real=real, seeds=seeds), self.space.values(z)
         if self.settings.derivatives:
             solution, done, derivatives = with_derivatives(solve, values, self.space.names)
         else:
             (solution, done), derivatives = solve(values), {}
         outputs, status, num_steps = solution
         return Rows(self.space.theta(z), outputs, derivatives, status, num_steps, done[None])  # type: ignore[arg-type]
-
-    def _block(self, values: dict[str, Array], real: Bool[Array, " rows"], seeds: Array) -> tuple[Solution, Array]:
-        def solve(values: dict[str, Array], seed: Array) -> Solution:
-            key = jax.random.wrap_key_data(seed) if self.simulator.stochastic else None
-            return self.simulator.solve(values, self.settings.solver, key)
-
-        return jax.vmap(solve)(values, seeds), jnp.asarray(0)
-
-    def _lanes(self, values: dict[str, Array], real: Bool[Array, " rows"], seeds: Array) -> tuple[Solution, Array]:
-        assert isinstance(self.simulator, _IN_LANES)
-        keys = jax.random.wrap_key_data(seeds) if self.simulator.stochastic else None
-        count, settings = real.sum(dtype=jnp.int32), self.settings
-        return solve_in_lanes(self.simulator, settings.solver, values, keys, count, settings.batch_size)
 
 
 def _padded(array: np.ndarray, size: int) -> np.ndarray:

@@ -1,0 +1,98 @@
+"""How many rows are solved in one compiled call: each kind of simulator has its own way, and it is chosen here."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from simfer.stages.settings import Simulate
+from simfer.stages.simulate.simulators.base import DifferentialSimulator, ODESimulator, RandomODESimulator, Simulator
+from simfer.stages.simulate.solve.odes import solve_in_lanes
+from simfer.stages.simulate.solve.solution import Solution
+from simfer.stages.simulate.solve.solvers import Limits
+
+_BLOCK = 256  # rows of a function in one compiled call
+LANES = 4096  # rows of an ODE in one compiled call on each device, so many that the last few cost little
+
+
+@dataclass(frozen=True)
+class Backend(abc.ABC):
+    """A simulator with its settings, ready to solve rows; traced, it is a part of a compiled call."""
+
+    simulator: Simulator
+    settings: Simulate
+
+    @property
+    @abc.abstractmethod
+    def most_rows(self) -> int:
+        """The most rows of a call, on each device."""
+
+    @abc.abstractmethod
+    def __call__(
+        self,
+        values: dict[str, Float[Array, " rows"]],
+        real: Bool[Array, " rows"],
+        seeds: Array,
+        limits: Limits | None = None,
+    ) -> tuple[Solution, Array]:
+        """Solve rows of parameters, and say how many steps were done in all lanes (0 where there are none).
+
+        Rows that are not `real` fill a call up and come last; `seeds` are the data of their random keys, and `limits`
+        stand in the place of the tolerances of a solver.
+        """
+
+
+class Lanes(Backend):
+    """Ordinary differential equations: a lane takes the next row as soon as its own solve has ended."""
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows of a call, on each device."""
+        return LANES
+
+    def __call__(
+        self, values: dict[str, Array], real: Array, seeds: Array, limits: Limits | None = None
+    ) -> tuple[Solution, Array]:
+        """Solve rows of parameters, and say how many steps were done in all lanes."""
+        assert isinstance(self.simulator, DifferentialSimulator)
+        keys = jax.random.wrap_key_data(seeds) if self.simulator.stochastic else None
+        count, settings = real.sum(dtype=jnp.int32), self.settings
+        return solve_in_lanes(self.simulator, settings.solver, values, keys, count, settings.batch_size, limits)
+
+
+class Blocks(Backend):
+    """Any other function, vmapped over a block of rows."""
+
+    @property
+    def most_rows(self) -> int:
+        """The most rows of a call, on each device."""
+        return self.settings.batch_size or _BLOCK
+
+    def __call__(
+        self, values: dict[str, Array], real: Array, seeds: Array, limits: Limits | None = None
+    ) -> tuple[Solution, Array]:
+        """Solve rows of parameters; no step of theirs is known here."""
+
+        def solve(values: dict[str, Array], seed: Array) -> Solution:
+            key = jax.random.wrap_key_data(seed) if self.simulator.stochastic else None
+            return self.simulator.solve(values, self.settings.solver, key)
+
+        return jax.vmap(solve)(values, seeds), jnp.asarray(0)
+
+
+_KINDS: dict[Any, type[Backend]] = {
+    ODESimulator: Lanes,
+    RandomODESimulator: Lanes,
+    Simulator: Blocks,
+}  # the first that fits
+
+
+def choose_backend(simulator: Simulator, settings: Simulate) -> Backend:
+    """Return what solves rows of a simulator of this kind."""
+    made = next(backend for kind, backend in _KINDS.items() if isinstance(simulator, kind))
+    return made(simulator, settings)

@@ -79,7 +79,7 @@ class Builder:
         return outcome
 
     def _build(self, step: Step, thorough: bool) -> Outcome:
-        self._check()
+        self._check(simulates=step.stage == "simulate")
         name, wait = step.link.name, "another process is building it; waiting until it is done"
         with self.store.workplace(step.stage, step.fingerprint, lambda: self.reporter.note(f"{name}: {wait}")) as work:
             if name in self.again:
@@ -90,15 +90,18 @@ class Builder:
                 return reuse(step, found)
             return self._make(step, work, removed=found.damage.keys() - {MANIFEST})
 
-    def _check(self) -> None:
-        """Hold the config against the simulator, once and before anything is built."""
+    def _check(self, *, simulates: bool) -> None:
+        """Hold the config against the simulator, once and before anything is built.
+
+        Where simulations come first, a few rows are solved too.
+        """
         if not self.is_checked:
             runtime.prepare()
             runtime.forget_edited(user_files(self.problem))
             if mistakes := list(outdated(self.problem)):
                 raise ConfigError(mistakes)
             with blame("checking the config", lambda: user_files(self.problem)):
-                mistakes = chain.mistakes(self.problem)
+                mistakes = chain.mistakes(self.problem, simulates=simulates)
             if mistakes:
                 raise ConfigError(mistakes)
             self.is_checked = True

@@ -270,9 +270,12 @@ def suffices(link: Link, summary: Mapping[str, Any]) -> bool:
     return not isinstance(link.config, TuneConfig) or summary["facts"]["trials"] >= link.config.tune.trials
 
 
-def mistakes(problem: Problem) -> list[Mistake]:
-    """Check what only the simulator can tell: its options, parameters, outputs and the data's coordinates."""
-    return import_module("simfer.stages.preflight").mistakes(problem)  # type: ignore[no-any-return]
+def mistakes(problem: Problem, *, simulates: bool = False) -> list[Mistake]:
+    """Check what only the simulator can tell: its options, parameters, outputs and the data's coordinates.
+
+    Where it `simulates`, also whether its solver's answers can be believed, which takes a few rows of the prior.
+    """
+    return import_module("simfer.stages.preflight").mistakes(problem, simulates=simulates)  # type: ignore[no-any-return]
 
 
 def load(link: Link, folder: Path) -> Any:

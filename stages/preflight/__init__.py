@@ -22,7 +22,8 @@ from simfer.stages.model.outputs import Layout
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each
-from simfer.stages.preflight.solver import additive_mistakes, sde_solver_mistakes, solver_mistakes
+from simfer.stages.preflight.numerical import numerical_mistakes
+from simfer.stages.preflight.solver import additive_mistakes, break_mistakes, sde_solver_mistakes, solver_mistakes
 from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.settings import Problem
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
@@ -54,8 +55,11 @@ _NAMES_TAKEN = {
 }
 
 
-def mistakes(config: Problem) -> list[Mistake]:
-    """List everything that is wrong with a problem; an empty list means that it can be run."""
+def mistakes(config: Problem, *, simulates: bool = False) -> list[Mistake]:
+    """List everything that is wrong with a problem; an empty list means that it can be run.
+
+    A few rows of the prior are solved, twice, where it `simulates` and nothing else is wrong.
+    """
     training = [*of_each(config, architecture_mistakes), *optimizers.mistakes(config.train)]
     simulator, simulation = _simulator(config)
     if simulator is None:
@@ -63,6 +67,9 @@ def mistakes(config: Problem) -> list[Mistake]:
     solving = _solving(config, simulator)
     names = unknown_names("parameters", config.parameters, simulator.parameters, needed=True)
     found = training + solving + names
+    if isinstance(simulator, DifferentialSimulator) and not found:
+        solving = break_mistakes(config, simulator)
+        found = solving
     if isinstance(simulator, SDESimulator) and not found:
         solving = additive_mistakes(config, simulator)
         found = solving
@@ -74,7 +81,8 @@ def mistakes(config: Problem) -> list[Mistake]:
     found += _random(config, layout) if simulator.stochastic else []
     found += _outputs(config, simulator, layout)
     found += _derivatives(config, simulator) if config.simulate.derivatives and not found else []
-    return [*found, *_dataset(config, layout), *_likelihood(config, layout)]
+    found = [*found, *_dataset(config, layout), *_likelihood(config, layout)]
+    return found if found or not simulates else numerical_mistakes(config)
 
 
 def _solving(config: Problem, simulator: Simulator) -> list[Mistake]:

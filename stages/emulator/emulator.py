@@ -14,6 +14,7 @@ import xarray as xr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from simfer.stages.emulator import between as curves
+from simfer.stages.emulator import description
 from simfer.stages.emulator.architectures.base import ClosedForm, Continuous
 from simfer.stages.emulator.domain import Domain
 from simfer.stages.emulator.header import Header
@@ -33,7 +34,23 @@ _BEYOND = "lies outside of the domain that the emulator was trained in; neither 
 
 
 class OutsideDomain(UserWarning):
-    """A prediction where the emulator was not trained."""
+    """The warning of an emulator that is asked at a point outside of the domain that it was trained in.
+
+    Neither the prediction nor its error is to be relied on there. An emulator loaded with `outside = "warn"`, the
+    default of `load_emulator`, gives it; `warnings` turns it into an exception, as any other:
+
+    Example:
+        >>> import warnings
+        >>> import simfer
+        >>> emulator = simfer.load_emulator("emulator")
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", simfer.OutsideDomain)
+        ...     try:
+        ...         prediction = emulator({"alpha": 90.0, "beta": 0.11, "delta": 0.12})
+        ...     except simfer.OutsideDomain as warning:
+        ...         print(str(warning)[:13])
+        alpha = 90, b
+    """
 
 
 class CrossValidation(NamedTuple):
@@ -47,11 +64,27 @@ class CrossValidation(NamedTuple):
 class Emulator(eqx.Module):
     """A trained ensemble of networks, or a model with an error of its own: named parameters in, named outputs out.
 
+    `simfer.load_emulator`, or `emulator` of what `simfer.run` returns, gives one. Called with one set of parameters it
+    predicts every output; it is differentiable, and `jax.jit`, `jax.vmap` and `jax.grad` take it as any function.
+    Parameters are floats in their own units (`units`), each free one by name; those that were fixed in training may
+    be left out. Outputs are float64 arrays in their own units, of their own shapes (`coordinates`).
+
     Everything between is flat: `y` is the vector of all outputs in the order of `layout`, in their transformed scale.
 
     `outside` says what comes of a prediction at a point that `inside` says no to: "ignore", nothing; "warn", an
     `OutsideDomain` warning, which needs values and so is silent within `jit`, `vmap` and `grad`; "error", an exception,
     there too; "nan", predictions that are no numbers, there too and at no cost.
+
+    Example:
+        >>> import jax
+        >>> import simfer
+        >>> emulator = simfer.load_emulator("emulator")
+        >>> point = {"alpha": 0.6, "beta": 0.11, "delta": 0.12}
+        >>> emulator(point)["prey"].shape
+        (10,)
+        >>> slope = jax.jacfwd(emulator)(point)["prey"]["alpha"]  # by one parameter, in its own unit
+        >>> slope.shape
+        (10,)
     """
 
     networks: PyTree  # every leaf with a leading axis over the members; or one ClosedForm
@@ -69,6 +102,12 @@ class Emulator(eqx.Module):
     bases: dict[str, Float[Array, "components size"]]  # float64; of outputs that are predicted by components
     random: Scatter | None = None  # of a simulator that is
     outside: Outside = eqx.field(static=True, default="ignore")
+
+    def __repr__(self) -> str:
+        return description.line(self)
+
+    def _repr_html_(self) -> str:
+        return description.table(self)
 
     # `jax.jit(emulator)` and `jax.jit(emulator.error)` ask what they wrap for a hash, and arrays have none.
     __hash__ = object.__hash__
@@ -156,9 +195,19 @@ class Emulator(eqx.Module):
         return lost
 
     def __call__(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
-        """Predict every output for one set of named parameters, in their own units. Differentiable; `vmap` for many.
+        """Predict every output for one set of named parameters. Differentiable; `jax.vmap` for many.
 
         A random simulator's outputs are predicted by their mean in the transformed scale (under a log, the median).
+
+        Args:
+            parameters: the value of each free parameter by name, in its own unit; fixed ones may be there too.
+
+        Returns:
+            Each output by name, in its own unit and shape.
+
+        Raises:
+            SimferError: for a name that is unknown or missing, another value than a fixed parameter had in training,
+                arrays in place of numbers, or a point outside of the domain where `outside` is "error".
         """
         return self.mean_at(self._watched(parameters))
 
@@ -171,8 +220,18 @@ class Emulator(eqx.Module):
 
         As with xarray's `interp`, a dimension takes an array in place of its coordinates, a number drops it, and what
         is not named stays as it was. The network is asked at any coordinate; location and scale of what it predicts
-        are cubic splines through those at the saved ones. Outside their range the answer is NaN. Raises SimferError
-        if the architecture is none that can be asked so, as `deeponet` is.
+        are cubic splines through those at the saved ones. Outside their range the answer is NaN.
+
+        Args:
+            parameters: one point, as for a call.
+            at: coordinates by dimension, each a number or an array of shape (n,), in the coordinate's unit.
+
+        Returns:
+            Each output by name, in its own unit; its shape has n in place of each dimension that was named.
+
+        Raises:
+            SimferError: if the architecture is none that can be asked so, as `deeponet` is, or if no output has a
+                dimension of that name.
         """
         if not isinstance(self.networks, Continuous):
             raise SimferError(
@@ -182,7 +241,20 @@ class Emulator(eqx.Module):
         return _between(self, self._input(self._watched(parameters)), curves.check(at, self.layout))
 
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
-        """Estimate the standard deviation of the prediction's error, in the outputs' own units (first order)."""
+        """Estimate the standard deviation of the prediction's error.
+
+        The members' spread at the point, and what cross-validation found beyond it; carried through the transform to
+        first order.
+
+        Args:
+            parameters: one point, as for a call.
+
+        Returns:
+            Each output's standard deviation by name, in its own unit and shape.
+
+        Raises:
+            SimferError: for parameters that a call refuses.
+        """
         return self.error_at(self._point(parameters))
 
     def error_at(self, z: Float[Array, " size"]) -> dict[str, Float[Array, "..."]]:
@@ -194,7 +266,17 @@ class Emulator(eqx.Module):
         return self._natural_sd(members.mean(axis=0), variance)
 
     def scatter(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
-        """Return the standard deviation of a random simulator's outputs, in their own units (first order)."""
+        """Return the standard deviation of a random simulator's outputs; of any other it is zero.
+
+        Args:
+            parameters: one point, as for a call.
+
+        Returns:
+            Each output's standard deviation by name, in its own unit and shape, to first order in the transform.
+
+        Raises:
+            SimferError: for parameters that a call refuses.
+        """
         return self.scatter_at(self._point(parameters))
 
     def scatter_at(self, z: Float[Array, " size"]) -> dict[str, Float[Array, "..."]]:
@@ -202,17 +284,56 @@ class Emulator(eqx.Module):
         return self._natural_sd(self.members(z).mean(axis=0), (self.scatter_factor(z) ** 2).sum(axis=0))
 
     def sample(self, parameters: Mapping[str, Any], key: PRNGKeyArray) -> dict[str, Float[Array, "..."]]:
-        """Draw what a random simulator may return; without its error, and of any other simulator its outputs."""
+        """Draw what a random simulator may return; of any other simulator, what a call predicts.
+
+        Args:
+            parameters: one point, as for a call.
+            key: a PRNG key of JAX (`jax.random.key(0)`).
+
+        Returns:
+            Each output by name, in its own unit and shape: one draw of the scatter, and none of the emulator's error.
+
+        Raises:
+            SimferError: for parameters that a call refuses.
+        """
         z = self._watched(parameters)
         factor = self.scatter_factor(z)
         return self.natural(self.members(z).mean(axis=0) + jax.random.normal(key, (len(factor),)) @ factor)
 
     def inside(self, parameters: Mapping[str, Any]) -> Bool[Array, "..."]:
-        """Say whether a point, or each of many, lies in the domain of the training rows (see `Domain`)."""
+        """Say whether a point, or each of many, lies in the box that the training rows span along their principal axes.
+
+        Args:
+            parameters: the value of each free parameter by name, or an array of shape (n,) of each, in its own unit.
+
+        Returns:
+            A truth value, or an array of n.
+
+        Raises:
+            SimferError: for a name that is unknown or missing, or arrays of different lengths.
+        """
         return self.domain.holds(self._whitened(parameters))
 
     def to_xarray(self, parameters: Mapping[str, Any]) -> xr.Dataset:
-        """Predict one point or many (arrays): outputs with their errors, coordinates and units, and `inside`."""
+        """Predict one point or many: outputs with their errors, coordinates and units, and `inside`.
+
+        Args:
+            parameters: the value of each free parameter by name, or an array of shape (n,) of each, in its own unit.
+
+        Returns:
+            A Dataset along `point`, of length n (1 for numbers): `NAME`, `NAME_error` and, of a random simulator,
+            `NAME_scatter` for each output, `inside`, and the parameters as coordinates.
+
+        Raises:
+            SimferError: for a name that is unknown or missing, or arrays of different lengths.
+
+        Example:
+            >>> import simfer
+            >>> emulator = simfer.load_emulator("emulator")
+            >>> table = emulator.to_xarray({"alpha": [0.6, 0.7], "beta": 0.11, "delta": 0.12})
+            >>> table["prey_error"].dims
+            ('point', 'time')
+        """
         z = jnp.atleast_2d(self._whitened(parameters))
         points = {name: np.broadcast_to(np.asarray(parameters[name], float), len(z)) for name in self.space.names}
         return labelled(tabulate(self, z), points, self.layout, self.units)

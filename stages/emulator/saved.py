@@ -55,11 +55,25 @@ def load_emulator(
 ) -> Emulator:
     """Load an emulator without its config or its simulator.
 
-    `outside` says what comes of a prediction outside its training domain: "warn", "error", "nan" or "ignore" (see
-    `Emulator`). One of a user's own architecture needs `architecture = "file.py:Name"` again: code is run only from
-    a path that its user typed, never from one found in a file; where it was chosen ("auto"), `candidates` may hold that
-    path. Raises SimferError where the file cannot be trusted
-    (truncated, edited) or read (a newer format, or JAX without 64 bits).
+    Args:
+        folder: what holds its `emulator.json` and `emulator.eqx`; `simfer path CONFIG train` prints it.
+        architecture: `"file.py:Name"` again, where it is one of your own: code is run only from a path that its user
+            typed, never from one found in a file.
+        candidates: architectures among which it was chosen (`"auto"`); those of your own by their path.
+        outside: what comes of a prediction outside its training domain: "warn", "error", "nan" or "ignore" (see
+            `Emulator`).
+
+    Returns:
+        The emulator, which gives the numbers that it gave when it was saved, by any later version of Simfer.
+
+    Raises:
+        SimferError: where the files cannot be trusted (truncated, edited) or read (a newer format, an architecture of
+            your own that was not named, or JAX without 64 bits).
+
+    Example:
+        >>> import simfer
+        >>> simfer.load_emulator("emulator")
+        Emulator(3 x residual: alpha [1/time], beta [1/(predator time)], delta [1/(prey time)] -> ...)
     """
     if outside not in OUTSIDE:
         raise SimferError(f'got outside = "{outside}", expected one of {", ".join(OUTSIDE)}')

@@ -71,7 +71,7 @@ def test_wherever_it_was_killed_the_weights_are_the_same(
 
 
 KILLED = """
-import os, signal, sys, pipeline
+import os, signal, sys, simfer
 from simfer.stages.train.checkpoints import Checkpoint
 written, save = [], Checkpoint.save
 def saved(self, header, state, now=False):
@@ -81,7 +81,7 @@ def saved(self, header, state, now=False):
         os.kill(os.getpid(), signal.SIGKILL)
 Checkpoint.save = saved
 from tests import helpers
-pipeline.run(helpers.line(observation={"file": sys.argv[2]}), store=sys.argv[1], until="train")
+simfer.run(helpers.line(observation={"file": sys.argv[2]}), store=sys.argv[1], until="train")
 """
 
 

@@ -1,0 +1,85 @@
+"""An emulator in a line, and in a table for notebooks: what goes in, what comes out, and how far it is off."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from simfer.stages.model.outputs import Output
+from simfer.stages.settings import Prior
+
+if TYPE_CHECKING:
+    from simfer.stages.emulator.emulator import Emulator
+
+
+def relative_errors(emulator: Emulator) -> dict[str, float]:
+    """Return each output's root mean square error at rows that members did not see, in units of its spread over them.
+
+    In the transformed scale. Empty where arrays have no values, as within `jit`; without outputs that never change.
+    """
+    residuals, y = emulator.residuals, emulator.training_y
+    if not (_has_values(residuals) and _has_values(y)):
+        return {}
+    squared, variance = np.mean(np.square(residuals), axis=0), np.var(y, axis=0)
+    means = {name: (squared[at].mean(), variance[at].mean()) for name, at in emulator.layout.slices.items()}
+    return {name: float(np.sqrt(error / spread)) for name, (error, spread) in means.items() if spread > 0}
+
+
+def _has_values(array: Any) -> bool:
+    return isinstance(array, (np.ndarray, jax.Array)) and not isinstance(array, jax.core.Tracer) and array.size > 0
+
+
+def line(emulator: Emulator) -> str:
+    """Describe an emulator in one line."""
+    inputs = ", ".join(_with_unit(name, prior.unit) for name, prior in emulator.space.priors.items())
+    outputs = ", ".join(
+        f"{_with_unit(name, output.unit)} {output.shape}" for name, output in emulator.layout.outputs.items()
+    )
+    errors = relative_errors(emulator)
+    off = f"; off by {max(errors.values()):.2g} of the spread" if errors else ""
+    return f"Emulator({_network(emulator)}: {inputs} -> {outputs}{off})"
+
+
+def _network(emulator: Emulator) -> str:
+    return f"{emulator.num_members} x {emulator.header.architecture}"
+
+
+def _with_unit(name: str, unit: str) -> str:
+    return f"{name} [{unit}]" if unit else name
+
+
+def table(emulator: Emulator) -> str:
+    """Describe an emulator in HTML."""
+    errors = relative_errors(emulator)
+    inputs = [(name, prior.unit, _prior(prior)) for name, prior in emulator.space.priors.items()]
+    inputs += [(name, "", f"fixed at {value:g}") for name, value in emulator.space.fixed.items()]
+    outputs = [
+        (name, output.unit, _shape(output), f"{errors[name]:.2g}" if name in errors else "")
+        for name, output in emulator.layout.outputs.items()
+    ]
+    rows = f"{len(emulator.training_z)} training rows kept" if _has_values(emulator.training_z) else ""
+    return (
+        f"<div><strong>Emulator</strong> {escape(_network(emulator))}, {rows}"
+        + _html(("parameter", "unit", "prior"), inputs)
+        + _html(("output", "unit", "shape", "error / spread"), outputs)
+        + "<small>Error: root mean square, of rows that members did not see. Spread: the rows' standard deviation. "
+        "Both in the scale of the output's transform.</small></div>"
+    )
+
+
+def _shape(output: Output) -> str:
+    return " × ".join(f"{dim}: {len(output.coords[dim])}" for dim in output.dims) or "a number"
+
+
+def _prior(prior: Prior) -> str:
+    return f"{prior.dist}({', '.join(f'{name}={value:g}' for name, value in prior.arguments.items())})"
+
+
+def _html(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{column}</th>" for column in columns)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

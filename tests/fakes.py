@@ -102,7 +102,8 @@ def said() -> list[str]:
 
 def simfer(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command line on the fake chain in a process of its own."""
-    return subprocess.run(**process(*arguments, **environment), text=True, capture_output=True, timeout=300, check=False)
+    command = process(*arguments, **environment)
+    return subprocess.run(**command, text=True, capture_output=True, timeout=300, check=False)
 
 
 def python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -23,14 +23,14 @@ from tests.helpers import ROOT
 _OTHERS = ("make", "pip", "sbatch")  # other programs
 # Enough to see that a page runs; what it says of its results was seen with its own numbers.
 _SHORT = {
-    "num_simulations": 64,
+    "num_simulations": 300,
     "steps": 100,
     "ensemble_size": 2,
     "num_warmup": 100,
     "num_samples": 100,
     "max_rounds": 0,
 }
-_FULL_SIZE = {"hierarchical": ("num_simulations", "steps", "ensemble_size"), "random": ("num_simulations",)}
+_FULL_SIZE = {"hierarchical": ("steps", "ensemble_size"), "random": ("num_simulations",)}
 _WITH_CODE = [page for page in PAGES if any(True for _ in blocks(page))]
 _WALKS = [page for page in _WITH_CODE if page != TUTORIAL]
 

@@ -12,9 +12,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from simfer.pipeline import chain, config, runtime
+from simfer.pipeline import config, runtime
 from simfer.pipeline.progress import reporter
-from simfer.pipeline.runner import execute_more
+from simfer.pipeline.runner import execute_study
 from simfer.pipeline.store import Store
 
 DEFAULT = Path(__file__).parent.parent / "configs" / "lotka_volterra.toml"
@@ -25,8 +25,8 @@ def main() -> None:
     runtime.prepare()
     path = Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT
     with tempfile.TemporaryDirectory() as folder:
-        outcome = execute_more(
-            config.load(path, []), Store(Path(folder)), chain.compare_posteriors, reporter=reporter(True)
+        outcome = execute_study(
+            config.load(path, []), Store(Path(folder)), "compare-posteriors", reporter=reporter(True)
         )
         for title, rows in outcome.summary["tables"].items():
             print(f"\n{title}\n| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from simfer.pipeline import chain, runtime
+from simfer.pipeline import chain, runtime, studies
 from simfer.pipeline.blame import blame
 from simfer.pipeline.chain import ConfigError, Link, Problem, StageError, UserCodeError
 from simfer.pipeline.manifest import NAME as MANIFEST
@@ -111,7 +111,7 @@ class Builder:
         found = self.store.find(step.stage, step.fingerprint, thorough=thorough)
         for name, what in found.damage.items():
             self.reporter.note(f"{step.link.name}: damaged, so it is built again: {found.folder / name}: {what}")
-        if found.damage and chain.resumes(step.stage):
+        if found.damage and studies.resumes(step.stage):
             work.reopen(found.damage)
         elif found.damage:
             work.discard()
@@ -124,17 +124,14 @@ class Builder:
     def _make(self, step: Step, work: Workplace, removed: Collection[str] = ()) -> Outcome:
         name = step.link.name
         inputs, failed = self._inputs(step)
-        if failed:
-            config = step.link.config.model_copy(update={"failed": failed})
-            step = replace(step, link=replace(step.link, config=config))
         started, clock = datetime.now(UTC), time.monotonic()
         self.reporter.note(f"{name}: building")
-        keep = chain.resumes(step.stage) and name not in self.again
-        summary = self._run(step, inputs, work.open(keep=keep))
+        keep = studies.resumes(step.stage) and name not in self.again
+        summary = self._run(step, inputs, failed, work.open(keep=keep))
         if any(not (work.building / file).exists() for file in removed):
             # The stage took itself for done without what was damaged; to publish that would be to lose it unseen.
             self.reporter.note(f"{name}: not to be repaired in part; building all of it")
-            summary = self._run(step, inputs, work.open(keep=False))
+            summary = self._run(step, inputs, failed, work.open(keep=False))
         seconds = time.monotonic() - clock
         manifest = work.publish(self._entries(step, summary, started, seconds))
         self.reporter.note(f"{name}: done in {duration(seconds)}, {work.final}")
@@ -154,10 +151,12 @@ class Builder:
                 self.reporter.note(f"{given}: left out, since {error}")
         return inputs, failed
 
-    def _run(self, step: Step, inputs: Mapping[str, list[Path]], folder: Path) -> dict[str, Any]:
+    def _run(
+        self, step: Step, inputs: Mapping[str, list[Path]], failed: Mapping[str, str], folder: Path
+    ) -> dict[str, Any]:
         _refuse_edited(step)
         with blame(step.link.name, lambda: user_files(self.problem)):
-            summary = chain.run(step.link, inputs, folder, self.reporter)
+            summary = chain.run(step.link, inputs, folder, self.reporter, failed)
         _refuse_edited(step)
         return summary
 
@@ -185,7 +184,7 @@ def reuse(step: Step, found: Found) -> Outcome:
 
 def _is_enough(step: Step, found: Found) -> bool:
     """Say whether the store has an artifact that is whole, and goes as far as is asked for."""
-    return found.sound and found.manifest is not None and chain.suffices(step.link, found.manifest["summary"])
+    return found.sound and found.manifest is not None and studies.suffices(step.link, found.manifest["summary"])
 
 
 def _refuse_edited(step: Step) -> None:

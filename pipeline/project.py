@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from simfer.pipeline import config
-from simfer.pipeline.chain import ConfigError, Mistake
+from simfer.pipeline.chain import Mistake, UsageError
 from simfer.pipeline.plan import plan
 from simfer.pipeline.store import Store, Swept
 
@@ -17,7 +17,7 @@ _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 def start(directory: Path) -> Path:
     """Put a problem that runs as it is into a new folder; return its config."""
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise ConfigError([Mistake(str(directory), "is there already and not empty; name a new folder")])
+        raise UsageError([Mistake(str(directory), "is there already and not empty; name a new folder")])
     directory.mkdir(parents=True, exist_ok=True)
     for template in _TEMPLATES.iterdir():
         if template.is_file():
@@ -31,7 +31,7 @@ def sweep(named: Sequence[Path], older_than: str, dry_run: bool, chosen: Path | 
     configs = [*named, *sorted(project.glob("configs/*.toml"))]
     if not configs:
         what = "no configs there, so everything would go; name the configs whose artifacts to keep"
-        raise ConfigError([Mistake(str(project / "configs"), what)])
+        raise UsageError([Mistake(str(project / "configs"), what)])
     keep = {step.fingerprint for path in configs for step in plan(config.load(path))}
     return Store(config.store_folder(project, chosen)).sweep(keep, _seconds(older_than), dry_run)
 
@@ -39,5 +39,5 @@ def sweep(named: Sequence[Path], older_than: str, dry_run: bool, chosen: Path | 
 def _seconds(text: str) -> float:
     number, unit = text[:-1], text[-1:]
     if unit not in _SECONDS or not number.replace(".", "", 1).isdigit():
-        raise ConfigError([Mistake("--older-than", f'got "{text}", expected a time such as 30d, 12h or 45m')])
+        raise UsageError([Mistake("--older-than", f'got "{text}", expected a time such as 30d, 12h or 45m')])
     return float(number) * _SECONDS[unit]

@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from simfer.pipeline.build import Builder, Outcome, has_passed, reuse
-from simfer.pipeline.chain import STAGES, Link, Problem, SimferError
+from simfer.pipeline.chain import STAGES, Problem, SimferError
 from simfer.pipeline.plan import Step
 from simfer.pipeline.progress import Reporter, Silent
 from simfer.pipeline.store import Store
+from simfer.pipeline.studies import STUDIES
 
 __all__ = [
     "Outcome",
     "RunResult",
     "built",
     "execute",
-    "execute_more",
+    "execute_study",
     "has_passed",
     "to_build",
     "until_passed",
@@ -71,23 +72,14 @@ def execute(
     return result
 
 
-def execute_more(
-    problem: Problem,
-    store: Store,
-    more: Callable[[Problem, int], list[Link]],
-    *,
-    until: str | None = None,
-    reporter: Reporter | None = None,
-    folder: Path | None = None,
+def execute_study(
+    problem: Problem, store: Store, name: str, *, reporter: Reporter | None = None, folder: Path | None = None
 ) -> Outcome:
-    """Run the chain and then the steps that `more` adds to its last round; return how the last of them ended.
-
-    With `until` the chain is run to that stage of the first round alone.
-    """
-    listener = reporter or Silent()
-    more(problem, 0)  # says what cannot be done before the chain is run for it
-    result = execute(problem, store, until=until, reporter=listener, folder=folder)
-    extra = more(problem, result.outcomes[-1].step.link.round)
+    """Run the chain as far as a study needs it, and then the study; return how that ended."""
+    listener, study = reporter or Silent(), STUDIES[name]
+    study.added(problem, 0)  # says what cannot be done before the chain is run for it
+    result = execute(problem, store, until=study.until, reporter=listener, folder=folder)
+    extra = study.added(problem, result.outcomes[-1].step.link.round)
     builder = Builder(problem, store, None, listener, folder, extra)
     return builder.bring(builder.steps[extra[-1].name])
 

@@ -43,8 +43,8 @@ def show_end(found: Mapping[str, Outcome], console: Console) -> None:
     _print_pictures(found.values(), console)
 
 
-def show_more(outcome: Outcome, console: Console) -> None:
-    """Print what a step beside the chain came to."""
+def show_study(outcome: Outcome, console: Console) -> None:
+    """Print what a study came to."""
     console.print(_stage(outcome, brief=False))
     _print_pictures([outcome], console)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from simfer.pipeline import chain, runtime
 from simfer.pipeline.blame import blame
-from simfer.pipeline.chain import Problem, SimferError
+from simfer.pipeline.chain import Mistake, Problem, SimferError, UsageError
 from simfer.pipeline.plan import user_files
 from simfer.pipeline.progress import Reporter
 from simfer.pipeline.runner import Outcome, with_emulator
@@ -30,15 +30,15 @@ def use(problem: Problem, store: Store, reporter: Reporter, folder: Path, tool: 
 def predict(parameters: Path, output: Path) -> Tool:
     """Predict at the points of one file, into another; what is wrong with their names is said at once."""
     if output.suffix not in (".csv", ".nc"):
-        raise SimferError(f"got --output {output}, expected a name that ends in .csv or .nc")
+        raise _mistyped("--output", f"got {output}, expected a name that ends in .csv or .nc")
     if not output.resolve().parent.is_dir():
-        raise SimferError(f"got --output {output}, and there is no folder {output.parent}")
+        raise _mistyped("--output", f"got {output}, and there is no folder {output.parent}")
     if output.is_dir():
-        raise SimferError(f"got --output {output}, which is a folder; expected a file")
+        raise _mistyped("--output", f"got {output}, which is a folder; expected a file")
     if not parameters.is_file():
-        raise SimferError(f"got --parameters {parameters}, and there is no such file")
+        raise _mistyped("--parameters", f"got {parameters}, and there is no such file")
     if output.resolve() == parameters.resolve():
-        raise SimferError(f"got {output} for both --parameters and --output")
+        raise _mistyped("--output", f"got {output}, which is --parameters too; name another file")
 
     def tool(found: dict[str, Outcome], reporter: Reporter) -> Summary:
         train = found["train"]
@@ -51,7 +51,7 @@ def predict(parameters: Path, output: Path) -> Tool:
 def export(problem: Problem, format: str, folder: Path, name: str) -> Tool:
     """Write the emulator as a file for other programs, and its model card."""
     if folder.exists() and not folder.is_dir():
-        raise SimferError(f"got --output {folder}, which is a file; expected a folder")
+        raise _mistyped("--output", f"got {folder}, which is a file; expected a folder")
 
     def tool(found: dict[str, Outcome], reporter: Reporter) -> Summary:
         train = found["train"]
@@ -60,6 +60,10 @@ def export(problem: Problem, format: str, folder: Path, name: str) -> Tool:
             return chain.export(train.step.link, train.folder, reporter, **options)
 
     return tool
+
+
+def _mistyped(option: str, what: str) -> UsageError:
+    return UsageError([Mistake(option, what)])
 
 
 @contextmanager

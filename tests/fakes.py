@@ -8,6 +8,7 @@ as by kill -9.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -48,7 +49,9 @@ def write_project(folder: Path) -> Path:
     return folder / "problem.toml"
 
 
-def run_stage(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any) -> dict[str, Any]:
+def run_stage(
+    link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Any, failed: Mapping[str, str]
+) -> dict[str, Any]:
     """Stand in for every stage: its files depend on its config and on what it reads, and on nothing else."""
     say(link.name)
     if os.environ.get("FAKE_FAIL") == link.name:
@@ -59,7 +62,9 @@ def run_stage(link: Link, inputs: Mapping[str, Sequence[Path]], folder: Path, pr
         read = "".join(digest(path) for paths in inputs.values() for path in paths)
         _die("stage")
         (folder / "nested").mkdir()
-        (folder / "nested" / "out.txt").write_text(f"{link.config.model_dump_json()}\n{read}\n")
+        (folder / "nested" / "out.txt").write_text(
+            f"{link.config.model_dump_json()}\n{read}\nfailed: {json.dumps(failed)}\n"
+        )
         time.sleep(_pause())
     facts = {"passed": link.round >= int(os.environ.get("FAKE_PASSES", "0")), "loss": float("nan")}
     tables = {"a table": [{"name": "alpha", "mean": 1.25, "ok": True}]}

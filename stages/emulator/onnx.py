@@ -162,7 +162,7 @@ def _library(name: str) -> Any:
         return __import__(name)
     except ImportError as error:
         raise SimferError(
-            f"an export to ONNX needs {name}, which is not installed: pip install jax2onnx onnxruntime"
+            f'an export to ONNX needs {name}, which is not installed: pip install "simfer[export]"'
         ) from error
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from simfer.stages.errors import SimferError, did_you_mean
+from simfer.stages.errors import Mistake, UsageError, did_you_mean
 from simfer.stages.model.space import Space
 
 
@@ -26,10 +26,10 @@ class Points:
                 self.header = [name.strip() for name in next(csv.reader([line]), [])]
                 self.num = sum(1 for _ in lines)
         except (OSError, UnicodeDecodeError, csv.Error) as error:
-            raise SimferError(f"{file} cannot be read: {error}; expected a CSV file in UTF-8") from error
+            raise _mistake(f"{file} cannot be read: {error}; expected a CSV file in UTF-8") from error
         self._check_header()
         if not self.num:
-            raise SimferError(f"{file} has no points below the parameters' names")
+            raise _mistake(f"{file} has no points below the parameters' names")
 
     def blocks(self, size: int) -> Iterator[Float[np.ndarray, "n size"]]:
         """Yield the points, their columns in the order of the space's names, at most `size` at a time."""
@@ -41,18 +41,18 @@ class Points:
     def _check_header(self) -> None:
         known = [*self.space.names, *self.space.fixed]
         if not any(name in known for name in self.header):
-            raise SimferError(
+            raise _mistake(
                 f"{self.file}, line {self.first}: got {', '.join(self.header)[:80] or 'nothing'}, expected the "
                 f"parameters' names, with commas between: {','.join(self.space.names)}"
             )
         for name in self.header:
             if name not in known:
                 hint = did_you_mean(name, known) or f" The parameters are {', '.join(known)}."
-                raise SimferError(f'{self.file}, line {self.first}: got the column "{name}".{hint}')
+                raise _mistake(f'{self.file}, line {self.first}: got the column "{name}".{hint}')
             if self.header.count(name) > 1:
-                raise SimferError(f'{self.file}, line {self.first}: the column "{name}" is there more than once')
+                raise _mistake(f'{self.file}, line {self.first}: the column "{name}" is there more than once')
         if missing := [name for name in self.space.names if name not in self.header]:
-            raise SimferError(f"{self.file}, line {self.first}: no column for {', '.join(missing)}")
+            raise _mistake(f"{self.file}, line {self.first}: no column for {', '.join(missing)}")
 
     def _numbers(self, block: Sequence[tuple[int, str]]) -> Float[np.ndarray, "n size"]:
         try:
@@ -64,9 +64,7 @@ class Points:
         for name, value in self.space.fixed.items():
             if name in self.header and (wrong := rows[:, self.header.index(name)] != value).any():
                 number = block[int(wrong.argmax())][0]
-                raise SimferError(
-                    f"{self.file}, line {number}: {name} was fixed at {value} when the emulator was trained"
-                )
+                raise _mistake(f"{self.file}, line {number}: {name} was fixed at {value} when the emulator was trained")
         return rows[:, [self.header.index(name) for name in self.space.names]]
 
     def _row(self, number: int, line: str) -> list[float]:
@@ -74,9 +72,9 @@ class Points:
         try:
             cells = next(csv.reader([line]))
         except csv.Error as error:
-            raise SimferError(f"{self.file}, line {number}: {error}") from None
+            raise _mistake(f"{self.file}, line {number}: {error}") from None
         if len(cells) != len(self.header):
-            raise SimferError(f"{self.file}, line {number}: got {len(cells)} cells, expected {len(self.header)}")
+            raise _mistake(f"{self.file}, line {number}: got {len(cells)} cells, expected {len(self.header)}")
         return [self._cell(number, name, cell.strip()) for name, cell in zip(self.header, cells, strict=True)]
 
     def _cell(self, number: int, name: str, cell: str) -> float:
@@ -86,10 +84,15 @@ class Points:
             value = float("nan")
         if not np.isfinite(value):
             got = f'"{cell}"' if cell else "an empty cell"
-            raise SimferError(f"{self.file}, line {number}: got {got} for {name}, expected a finite number")
+            raise _mistake(f"{self.file}, line {number}: got {got} for {name}, expected a finite number")
         return value
 
 
 def _lines(text: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Yield the lines that say something, with their numbers."""
     return ((number, line) for number, line in enumerate(text, 1) if line.strip() and not line.startswith("#"))
+
+
+def _mistake(text: str) -> UsageError:
+    place, _, what = text.partition(": ")
+    return UsageError([Mistake(place, what)])

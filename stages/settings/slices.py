@@ -54,7 +54,6 @@ class TrainConfig(Slice):
 
     train: Train
     fraction: Annotated[float, Field(gt=0, le=1), AddedLater()] = 1.0  # of the rows, the first ones
-    failed: Annotated[dict[str, str], NotInKey()] = {}  # candidates that could not be trained, and why
     noise: Annotated[dict[str, AnyNoise], AddedLater()] = {}
 
 
@@ -104,7 +103,6 @@ class CompareConfig(Slice):
     observation: Observation
     noise: dict[str, AnyNoise]
     limit: float  # of the emulator's error: `check.max_emulator_error`
-    failed: Annotated[dict[str, str], NotInKey()] = {}  # candidates that could not be trained, and why
 
 
 class CurveConfig(Slice):
@@ -117,7 +115,6 @@ class CurveConfig(Slice):
     observation: Observation
     noise: dict[str, AnyNoise]
     target: float
-    failed: Annotated[dict[str, str], NotInKey()] = {}  # shares that could not be trained on, and why
 
 
 class TuneConfig(Slice):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,11 +34,17 @@ class Scores(NamedTuple):
     training_s: float
 
 
-def run(config: CompareConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
+def run(
+    config: CompareConfig,
+    inputs: Mapping[str, Sequence[Path]],
+    folder: Path,
+    progress: Progress,
+    failed: Mapping[str, str] = MappingProxyType({}),
+) -> Summary:
     """Judge every emulator by the test rows, time one of each architecture, and put them in order."""
     there = {short_name(name): name for name in config.candidates if inputs[short_name(name)]}
     if not there:
-        said = "".join(f"\n  {name}: {why}" for name, why in config.failed.items())
+        said = "".join(f"\n  {name}: {why}" for name, why in failed.items())
         raise StageError(f"none of the architectures could be trained:{said}")
     rows = held_out(TrainingSet.load(inputs["dataset"][0]), config.observation, config.noise)
     scores: dict[str, list[Scores]] = {}
@@ -66,7 +73,7 @@ def run(config: CompareConfig, inputs: Mapping[str, Sequence[Path]], folder: Pat
             f"error on test rows, in {rows.unit}, and cost": table,
             "from the least to the most over seeds": seeds,
         },
-        "warnings": [f"{name}, or a seed of it, was left out, since {why}" for name, why in config.failed.items()]
+        "warnings": [f"{name}, or a seed of it, was left out, since {why}" for name, why in failed.items()]
         + rows.warnings,
         "pictures": ["compare.png"],
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,13 @@ _LEVEL = 0.68  # of the intervals
 _FLATTENS = 0.5  # where the last step falls by less than this share of what the line does, it bends
 
 
-def run(config: CurveConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
+def run(
+    config: CurveConfig,
+    inputs: Mapping[str, Sequence[Path]],
+    folder: Path,
+    progress: Progress,
+    failed: Mapping[str, str] = MappingProxyType({}),
+) -> Summary:
     """Judge emulators of nested subsets by the same test rows, fit a power law, and read the target off it."""
     dataset = TrainingSet.load(inputs["dataset"][0])
     rows = held_out(dataset, config.observation, config.noise)
@@ -36,7 +43,7 @@ def run(config: CurveConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
             task.advance(1)
     n, error = (np.array([point[key] for point in points], float) for key in ("simulations", "percentile_99"))
     if len(set(n)) < 3:
-        said = "".join(f"\n  {name} of the rows: {why}" for name, why in config.failed.items())
+        said = "".join(f"\n  {name} of the rows: {why}" for name, why in failed.items())
         raise StageError(f"got {len(set(n))} subsets that could be trained on, a line takes 3:{said}")
     law = PowerLaw.fit(n, error)
     words = _answer(law, n, error, config.target)
@@ -46,7 +53,7 @@ def run(config: CurveConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     return {
         "facts": facts | {"answer": words},
         "tables": {f"error on {len(rows.y)} test rows of the prior, in {rows.unit}": points},
-        "warnings": [f"{name} of the rows: left out, since {why}" for name, why in config.failed.items()]
+        "warnings": [f"{name} of the rows: left out, since {why}" for name, why in failed.items()]
         + _bends(law, n, error)
         + _borrowed(dataset.components)
         + rows.warnings,

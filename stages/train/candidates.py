@@ -25,12 +25,14 @@ _COPIED = HEADER, LEAVES, "history.csv"
 Squared = Float[np.ndarray, "rows outputs"]  # errors, in units of each output's spread
 
 
-def select(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path) -> Summary:
+def select(
+    config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, failed: Mapping[str, str]
+) -> Summary:
     """Copy the candidate whose cross-validated error is the smallest, and say how far behind the others are."""
     names = config.train.tried
     found = {name: inputs[name][0] for name in map(short_name, names) if inputs[name]}
     if not found:
-        raise StageError(f"none of the candidates could be trained:{_lines(config.failed)}")
+        raise StageError(f"none of the candidates could be trained:{_lines(failed)}")
     emulators = {name: load_emulator(path, None, names) for name, path in found.items()}
     errors, num_capped = _capped(squared_errors(emulators, TrainingSet.load(inputs["dataset"][0])))
     order = sorted(errors, key=lambda name: errors[name].mean())
@@ -43,7 +45,7 @@ def select(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Pa
             "candidates, on rows that they had not seen": table,
             f"error of {best} on them": _by_output(emulators[best], errors[best]),
         },
-        "warnings": [f"{name} was left out, since {why}" for name, why in config.failed.items()]
+        "warnings": [f"{name} was left out, since {why}" for name, why in failed.items()]
         + [f"rows with errors over ten times the median's, which count as ten times: {num_capped}"] * (num_capped > 0),
         "pictures": _copy(found[best], folder),
     }

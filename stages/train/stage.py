@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from simfer.stages.artifacts.training_set import TrainingSet
 from simfer.stages.emulator.emulator import Emulator
@@ -21,10 +22,16 @@ from simfer.stages.train.scaling import prepare
 from simfer.stages.train.stream import Stream
 
 
-def run(config: TrainConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
+def run(
+    config: TrainConfig,
+    inputs: Mapping[str, Sequence[Path]],
+    folder: Path,
+    progress: Progress,
+    failed: Mapping[str, str] = MappingProxyType({}),
+) -> Summary:
     """Train an ensemble, judge it on rows that it has not seen, and save it; or take the best of those trained."""
     if config.train.chooses:
-        return select(config, inputs, folder)
+        return select(config, inputs, folder, failed)
     dataset, settings = TrainingSet.load(inputs["dataset"][0], config.fraction), config.train
     rows, fold, context, scaling, metric = prepare(config, dataset)
     if isinstance(rows, Stream):

@@ -122,7 +122,7 @@ def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_without_the_converter_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jax2onnx", None)
-    with pytest.raises(SimferError, match=r"needs jax2onnx, which is not installed: pip install jax2onnx onnxruntime"):
+    with pytest.raises(SimferError, match=r"needs jax2onnx, which is not installed: pip install \"simfer\[export\]\""):
         exported(tmp_path, "random", "onnx")
 
 

@@ -16,6 +16,7 @@ from scipy import stats
 
 from simfer import pipeline
 from simfer.pipeline import chain, config
+from simfer.pipeline.studies import STUDIES
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.check.residuals import Residuals, scatter_figures, standardise
@@ -284,7 +285,7 @@ def test_chance_alone_is_no_failure() -> None:
 def test_intervals_are_as_wide_as_they_say(over: str, tmp_path: Path) -> None:
     result = ou_run()
     settings = (f"calibrate.over={over}", "calibrate.num_warmup=200", "calibrate.num_samples=300")
-    (link,) = chain.calibrate(config.from_table(ou_table(), settings, folder=helpers.scratch()), 0)
+    (link,) = STUDIES["calibrate"].added(config.from_table(ou_table(), settings, folder=helpers.scratch()), 0)
     inputs = {"emulator": [result.folders["train"]], "posterior": [result.folders["infer"]]}
     assert chain.run(link, inputs, tmp_path, Silent())["facts"]["passed"]
 

@@ -16,6 +16,7 @@ from typer.testing import CliRunner, Result
 from simfer.pipeline import chain, runtime, screen
 from simfer.pipeline.chain import STAGES, SimferError
 from simfer.pipeline.cli import app
+from simfer.pipeline.studies import STUDIES
 from tests import fakes
 
 MOST_MODULES = 700  # twice what is imported today: what makes a command slow to start is seen in their number
@@ -306,3 +307,42 @@ class TestRuntime:
             file.write_text(f"value = {value}\n")
             runtime.forget_edited([file])
             assert __import__("an_edited_helper").value == value
+
+
+class TestHelp:
+    """What a newcomer reads at 80 columns."""
+
+    @pytest.fixture(autouse=True)
+    def _terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("COLUMNS", "80")
+
+    def test_commands_are_in_groups(self) -> None:
+        shown = simfer("-h").stdout
+        groups = ["The chain", "Look", "Study", "Use the emulator", "Project"]
+        assert [name for name in groups if f"─ {name} ─" in shown] == groups
+        assert "--install-completion" in shown and max(map(len, shown.splitlines())) <= 80
+
+    @pytest.mark.parametrize(
+        "command", [*STUDIES, *chain.STAGES, "run", "status", "show", "predict", "export", "clean"]
+    )
+    def test_no_flag_says_that_it_is_a_bool(self, command: str) -> None:
+        shown = simfer(command, "-h").stdout
+        assert "Usage: simfer" in shown.replace("root", "simfer") and "bool" not in shown.lower()
+
+    def test_a_study_has_the_options_of_its_table(self, project: Path) -> None:
+        result = simfer("calibrate", project, "--replicates", "5")
+        assert (
+            result.exit_code == 2 and "calibrate.replicates: got 5, expected a number of at least 20" in result.stderr
+        )
+        result = simfer("compare", project, "--architecture", "mlpp", "--architecture", "mlp")
+        assert result.exit_code == 2 and 'compare.architectures[0]: got "mlpp"' in result.stderr
+
+
+def test_settings_are_listed_and_the_schema_is_json() -> None:
+    shown = simfer("list", "settings", "train").stdout
+    assert "train.steps = 5000" in shown and "Gradient steps at most." in shown and "infer." not in shown
+    assert json.loads(simfer("list", "schema").stdout)["properties"]["train"]
+    wrong = simfer("list", "settings", "trian")
+    assert wrong.exit_code == 2
+    assert "The command cannot be run" in wrong.stderr and 'Did you mean "train"?' in wrong.stderr
+    assert simfer("list", "noise", "train").exit_code == 2

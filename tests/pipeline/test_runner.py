@@ -135,7 +135,7 @@ def test_a_redo_that_fails_loses_nothing(project: Path, monkeypatch: pytest.Monk
     run(project)
     stages()
 
-    def fail(link: Link, inputs: Any, folder: Path, progress: Any) -> dict[str, Any]:
+    def fail(link: Link, inputs: Any, folder: Path, progress: Any, failed: Any) -> dict[str, Any]:
         (folder / "half").write_text("")
         raise StageError("no")
 
@@ -187,10 +187,10 @@ class TestDamage:
     def test_what_a_stage_does_not_repair_by_itself_is_built_afresh(
         self, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def careless(link: Link, inputs: Any, folder: Path, progress: Any) -> dict[str, Any]:
+        def careless(link: Link, inputs: Any, folder: Path, progress: Any, failed: Any) -> dict[str, Any]:
             if (folder / "shard-0.txt").exists():
                 return {}  # takes itself for done
-            return fakes.run_stage(link, inputs, folder, progress)
+            return fakes.run_stage(link, inputs, folder, progress, failed)
 
         before, file = contents(project), folder(project, "simulate") / "shard-2.txt"
         file.unlink()
@@ -316,9 +316,9 @@ class TestUserCode:
 def test_data_edited_during_the_run_are_not_kept_under_a_wrong_name(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def edit(link: Link, inputs: Any, folder: Path, progress: Any) -> dict[str, Any]:
+    def edit(link: Link, inputs: Any, folder: Path, progress: Any, failed: Any) -> dict[str, Any]:
         (project.parent / "data.csv").write_text(f"time,x\n0,{len(link.name)}\n")
-        return fakes.run_stage(link, inputs, folder, progress)
+        return fakes.run_stage(link, inputs, folder, progress, failed)
 
     def stop_at_infer() -> None:
         said = r"infer-0: edited while this ran: .*data\.csv"

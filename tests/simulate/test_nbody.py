@@ -14,9 +14,9 @@ import pytest
 from scipy.integrate import solve_ivp
 from scipy.stats import kstest
 
-from simfer.pipeline import chain, run
+from simfer.pipeline import run
 from simfer.pipeline.config import load as load_config
-from simfer.pipeline.runner import execute_more
+from simfer.pipeline.runner import execute_study
 from simfer.pipeline.store import Store
 from simfer.stages.simulate.simulators.nbody.cluster import StarCluster
 from simfer.stages.simulate.simulators.nbody.gravity import acceleration, kinetic_energy, potential, potential_energy
@@ -278,4 +278,4 @@ def test_a_cluster_that_was_held_out_is_recovered_and_others_as_often_as_interva
         low, high = np.quantile(result.posterior["posterior"][name].values, [0.025, 0.975])
         assert low < value < high
     checked = load_config(config, ["calibrate.replicates=100"])
-    assert execute_more(checked, Store(tmp_path), chain.calibrate).summary["facts"]["passed"]
+    assert execute_study(checked, Store(tmp_path), "calibrate").summary["facts"]["passed"]

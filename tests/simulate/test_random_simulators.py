@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from simfer.pipeline import chain
+from simfer.pipeline.studies import STUDIES
 from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.preflight import mistakes
@@ -211,4 +212,4 @@ def test_a_solver_for_additive_noise_is_refused_where_the_noise_depends_on_the_s
 
 def test_the_simulators_own_posterior_is_refused_before_the_chain_runs() -> None:
     with pytest.raises(chain.ConfigError, match="compare-posteriors: the simulator is random"):
-        chain.compare_posteriors(helpers.problem(ou_table()), 0)
+        STUDIES["compare-posteriors"].added(helpers.problem(ou_table()), 0)

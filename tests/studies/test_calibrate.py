@@ -10,6 +10,7 @@ import pytest
 
 from simfer import pipeline
 from simfer.pipeline import chain
+from simfer.pipeline.studies import STUDIES
 from simfer.stages.emulator.saved import load_emulator, save_emulator
 from simfer.stages.progress import Silent
 from simfer.stages.studies.coverage import ecdf_band, inside, tarp
@@ -37,7 +38,7 @@ def calibrate(overrides: tuple[str, ...], folder: Path, shrink: float = 1.0) -> 
         path.mkdir(parents=True)
     save_emulator(shrunk, given)
     problem = helpers.problem(helpers.line(), *QUICK, *overrides)
-    (link,) = chain.calibrate(problem, 0)
+    (link,) = STUDIES["calibrate"].added(problem, 0)
     inputs = {"emulator": [given], "posterior": [result.folders["infer"]]}
     summary = chain.run(link, inputs, out, Silent())
     assert (out / "calibration.png").stat().st_size > 1000
@@ -106,7 +107,7 @@ def test_a_differential_equation_in_the_likelihood_is_sampled_as_infer_samples_i
     def ranks(*overrides: str) -> list[float]:
         folder = tmp_path / f"calibrate-{len(overrides)}"
         folder.mkdir()
-        (link,) = chain.calibrate(helpers.problem(table, *overrides), 0)
+        (link,) = STUDIES["calibrate"].added(helpers.problem(table, *overrides), 0)
         summary = chain.run(link, {"emulator": [trained], "posterior": []}, folder, Silent())
         assert summary["facts"]["passed"] and summary["facts"]["data_sets"] == 20
         return json.loads((folder / "calibration.json").read_text())["ranks"]["rate"]  # type: ignore[no-any-return]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from simfer.pipeline import chain
 from simfer.pipeline.build import Outcome
 from simfer.pipeline.plan import plan
-from simfer.pipeline.runner import execute_more
+from simfer.pipeline.runner import execute_study
 from simfer.pipeline.store import Store
+from simfer.pipeline.studies import STUDIES
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.studies.held_out import held_out
@@ -25,13 +25,16 @@ TABLE = helpers.line(compare={"architectures": ["mlp", NEAREST, REFUSES, STRAIGH
 @pytest.fixture(scope="module")
 def ranked() -> Outcome:
     store = Store(helpers.scratch() / "line")
-    return execute_more(helpers.problem(TABLE), store, chain.compare, until="dataset")
+    return execute_study(helpers.problem(TABLE), store, "compare")
 
 
 def test_errors_are_those_of_the_test_rows(ranked: Outcome) -> None:
     helpers.line_run(until="train")
     store = helpers.scratch() / "line"
-    steps = {step.link.name: step for step in plan(helpers.problem(TABLE), chain.compare(helpers.problem(TABLE), 0))}
+    steps = {
+        step.link.name: step
+        for step in plan(helpers.problem(TABLE), STUDIES["compare"].added(helpers.problem(TABLE), 0))
+    }
     dataset = TrainingSet.load(store / "dataset" / steps["dataset-0"].fingerprint)
     z, y, fold = dataset.arrays()
     emulator = load_emulator(store / "train" / steps["train-plugins.py:Nearest-0"].fingerprint, NEAREST)
@@ -66,7 +69,7 @@ def test_one_that_fails_is_named_with_its_reason(ranked: Outcome) -> None:
 
 def test_each_is_the_artifact_of_a_config_that_names_it() -> None:
     problem = helpers.problem(helpers.line(compare={"architectures": ["mlp", "residual"], "seeds": 2}))
-    trained = {link.name: link for link in chain.compare(problem, 0)}
+    trained = {link.name: link for link in STUDIES["compare"].added(problem, 0)}
     steps = {step.link.name: step.fingerprint for step in plan(problem, list(trained.values()))}
 
     def alone(**train: object) -> str:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from simfer.pipeline import chain
-from simfer.pipeline.runner import execute_more
+from simfer.pipeline.runner import execute_study
 from simfer.pipeline.store import Store
 from tests import helpers
 
@@ -23,7 +22,7 @@ def test_the_simulator_as_the_likelihood_gives_the_exact_posterior() -> None:
 
 def test_comparison_shows_both_posteriors_and_what_they_cost() -> None:
     problem = helpers.problem(helpers.line())
-    outcome = execute_more(problem, Store(helpers.scratch() / "line"), chain.compare_posteriors)
+    outcome = execute_study(problem, Store(helpers.scratch() / "line"), "compare-posteriors")
     differences = {row["parameter"]: row for row in outcome.summary["tables"]["emulator - simulator"]}
     for row in differences.values():
         assert abs(row["mean_shift_sd"]) < 0.15

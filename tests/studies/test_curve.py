@@ -7,8 +7,9 @@ import pytest
 
 from simfer.pipeline import chain
 from simfer.pipeline.plan import plan
-from simfer.pipeline.runner import execute_more
+from simfer.pipeline.runner import execute_study
 from simfer.pipeline.store import Store
+from simfer.pipeline.studies import STUDIES
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.studies.curve import _answer
 from simfer.stages.studies.power_law import PowerLaw
@@ -69,7 +70,7 @@ def test_the_error_of_the_nearest_row_falls_as_the_root_of_their_number() -> Non
     even = {name: {"dist": "Uniform", "low": -1.0, "high": 1.0} for name in helpers.PRIOR}  # no tail to be alone in
     changes = {"architecture": NEAREST, "options": None}
     table = helpers.line(parameters=even, simulate={"num_simulations": 1024}, train=changes, curve={"target": 0.02})
-    outcome = execute_more(helpers.problem(table), Store(helpers.scratch() / "line"), chain.curve, until="dataset")
+    outcome = execute_study(helpers.problem(table), Store(helpers.scratch() / "line"), "curve")
     (points,) = outcome.summary["tables"].values()
     assert [point["simulations"] for point in points] == [128, 256, 512, 1024]
     assert np.all(np.diff([point["median"] for point in points]) < 0)
@@ -81,7 +82,7 @@ def test_the_error_of_the_nearest_row_falls_as_the_root_of_their_number() -> Non
 
 def test_the_whole_is_the_artifact_of_a_run_and_a_part_is_another() -> None:
     problem = helpers.problem(helpers.line())
-    steps = {step.link.name: step.fingerprint for step in plan(problem, chain.curve(problem, 0))}
+    steps = {step.link.name: step.fingerprint for step in plan(problem, STUDIES["curve"].added(problem, 0))}
     plain = {step.link.name: step.fingerprint for step in plan(problem)}
     assert steps["train-0"] == plain["train-0"]
     assert len({steps[f"train-of-{share}-0"] for share in ("0.125", "0.25", "0.5")} | {steps["train-0"]}) == 4
@@ -89,7 +90,7 @@ def test_the_whole_is_the_artifact_of_a_run_and_a_part_is_another() -> None:
 
 def test_an_architecture_that_is_chosen_is_chosen_for_every_part() -> None:
     table = helpers.line(train={"architecture": "auto", "options": None, "candidates": ["mlp", NEAREST]})
-    links = {link.name: link for link in chain.curve(helpers.problem(table), 0)}
+    links = {link.name: link for link in STUDIES["curve"].added(helpers.problem(table), 0)}
     assert links["train-of-0.5-0"].inputs["mlp"] == ("train-mlp-of-0.5-0",)
     assert links["curve-0"].inputs["0.5"] == ("train-of-0.5-0",) and links["curve-0"].inputs["1"] == ("train-0",)
 
@@ -97,4 +98,4 @@ def test_an_architecture_that_is_chosen_is_chosen_for_every_part() -> None:
 def test_too_few_simulations_are_refused() -> None:
     few = helpers.problem(helpers.line(simulate={"num_simulations": 50}))
     with pytest.raises(chain.ConfigError, match=r"curve.shares: got 50 simulations, shares of \[0.5, 1.0\]"):
-        chain.curve(few, 0)
+        STUDIES["curve"].added(few, 0)

@@ -17,9 +17,10 @@ from jax.scipy.special import ndtr
 from SALib.analyze import sobol
 from typer.testing import CliRunner
 
-from simfer.pipeline import chain
+from simfer.pipeline import chain, studies
 from simfer.pipeline.cli import app
 from simfer.pipeline.results import Result
+from simfer.pipeline.studies import STUDIES
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Sensitivity
@@ -161,7 +162,7 @@ def test_the_natural_scale_is_of_the_output_itself_and_may_overflow() -> None:
 
 def run_on(result: Result, table: Mapping[str, Any], folder: Path) -> tuple[dict[str, Any], xr.DataTree]:
     """Run the stage on what was trained; return its summary and its file."""
-    (link,) = chain.sensitivity(
+    (link,) = STUDIES["sensitivity"].added(
         helpers.problem(table, "sensitivity.num_points=1024", "sensitivity.num_resamples=50"), 0
     )
     inputs = {"simulations": [result.folders["simulate"]], "emulator": [result.folders["train"]]}
@@ -224,9 +225,9 @@ def test_the_command_goes_as_far_as_the_emulator_of_the_prior(tmp_path: Path) ->
 
 
 def test_without_salib_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(chain, "find_spec", lambda name: None)
+    monkeypatch.setattr(studies, "find_spec", lambda name: None)
     result = CliRunner().invoke(app, ["sensitivity", str(helpers.SMOKE), "--store", str(tmp_path)])
-    assert result.exit_code == 3 and "pip install 'SALib>=1.6'" in result.stderr
+    assert result.exit_code == 3 and 'pip install "simfer[sensitivity]"' in result.stderr
     assert not list(tmp_path.glob("*/*"))  # nothing was run for it
 
 

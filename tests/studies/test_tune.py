@@ -14,10 +14,11 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 import simfer.stages.studies.tune
-from simfer.pipeline import chain
+from simfer.pipeline import chain, studies
 from simfer.pipeline.build import Outcome
-from simfer.pipeline.runner import execute_more
+from simfer.pipeline.runner import execute_study
 from simfer.pipeline.store import Store
+from simfer.pipeline.studies import STUDIES
 from simfer.stages.errors import SimferError
 from simfer.stages.settings import Train
 from simfer.stages.studies.search_space import changed, in_toml, space
@@ -33,7 +34,7 @@ POOR = {"architecture": STRAIGHT, "options": {"strength": 0.3}}
 def tune(store: Path, trials: int, train: Mapping[str, Any] = POOR) -> Outcome:
     table = helpers.line(train={"options": None, **train}, tune={"trials": trials})
     table["train"]["options"] = train.get("options", {})
-    return execute_more(helpers.problem(table), Store(store), chain.tune, until="dataset")
+    return execute_study(helpers.problem(table), Store(store), "tune")
 
 
 def trials(outcome: Outcome) -> list[tuple[dict[str, Any], float | None]]:
@@ -148,7 +149,7 @@ def test_what_cannot_be_searched_is_refused(tmp_path: Path, monkeypatch: pytest.
         tune(tmp_path, 2, {"architecture": NEAREST})
     auto = helpers.problem(helpers.line(train={"options": None, "architecture": "auto"}))
     with pytest.raises(chain.ConfigError, match=r'train\.architecture: got "auto"'):
-        chain.tune(auto, 0)
-    monkeypatch.setattr(chain, "find_spec", lambda name: None)
-    with pytest.raises(SimferError, match="pip install"):
-        chain.tune(helpers.problem(helpers.line()), 0)
+        STUDIES["tune"].added(auto, 0)
+    monkeypatch.setattr(studies, "find_spec", lambda name: None)
+    with pytest.raises(SimferError, match=r"pip install \"simfer\[tune\]\""):
+        STUDIES["tune"].added(helpers.problem(helpers.line()), 0)

@@ -143,7 +143,7 @@ def test_a_failed_candidate_fails_no_run_and_its_reason_reaches_the_choice(proje
     assert done.returncode == 0, done.stderr
     assert "train-mlp-0: left out, since too many rows" in done.stderr
     folder = Path(fakes.simfer("path", project, "train", *AUTO).stdout.strip())
-    assert '"failed":{"mlp":"too many rows"}' in (folder / "nested" / "out.txt").read_text()
+    assert 'failed: {"mlp": "too many rows"}' in (folder / "nested" / "out.txt").read_text()
     status = fakes.simfer("status", project, *AUTO).stdout
     assert [line.split()[1] for line in status.splitlines() if line.startswith("train-mlp-0")] == [
         "not"

@@ -26,7 +26,7 @@ HEAVY = ("jax", "numpy", "xarray", "zarr", "numpyro", "equinox", "diffrax", "opt
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(chain, "run", fakes.run_stage)
-    monkeypatch.setattr(chain, "mistakes", lambda problem: [])
+    monkeypatch.setattr(chain, "mistakes", lambda problem, **_: [])
     monkeypatch.setattr(runtime, "prepare", lambda: None)
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
     return fakes.write_project(tmp_path)

@@ -135,7 +135,7 @@ class TestWhy:
     @pytest.fixture(autouse=True)
     def _fake(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(chain, "run", fakes.run_stage)
-        monkeypatch.setattr(chain, "mistakes", lambda problem: [])
+        monkeypatch.setattr(chain, "mistakes", lambda problem, **_: [])
 
     def reasons(self, path: Path, *overrides: str) -> dict[str, list[str]]:
         planned, store = steps(path, *overrides), Store(path.parent / "store")

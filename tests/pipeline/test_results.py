@@ -16,7 +16,7 @@ from tests import fakes
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(chain, "run", fakes.run_stage)
-    monkeypatch.setattr(chain, "mistakes", lambda problem: [])
+    monkeypatch.setattr(chain, "mistakes", lambda problem, **_: [])
     monkeypatch.setattr(runtime, "prepare", lambda: None)
     return fakes.write_project(tmp_path)
 

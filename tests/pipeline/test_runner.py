@@ -38,7 +38,7 @@ class Notes(Reporter):
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(chain, "run", fakes.run_stage)
-    monkeypatch.setattr(chain, "mistakes", lambda problem: [])
+    monkeypatch.setattr(chain, "mistakes", lambda problem, **_: [])
     monkeypatch.setattr(runtime, "prepare", lambda: None)
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
     return fakes.write_project(tmp_path)
@@ -68,7 +68,7 @@ def test_a_second_run_does_nothing(project: Path, monkeypatch: pytest.MonkeyPatc
     first = run(project)
     assert [outcome.cached for outcome in first.outcomes] == [False] * 5
     assert stages() == [f"{stage}-0" for stage in STAGES]
-    monkeypatch.setattr(chain, "mistakes", lambda problem: pytest.fail("a cached run needs no deep checks"))
+    monkeypatch.setattr(chain, "mistakes", lambda problem, **_: pytest.fail("a cached run needs no deep checks"))
     second = run(project)
     assert [outcome.cached for outcome in second.outcomes] == [True] * 5
     assert stages() == []
@@ -148,7 +148,7 @@ def test_a_redo_that_fails_loses_nothing(project: Path, monkeypatch: pytest.Monk
 
 def test_all_that_the_simulator_says_is_wrong_stops_the_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = [Mistake("observation.file", "column y"), Mistake("parameters", "no such parameter")]
-    monkeypatch.setattr(chain, "mistakes", lambda problem: wrong)
+    monkeypatch.setattr(chain, "mistakes", lambda problem, **_: wrong)
     with pytest.raises(ConfigError) as caught:
         run(project)
     assert caught.value.mistakes == wrong
@@ -303,7 +303,7 @@ class TestUserCode:
     def test_a_syntax_error(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (project.parent / "my_model.py").write_text("def broken(:\n")
         model = project.parent / "my_model.py"
-        monkeypatch.setattr(chain, "mistakes", lambda problem: compile(model.read_text(), model, "exec"))
+        monkeypatch.setattr(chain, "mistakes", lambda problem, **_: compile(model.read_text(), model, "exec"))
         with pytest.raises(UserCodeError, match="SyntaxError"):
             run(project)
 

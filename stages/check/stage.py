@@ -17,6 +17,7 @@ from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.artifacts.verdict import VERDICT, Verdict
 from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, errors, gather, no_evidence
 from simfer.stages.check.residuals import by_output, no_residuals, scatter_figures, standardise
+from simfer.stages.check.solver_error import solver_figures
 from simfer.stages.check.verdict import Figure, advice, edge_mass
 from simfer.stages.infer.posterior import named_draws
 from simfer.stages.infer.predictor import load_predictor
@@ -26,8 +27,10 @@ from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Check, CheckConfig
 from simfer.stages.simulate import design
+from simfer.stages.simulate.ensemble import build_simulator
 from simfer.stages.simulate.failures import UnsolvedDraws, unsolved_draws
 from simfer.stages.simulate.rows import fill
+from simfer.stages.simulate.simulators.base import DifferentialSimulator
 from simfer.stages.summary import Summary, Table
 
 REWEIGHTED = "reweighted.nc"
@@ -53,9 +56,11 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     compare = _by_weights if target.predictor.random is None else _by_scatter
     comparison = compare(config.check, target, draws[usable], y[usable], folder)
     figures = [*comparison.figures, *_figures(config.check, target, draws, usable, posterior.tree())]
+    figures += solver_figures(config, target, draws, y, usable)
     p = comparison.predictive_p
     figures.append(Figure("posterior predictive p", "model", p, config.check.min_predictive_p, True))
-    return _write(folder, figures, {comparison.title: comparison.table}, len(z), unsolved)
+    has_solver = isinstance(build_simulator(config.simulate), DifferentialSimulator)
+    return _write(folder, figures, {comparison.title: comparison.table}, len(z), unsolved, has_solver)
 
 
 def load(folder: Path, config: CheckConfig) -> Verdict:
@@ -124,10 +129,17 @@ def _reweight(file: Path, named: Mapping[str, Float[np.ndarray, " draws"]], evid
 
 
 def _write(
-    folder: Path, figures: list[Figure], errors: dict[str, Table], simulated: int, unsolved: UnsolvedDraws
+    folder: Path,
+    figures: list[Figure],
+    errors: dict[str, Table],
+    simulated: int,
+    unsolved: UnsolvedDraws,
+    has_solver: bool,
 ) -> Summary:
     passed = all(figure.passed for figure in figures)
-    words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures, unsolved.sentence)}"
+    words = (
+        "passed: the true simulator agrees" if passed else f"failed: {advice(figures, unsolved.sentence, has_solver)}"
+    )
     rows = [figure.row() for figure in figures]
     # JSON has no NaN: what could not be computed is null there.
     stored = [row | {"value": row["value"] if np.isfinite(row["value"]) else None} for row in rows]

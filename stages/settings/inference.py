@@ -73,6 +73,8 @@ class Check(Settings):
     """Divergent transitions that pass."""
     min_predictive_p: Annotated[Fraction, Unit("probability")] = 0.005
     """Posterior predictive p that passes."""
+    max_solver_error: Annotated[Positive, AddedLater(), Unit("data sigma")] = 0.1
+    """Solver's own error, root of the summed squares over the data, that passes; no mean moves by more of its sd."""
     max_scatter_error: Annotated[Positive, AddedLater(), Unit("predicted sd")] = 0.1
     """Random simulators: a standardised residual's sd less 1, beyond chance, that passes."""
     min_scatter_p: Annotated[Fraction, AddedLater(), Unit("probability")] = 0.005

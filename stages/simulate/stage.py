@@ -21,8 +21,11 @@ from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import RefineConfig, Simulate, SimulateConfig
 from simfer.stages.simulate import design
+from simfer.stages.simulate.ensemble import build_simulator
 from simfer.stages.simulate.failures import counts, drawn, tables, where_it_fails
 from simfer.stages.simulate.rows import Filled, fill
+from simfer.stages.simulate.simulators.base import DifferentialSimulator
+from simfer.stages.simulate.simulators.sde import SDESimulator
 from simfer.stages.summary import Summary
 
 
@@ -82,16 +85,27 @@ def _summary(
 def _refuse_too_many(settings: Simulate, status: Int[np.ndarray, " rows"], lies: str, folder: Path) -> None:
     share = float(np.mean(status != Status.OK))
     if share > settings.max_failed:
-        stiffer = (
-            "let failed rows be solved once more with more steps or a stiffer solver (Rodas5P), in [simulate.retry]"
-            if settings.retry is None
-            else "give [simulate.retry] more max_steps or a stiffer solver (Rodas5P)"
-        )
         raise StageError(
             f"{share:.1%} of the simulations failed ({counts(status)}), more than simulate.max_failed = "
-            f"{settings.max_failed:.1%}. {lies} Narrow the priors there, raise simulate.solver.max_steps, {stiffer}, "
-            f"or raise simulate.max_failed. A picture of it: {folder / 'failures.png'}"
+            f"{settings.max_failed:.1%}. {lies} {_cures(settings)}, or raise simulate.max_failed. A picture of it: "
+            f"{folder / 'failures.png'}"
         )
+
+
+def _cures(settings: Simulate) -> str:
+    """Say what lets fewer rows fail, for this kind of simulator."""
+    simulator = build_simulator(settings)
+    if isinstance(simulator, SDESimulator):
+        return "Narrow the priors there, give a smaller simulate.solver.dt0"
+    if not isinstance(simulator, DifferentialSimulator):
+        return "Narrow the priors there, let the simulator have an answer there"
+    narrower = "Narrow the priors there, raise simulate.solver.max_steps, "
+    if settings.retry is not None:
+        return narrower + "give [simulate.retry] more max_steps or a stiffer solver (Rodas5P)"
+    return (
+        narrower
+        + "let failed rows be solved once more with more steps or a stiffer solver (Rodas5P), in [simulate.retry]"
+    )
 
 
 def _effort(filled: Filled) -> dict[str, float | None]:

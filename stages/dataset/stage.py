@@ -17,6 +17,7 @@ from simfer.stages.dataset.writer import Writer, block_rows
 from simfer.stages.errors import StageError
 from simfer.stages.model.near_data import select_near_data
 from simfer.stages.model.outputs import Layout
+from simfer.stages.model.transforms import scaled_floor
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Dataset, DatasetConfig, SelectConfig
 from simfer.stages.summary import Summary
@@ -34,8 +35,10 @@ def run(
     layout, space, sloped = first.layout, first.space, first.has_derivatives
     _check_outputs(config.dataset, layout)
     size = block_rows(layout, space.size if sloped else 0)
-    chosen = _selection(config, sources, size)
-    writer = Writer(folder / DATASET, layout, space, config.dataset, int(chosen.sum()), sloped)
+    usable, floor = _usable(config.dataset, sources, size)
+    settings = config.dataset.model_copy(update={"floor": floor})
+    chosen = _selection(config.model_copy(update={"dataset": settings}), sources, size, usable)
+    writer = Writer(folder / DATASET, layout, space, settings, int(chosen.sum()), sloped)
     put_coordinates(writer.group, layout.outputs, coordinate_units(first.group, layout.outputs))
     with progress.task("dataset", total=total, unit="rows") as task:
         for block in _blocks(sources, size):
@@ -79,10 +82,21 @@ def _blocks(sources: Sequence[Simulations], size: int) -> Iterator[_Block]:
             at += len(z)
 
 
+def _usable(settings: Dataset, sources: Sequence[Simulations], size: int) -> tuple[Bool[np.ndarray, " n"], float]:
+    """Say which rows are usable, and below which value no transform sees anything."""
+    layout, each = sources[0].layout, []
+    largest = np.zeros(layout.size)
+    for block in _blocks(sources, size):
+        each.append(block.usable)
+        largest = np.maximum(largest, np.abs(block.y[block.usable]).max(axis=0, initial=0.0))
+    sizes = {name: float(largest[at].max(initial=0.0)) for name, at in layout.slices.items()}
+    return np.concatenate(each), scaled_floor(settings.floor, settings.transform, sizes)
+
+
 def _selection(
-    config: DatasetConfig | SelectConfig, sources: Sequence[Simulations], size: int
+    config: DatasetConfig | SelectConfig, sources: Sequence[Simulations], size: int, usable: Bool[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " n"]:
-    usable = np.concatenate([block.usable for block in _blocks(sources, size)])
+    """Say which rows are trained on: the usable ones, or those of them that are near the data."""
     if usable.sum() < _LEAST:
         raise StageError(
             f"{usable.sum()} of {len(usable)} simulations are usable; a training set needs at least {_LEAST}. Raise "

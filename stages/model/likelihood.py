@@ -133,7 +133,7 @@ class Likelihood:
         given = self._observed() if data is None else data
         gaps, noise, jacobian = [], [], jnp.asarray(0.0)
         for b in self.blocks:
-            transformed = TRANSFORMS[b.transform].forward(given[b.name], noises.SMALLEST)  # type: ignore[index]
+            transformed = TRANSFORMS[b.transform].forward(given[b.name], noises.smallest(b.values))  # type: ignore[index]
             gaps.append(transformed - prediction.mean[b.at])
             jacobian += transformed.sum() if b.transform == "log" else 0.0
             noise.append(self._covariance(b, values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,25 @@ from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model.plugins import resolve
 from simfer.stages.settings import CustomNoise, MultivariateNormalNoise, Noise
 
-SMALLEST = 1e-10  # a rate, a median or a probability is not let below it
+SMALLEST = 1e-10  # a rate or a median is not let below it, but for data that are as small themselves
+_SMALL = 1e-3  # data beside which it is not negligible
 
 
 def _normal(y: Array, scale: Array) -> dist.Distribution:
     return dist.Normal(y, scale)
 
 
-def _log_normal(y: Array, scale: Array) -> dist.Distribution:
-    return dist.LogNormal(jnp.log(jnp.maximum(y, SMALLEST)), scale)
+def smallest(data: Float[np.ndarray, " n"]) -> float:
+    """Return what a median of these data is not let below: far less than any of them, whatever their unit."""
+    sizes = np.abs(data[data != 0.0])
+    if not len(sizes):
+        return SMALLEST
+    scale = float(sizes.max()) if sizes.max() < _SMALL else 1.0
+    return min(SMALLEST * scale, 1e-3 * float(sizes.min()))
+
+
+def _log_normal(y: Array, scale: Array, least: float = SMALLEST) -> dist.Distribution:
+    return dist.LogNormal(jnp.log(jnp.maximum(y, least)), scale)
 
 
 def _student_t(y: Array, df: Array, scale: Array) -> dist.Distribution:
@@ -86,7 +97,8 @@ def family(noise: Noise, data: Float[np.ndarray, " n"]) -> Callable[..., dist.Di
         return lambda y, **_: dist.MultivariateNormal(y, covariance_matrix=jnp.asarray(covariance))
     if isinstance(noise, CustomNoise):
         return resolve(noise.dist, {})
-    return _FAMILIES[noise.dist]
+    made = _FAMILIES[noise.dist]
+    return partial(made, least=smallest(data)) if noise.dist == "LogNormal" else made
 
 
 def joint_covariance(noise: MultivariateNormalNoise, size: int) -> Float[np.ndarray, "n n"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from simfer.stages.settings import Transform
+from simfer.stages.settings import Dataset, Transform
 
 
 @dataclass(frozen=True)
@@ -22,6 +22,19 @@ class Pair:
     inverse: Callable[[Any], Any]
     slope: Callable[[Any], Any]
     """The inverse's derivative at a transformed value."""
+
+
+_DEFAULT, _SMALL = Dataset(transform={}).floor, 1e-3  # the floor, and outputs beside which it is not negligible
+
+
+def scaled_floor(floor: float, transform: Mapping[str, Transform], largest: Mapping[str, float]) -> float:
+    """Return the floor: as given, but the default shrinks with outputs that are small as a whole.
+
+    `largest` is each output's largest size in all rows. At 1e-3 or above the default stays as it is; below, it is as
+    far below the output as it is below 1: outputs in mol/ml are learned as the same ones in cells are.
+    """
+    sizes = [largest[name] for name, kind in transform.items() if kind in ("log", "sqrt") and largest[name] > 0.0]
+    return floor * min(sizes) if floor == _DEFAULT and sizes and min(sizes) < _SMALL else floor
 
 
 TRANSFORMS: dict[Transform, Pair] = {

@@ -12,6 +12,7 @@ from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.observation import read
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
+from simfer.stages.model.transforms import scaled_floor
 from simfer.stages.settings import Problem
 from simfer.stages.simulate import design
 from simfer.stages.simulate.accuracy import ROWS, Again, Points, in_sigma, solve_again
@@ -49,7 +50,9 @@ def numerical_mistakes(config: Problem) -> list[Mistake]:
     as_set, exact = again.as_set(points), again.exactly(points)
     if not (ok := as_set.ok & exact.ok).any():
         return []
-    gaps = _gaps(_likelihood(config, again.layout), again.layout, as_set.y[ok], exact.y[ok], config.dataset.floor)
+    gaps = _gaps(
+        _likelihood(config, again.layout), again.layout, as_set.y[ok], exact.y[ok], _floor(config, again, exact.y[ok])
+    )
     large = gaps.large(settings.solver.rtol)
     if not large.any():
         return []
@@ -79,6 +82,11 @@ def _largest(
         f"{gaps.exact[row, at]:.6g} if solved far more exactly{in_sigma}, where {where}; "
         f"{large.any(axis=1).sum()} of {len(large)} rows of the prior are as far off."
     )
+
+
+def _floor(config: Problem, again: Again, y: Float[np.ndarray, "rows outputs"]) -> float:
+    sizes = {name: float(np.abs(y[:, at]).max(initial=0.0)) for name, at in again.layout.slices.items()}
+    return scaled_floor(config.dataset.floor, config.dataset.transform, sizes)
 
 
 def _likelihood(config: Problem, layout: Layout) -> Likelihood:

@@ -70,7 +70,7 @@ class Dataset(Settings):
     transform: dict[str, Transform] = {}
     """By output, what networks learn in its place; "none" where not named."""
     floor: Annotated[Positive, Unit("of the output")] = 1e-10
-    """Smallest value that "log" and "sqrt" see."""
+    """Smallest value that "log" and "sqrt" see; the default shrinks with outputs that stay below 1e-3."""
     pca: Annotated[dict[str, Components], AddedLater()] = {}
     """By output, after its transform: how many principal components are learnt, or the share of variance they keep."""
     seed: Seed = 0

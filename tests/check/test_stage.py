@@ -151,7 +151,7 @@ def test_a_verdict_without_a_usable_draw_is_json_all_the_same() -> None:
     assert values["Pareto k-hat"] is None and values["log likelihood, simulator - emulator (sd)"] is None
     assert values["draws that the simulator cannot solve"] > 0.9
     assert result.verdict.figures == stored and not result.verdict.passed
-    assert "the simulator fails at posterior draws" in verdict(result)
+    assert "the simulator has no answer at posterior draws" in verdict(result)
     assert figures(result)["Pareto k-hat"]["value"] is None and not figures(result)["Pareto k-hat"]["passed"]
 
 

@@ -22,11 +22,11 @@ def check(at: Mapping[str, Any], layout: Layout) -> dict[str, Float[Array, "..."
     known = {dim for output in layout.outputs.values() for dim in output.dims}
     if set(at) - known:
         raise SimferError(f"got coordinates of {sorted(set(at) - known)}, expected dimensions among {sorted(known)}")
-    found = {dim: jnp.asarray(values, float) for dim, values in at.items()}
-    for dim, values in found.items():
+    places = {dim: jnp.asarray(values, float) for dim, values in at.items()}
+    for dim, values in places.items():
         if values.ndim > 1:
             raise SimferError(f"got coordinates {dim} of shape {values.shape}, expected a number or a list of numbers")
-    return found
+    return places
 
 
 def evaluate(
@@ -42,18 +42,18 @@ def evaluate(
     A number drops its dimension. `scaling` is the location and the scale of the outputs: cubic splines go through both.
     """
     axes = {name: _axes(output) for name, output in layout.outputs.items()}
-    asked = {name: _places(own, at) for name, own in axes.items()}
-    points = {name: grid(list(own.values())) for name, own in asked.items()}
+    places = {name: _places(own, at) for name, own in axes.items()}
+    points = {name: grid(list(own.values())) for name, own in places.items()}
     scaled = eqx.filter_vmap(lambda network: network.between(x, points))(networks)
-    found = {}
+    predicted = {}
     for name, output in layout.outputs.items():
         saved = (part[layout.slices[name]].reshape(output.shape) for part in scaling)
-        location, scale = (interpolate(part, axes[name], asked[name]) for part in saved)
+        location, scale = (interpolate(part, axes[name], places[name]) for part in saved)
         y = location + scale * scaled[name].mean(axis=0).reshape(location.shape).astype(location.dtype)
-        y = jnp.where(_inside(axes[name], asked[name]).reshape(y.shape), y, jnp.nan)
+        y = jnp.where(_inside(axes[name], places[name]).reshape(y.shape), y, jnp.nan)
         dropped = tuple(i for i, dim in enumerate(output.dims) if dim in at and at[dim].ndim == 0)
-        found[name] = jnp.squeeze(TRANSFORMS[transform[name]].inverse(y), dropped)
-    return found
+        predicted[name] = jnp.squeeze(TRANSFORMS[transform[name]].inverse(y), dropped)
+    return predicted
 
 
 def _axes(output: Output) -> dict[str, Axis]:

@@ -402,12 +402,12 @@ class Emulator(eqx.Module):
             raise SimferError(f"got arrays of shape {shape}, expected numbers, or arrays of one axis (ravel them)")
         z = self.space.whiten(parameters)
         for name in sorted(set(parameters) & set(self.space.fixed)):
-            given, value = parameters[name], self.space.fixed[name]
-            other = f"got another {name} than {value}, at which it was fixed in training"
-            if isinstance(given, jax.core.Tracer):
-                z = eqx.error_if(z, ~jnp.isclose(given, value, rtol=_SAME, atol=0.0).all(), other)
-            elif not np.allclose(given, value, rtol=_SAME, atol=0.0):
-                raise SimferError(f"{other}: {given}")
+            value, fixed = parameters[name], self.space.fixed[name]
+            other = f"got another {name} than {fixed}, at which it was fixed in training"
+            if isinstance(value, jax.core.Tracer):
+                z = eqx.error_if(z, ~jnp.isclose(value, fixed, rtol=_SAME, atol=0.0).all(), other)
+            elif not np.allclose(value, fixed, rtol=_SAME, atol=0.0):
+                raise SimferError(f"{other}: {value}")
         return z
 
 

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
 
-from simfer.stages.emulator.architectures.base import GIVEN, ClosedForm
+from simfer.stages.emulator.architectures.base import PROVIDED, ClosedForm
 from simfer.stages.model.plugins import resolve
 from simfer.stages.settings import Train
 from simfer.stages.settings.names import ARCHITECTURES
@@ -46,5 +46,5 @@ def network_options(train: Train) -> dict[str, Any]:
 def default_options(architecture: str) -> dict[str, Any]:
     """Return the options of an architecture that have a plain default."""
     parameters = inspect.signature(resolve(architecture, ARCHITECTURES)).parameters
-    found = {name: each.default for name, each in parameters.items() if name not in GIVEN}
-    return {name: value for name, value in found.items() if isinstance(value, (bool, int, float, str, NoneType))}
+    defaults = {name: parameter.default for name, parameter in parameters.items() if name not in PROVIDED}
+    return {name: value for name, value in defaults.items() if isinstance(value, (bool, int, float, str, NoneType))}

@@ -79,12 +79,14 @@ def _numpy(theta: np.ndarray, predicted: dict[str, Array]) -> dict[str, np.ndarr
 
 
 def _warnings(num: int, outside: int, broken: int) -> list[str]:
-    found = []
+    warnings = []
     if outside:
-        found.append(
+        warnings.append(
             f"{outside:,} of {num:,} points lie outside of the domain that the emulator was trained in "
             f"({INSIDE} is 0 there): neither prediction nor error is to be relied on"
         )
     if broken:
-        found.append(f"{broken:,} of {num:,} points have no finite prediction: they may lie beyond the end of a prior")
-    return found
+        warnings.append(
+            f"{broken:,} of {num:,} points have no finite prediction: they may lie beyond the end of a prior"
+        )
+    return warnings

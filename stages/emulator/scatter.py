@@ -80,8 +80,7 @@ def cross_validated(
         return lower(raw[member], len(q)) @ q, ((spread @ whitening.T) ** 2).sum(axis=0)
 
     rows = tuple(map(jnp.asarray, (x, unseen_by, q, spread)))
-    found = eqx.filter_jit(lambda rows: jax.lax.map(one, rows, batch_size=256))(rows)
-    whitened, spread = map(np.asarray, found)
+    whitened, spread = map(np.asarray, eqx.filter_jit(lambda rows: jax.lax.map(one, rows, batch_size=256))(rows))
     even = np.full(len(x), 1.0 / len(x))
     left_over = jnp.asarray(excess(whitened, spread, even))
     return Scatter(

@@ -11,7 +11,7 @@ import equinox as eqx
 import jax
 from pydantic import TypeAdapter, ValidationError
 
-from simfer.stages.emulator.architectures.base import GIVEN, Architecture
+from simfer.stages.emulator.architectures.base import PROVIDED, Architecture
 from simfer.stages.emulator.networks import build_networks, network_options
 from simfer.stages.emulator.scatter import num_entries
 from simfer.stages.errors import Mistake, did_you_mean
@@ -47,7 +47,7 @@ def architecture_mistakes(config: Problem, where: str) -> list[Mistake]:
     make = resolved(where, config.train.architecture, ARCHITECTURES, Architecture, found)
     if make is None:
         return found
-    known = [name for name in inspect.signature(make).parameters if name not in GIVEN]
+    known = [name for name in inspect.signature(make).parameters if name not in PROVIDED]
     found += unknown_names("train.options", config.train.options, known)
     return found or _options(config.train, make) or _trial(config.train, Layout({"y": Output()}), 1, "train.options")
 

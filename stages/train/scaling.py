@@ -52,10 +52,10 @@ def prepare(config: TrainConfig, dataset: TrainingSet) -> Prepared:
     end = int(np.flatnonzero(fold != TEST)[-1]) + 1  # of a share of the rows, those after it are test rows throughout
     z, fold = z[:end], fold[:end]
     space, layout = dataset.space, dataset.layout
-    coordinates, seen = np.asarray(space.inputs(z)), fold != TEST
+    coordinates, training = np.asarray(space.inputs(z)), fold != TEST
     weighs = settings.derivative_weight > 0 and dataset.derivatives(0, 1) is not None
     at, targets = _sample(dataset, len(z), weighs, settings.memory)
-    scaling = _scaling(dataset, coordinates[seen], targets[seen[at]], bool(settings.robust))
+    scaling = _scaling(dataset, coordinates[training], targets[training[at]], bool(settings.robust))
     families = ("normal",) * space.size if scaling.mixes else space.families
     context = {"layout": layout, "families": families, "varies": tuple((scaling.scale > 0).tolist())}
 
@@ -64,10 +64,10 @@ def prepare(config: TrainConfig, dataset: TrainingSet) -> Prepared:
         return _rows(scaling, coordinates[start:stop], y, slopes)
 
     if len(at) == len(z):
-        sample = read(0, len(z)).pick(seen)
+        sample = read(0, len(z)).pick(training)
         metric = _metric(config, dataset, np.asarray(sample.y), scaling)
-        return Prepared(sample, fold[seen], context, scaling, metric)
-    sample = _rows(scaling, coordinates[at], targets).pick(seen[at])
+        return Prepared(sample, fold[training], context, scaling, metric)
+    sample = _rows(scaling, coordinates[at], targets).pick(training[at])
     metric = _metric(config, dataset, np.asarray(sample.y), scaling)
     return Prepared(Stream(read, fold, dataset.piece, settings.memory), fold, context, scaling, metric)
 

@@ -63,9 +63,9 @@ class _Windows:
 
     def __call__(self, look: int) -> Window:
         """Return a window, and begin to read the one after it."""
-        found = self._next[1].result() if self._next and self._next[0] == look else self._read(look)
+        window = self._next[1].result() if self._next and self._next[0] == look else self._read(look)
         self._next = (look + 1, self._thread.submit(self._read, look + 1))
-        return found
+        return window
 
     def _read(self, look: int) -> Window:
         starts = [self._length * self._piece(look * self._count + k) for k in range(self._count)]

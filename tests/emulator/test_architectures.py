@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simfer.stages.emulator.architectures.base import GIVEN, Activation, Architecture, ClosedForm, activations
+from simfer.stages.emulator.architectures.base import PROVIDED, Activation, Architecture, ClosedForm, activations
 from simfer.stages.emulator.networks import build_networks
 from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.model.plugins import resolve
@@ -48,7 +48,7 @@ class TestEvery:
         made = resolve(name, ARCHITECTURES)
         assert issubclass(made, Architecture) and made.__doc__
         needed = [n for n, p in takes(name).items() if p.default is p.empty]
-        assert needed[:3] == ["in_size", "out_size", "key"] and set(needed) <= GIVEN  # every option has a default
+        assert needed[:3] == ["in_size", "out_size", "key"] and set(needed) <= PROVIDED  # every option has a default
 
     def test_it_maps_a_point_to_outputs(self, name: str) -> None:
         network = build(name)

@@ -21,8 +21,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-# What a constructor is given. All else that it takes is an option of `train.options`.
-GIVEN = frozenset({"in_size", "out_size", "key", "layout", "families", "varies"})
+# What a constructor is handed by the training. All else that it takes is an option of `train.options`.
+PROVIDED = frozenset({"in_size", "out_size", "key", "layout", "families", "varies"})
 
 
 class Architecture(eqx.Module):

@@ -149,10 +149,10 @@ class GaussianProcess(ClosedForm):
         some = np.linspace(0, len(x) - 1, min(len(x), _SEARCH_ROWS)).astype(int)
         shapes = [False, True] if self.kernel == "auto" else [self.kernel == "matern52"]
         starts = [(is_rough, _start(x.shape[1], *start)) for is_rough in shapes for start in _STARTS]
-        found = [
+        searched = [
             (*_minimise(start, x[some], groups[0][some], is_rough, _SEARCH), is_rough) for is_rough, start in starts
         ]
-        first, _, is_rough = min(found, key=lambda each: each[1])
+        first, _, is_rough = min(searched, key=lambda search: search[1])
         others = [_minimise(first, x[some], columns[some], is_rough, _SEARCH)[0] for columns in groups[1:]]
         return is_rough, np.stack([first, *others])
 
@@ -226,8 +226,8 @@ def _minimise(
 
     size = x.shape[1]
     bounds = [(-4.0, 6.0)] * size + [(-14.0, 9.0)] * size + [(math.log(_NUGGET), 0.0)]
-    found = minimize(target, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
-    return found.x, float(found.fun)
+    minimum = minimize(target, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
+    return minimum.x, float(minimum.fun)
 
 
 def _finish(

@@ -125,10 +125,10 @@ class Polynomial(ClosedForm):
             since = 0
             for degree, powers in self._candidates(norm):
                 tried = _columns(axes, powers)
-                found = _validate(tried, y, folds, held_out).error
-                since = 0 if found < error else since + 1
-                if found < error:
-                    best, error, columns = np.array([degree, norm]), found, tried
+                tried_error = _validate(tried, y, folds, held_out).error
+                since = 0 if tried_error < error else since + 1
+                if tried_error < error:
+                    best, error, columns = np.array([degree, norm]), tried_error, tried
                 if since == 2:
                     break
         return best, _validate(columns, y, folds, range(_FOLDS))
@@ -167,7 +167,7 @@ def orthonormal(
 
 def multi_indices(size: int, degree: int, norm: float) -> Int[np.ndarray, "terms size"]:
     """Return the degrees by input of all terms whose `norm`-norm is at most `degree`, the constant one first."""
-    found = [np.zeros((1, size), int)]
+    blocks = [np.zeros((1, size), int)]
     limit = degree**norm + 1e-9
     for num in range(1, min(size, degree) + 1):
         if num > limit:
@@ -176,10 +176,10 @@ def multi_indices(size: int, degree: int, norm: float) -> Int[np.ndarray, "terms
         for axes in combinations(range(size), num):
             block = np.zeros((len(powers), size), int)
             block[:, axes] = powers
-            found.append(block)
-        if sum(map(len, found)) > _MOST_TERMS:
+            blocks.append(block)
+        if sum(map(len, blocks)) > _MOST_TERMS:
             break
-    return np.concatenate(found)
+    return np.concatenate(blocks)
 
 
 def _compositions(num: int, limit: float, norm: float) -> Iterator[tuple[int, ...]]:

@@ -95,12 +95,13 @@ def _round(problem: Problem, number: int) -> list[Link]:
         select = problem.slice(SelectConfig)
     train, infer = f"train-{number}", f"infer-{number}"
     given, judged = likelihood(problem), {"posterior": (infer,), "emulator": (train,)}
+    check = problem.slice(CheckConfig, round=number, meant=problem.edges_meant, **given)
     return [
         simulate,
         Link("dataset", number, select, _rows(number)),
         *trainings(problem, number),
         Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
-        Link("check", number, problem.slice(CheckConfig, round=number, **given), judged | _rows(number)),
+        Link("check", number, check, judged | _rows(number)),
     ]
 
 

@@ -46,6 +46,7 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
     draws = posterior.z()
+    at_edge = _at_edge(config, target, draws)
     draws = draws[np.sort(design.picked(len(draws), config.check.num_draws, config.check.seed))]
     z = draws[:, : space.size]
     points, stream = lambda a, b: z[a:b], f"check-{config.round}"
@@ -55,7 +56,7 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     _, y, usable = simulations.rows(0, len(simulations))
     compare = _by_weights if target.predictor.random is None else _by_scatter
     comparison = compare(config.check, target, draws[usable], y[usable], folder)
-    figures = [*comparison.figures, *_figures(config.check, target, draws, usable, posterior.tree())]
+    figures = [*comparison.figures, *_figures(config.check, target, draws, usable, at_edge, posterior.tree())]
     figures += solver_figures(config, target, draws, y, usable)
     p = comparison.predictive_p
     figures.append(Figure("posterior predictive p", "model", p, config.check.min_predictive_p, True))
@@ -95,22 +96,32 @@ def _by_scatter(limits: Check, target: Target, draws: np.ndarray, y: np.ndarray,
     return Comparison(figures, residuals.predictive_p, NO_K_HAT, by_output(target, residuals))
 
 
+def _at_edge(config: CheckConfig, target: Target, draws: Float[np.ndarray, "draws size"]) -> float:
+    """Return the posterior mass at a prior's edge, the priors being the config's, which says which edge is meant."""
+    theta_z, noise_z, _ = target.split(draws)
+    spaces = Space(config.parameters), target.likelihood.noise_space
+    scores = [np.asarray(space.scores(part)) for space, part in zip(spaces, (theta_z, noise_z), strict=True)]
+    names = [*spaces[0].names, *spaces[1].names]
+    z = dict(zip(names, np.concatenate(scores, axis=1).T, strict=True))
+    return edge_mass(spaces[0].priors | spaces[1].priors, named_draws(target, draws), z)
+
+
 def _figures(
     limits: Check,
     target: Target,
     draws: Float[np.ndarray, "draws size"],
     usable: Bool[np.ndarray, " draws"],
+    at_edge: float,
     tree: xr.DataTree,
 ) -> list[Figure]:
     """Return the figures of domain, failures, prior and sampler."""
-    space, table = target.predictor.space, summarize(tree["posterior"].to_dataset())
-    priors, statistics = space.priors | target.likelihood.noise_space.priors, tree["sample_stats"]
-    inside = np.asarray(target.predictor.domain.holds(target.split(draws)[0]))
+    table, statistics = summarize(tree["posterior"].to_dataset()), tree["sample_stats"]
+    predictor = target.predictor
+    inside = np.asarray(predictor.domain.holds(predictor.space.on_circle(target.split(draws)[0])))
     figures = [
         Figure("draws outside the training domain", "domain", float(np.mean(~inside)), limits.max_outside),
         Figure("draws that the simulator cannot solve", "failures", float(np.mean(~usable)), limits.max_outside),
-        Figure("posterior mass at a prior's edge", "prior",
-               edge_mass(priors, draws[:, : target.num_named]), limits.max_edge),
+        Figure("posterior mass at a prior's edge", "prior", at_edge, limits.max_edge),
         Figure("largest R-hat", "sampler", max(row["r_hat"] for row in table), limits.max_r_hat),
         Figure("smallest ESS, bulk or tail", "sampler",
                min(min(row["ess_bulk"], row["ess_tail"]) for row in table), limits.min_ess, True),

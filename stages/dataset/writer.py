@@ -81,7 +81,7 @@ class Writer:
                 create_array(self.group, named, shape, self.block, "float64", dimension_names=dims, attributes=notes)
 
     def _create_points(self, count: int) -> None:
-        names, dims = {"parameters": self.space.names}, ("row", "parameter")
+        names, dims = {"parameters": self.space.components}, ("row", "parameter")
         shape = (count, self.space.size)
         create_array(self.group, "z", shape, _BLOCK, "float64", dimension_names=dims, attributes=names)
         folds = self.settings.folds

@@ -31,6 +31,8 @@ _MOST_Z = 6.0
 
 def convert(emulator: Emulator) -> bytes:
     """Return the bytes of an ONNX file: an input for each parameter, of any length, and all outputs with errors."""
+    if around := emulator.space.periodic:
+        raise StageError(f"{', '.join(around)}: what is periodic goes into StableHLO alone; take --format stablehlo")
     to_onnx = _library("jax2onnx").to_onnx
     wide, names = _in_float64(emulator), emulator.space.names
     maps = [whitening(prior) for prior in emulator.space.priors.values()]

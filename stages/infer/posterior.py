@@ -13,7 +13,9 @@ from jaxtyping import Float
 from simfer.stages.infer.predictive import Predictive
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
+from simfer.stages.settings import Prior
 
+PERIOD = "period"  # an attribute of what goes round
 _SAMPLE = ("chain", "draw")
 
 
@@ -38,7 +40,7 @@ def to_tree(
     places = {b.name: _places(target, b.name) for b in blocks}
     observed = {b.name: ((f"{b.name}_datum",), b.values) for b in blocks}
     groups = {
-        "posterior": _group(draws, {n: (_SAMPLE, v, _attributes(priors[n].unit)) for n, v in named.items()}),
+        "posterior": _group(draws, {n: (_SAMPLE, v, _attributes(priors[n])) for n, v in named.items()}),
         "unconstrained_posterior": _group(draws, {"z": ((*_SAMPLE, "whitened"), draws.z)}),
         "sample_stats": _group(draws, {name: (_SAMPLE, values) for name, values in draws.statistics.items()}),
         "posterior_predictive": _by_datum(draws, predictive.replicated, places),
@@ -69,8 +71,9 @@ def _by_datum(
     return _group(draws, variables, coords)
 
 
-def _attributes(unit: str) -> dict[str, str]:
-    return {"units": unit} if unit else {}
+def _attributes(prior: Prior) -> dict[str, Any]:
+    period = prior.arguments["high"] - prior.arguments["low"] if prior.periodic else None
+    return ({"units": prior.unit} if prior.unit else {}) | ({PERIOD: period} if period else {})
 
 
 def _places(target: Target, name: str) -> dict[str, Any]:

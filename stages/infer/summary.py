@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from simfer.stages.infer.posterior import PERIOD
 from simfer.stages.infer.predictive import Predictive
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
@@ -36,11 +37,15 @@ def posterior_summary(likelihood: str, target: Target, draws: Draws, predictive:
 
 
 def summarize(posterior: xr.Dataset) -> Table:
-    """Tabulate each quantity: moments, quantiles, rank-normalized R-hat, bulk and tail ESS (Vehtari et al. 2021)."""
+    """Tabulate each quantity: moments, quantiles, rank-normalized R-hat, bulk and tail ESS (Vehtari et al. 2021).
+
+    What is periodic is cut opposite its mean direction first: its quantiles may lie beyond the prior's bounds.
+    """
     from arviz_stats.base import array_stats
 
     rows = []
-    for name, values in posterior.data_vars.items():
+    for name, stored in posterior.data_vars.items():
+        values = _unrolled(stored) if PERIOD in stored.attrs else stored
         low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
         rows.append(
             {
@@ -57,6 +62,14 @@ def summarize(posterior: xr.Dataset) -> Table:
             }
         )
     return rows
+
+
+def _unrolled(values: xr.DataArray) -> xr.DataArray:
+    """Return values that go round, each within half a turn of their mean direction."""
+    turn = values.attrs[PERIOD] / (2.0 * np.pi)
+    center = turn * np.angle(np.exp(1j * values.values / turn).mean()) % values.attrs[PERIOD]
+    nearest = center + turn * np.angle(np.exp(1j * (values.values - center) / turn))
+    return values.copy(data=nearest)
 
 
 def e_bfmi(energy: Float[np.ndarray, "chains draws"]) -> Float[np.ndarray, " chains"]:

@@ -146,6 +146,15 @@ class Target(NamedTuple):
         """What predicts the outputs."""
         return self.errors.predictor
 
+    def log_ring(self, z: Float[Array, " size"]) -> Float[Array, ""]:
+        """Return what keeps the components of a periodic parameter away from the origin, beside their standard normal.
+
+        Only their direction counts, so any density of their distance that integrates to one will do: a ring, and not a
+        wedge that ends in a point. Zero where nothing is periodic.
+        """
+        theta_z, noise_z, _ = self.split(z)
+        return self.predictor.space.log_ring(theta_z) + self.likelihood.noise_space.log_ring(noise_z)
+
     @property
     def num_named(self) -> int:
         """The number of a point's first components that are parameters, of the simulator and of the noise."""

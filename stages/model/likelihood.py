@@ -167,6 +167,7 @@ class Likelihood:
     def noise_variance(self, mean: Float[Array, " n"], values: Mapping[str, Any]) -> Float[Array, " n"]:
         """Return each datum's variance about an output without error, in the transformed scale (to first order).
 
+        Of noise that has no variance it is one over the information that a datum has of the output.
         Where noise is correlated, it is the variance of a datum given the others: what the data share (an offset that
         the noise integrates over, say) tells no two outputs apart, and must not make an emulator's error look small.
         """
@@ -176,15 +177,9 @@ class Likelihood:
                 covariance = self._covariance(b, values)
                 parts.append(covariance if covariance.ndim == 1 else 1.0 / jnp.diag(jnp.linalg.inv(covariance)))
             else:
-                # Of data about d(mean datum) / d(transformed output): a Binomial's datum is in other units.
-                at = mean[b.at]
-                slope = jax.jvp(lambda t, b=b: self._data_mean(b, t, values), (at,), (jnp.ones_like(at),))[1]
-                variance = self.distribution(b, b.inverse(at), values).variance
-                parts.append(variance / jnp.maximum(slope**2, 1e-300))
+                scatter = lambda t, b=b: self.distribution(b, b.inverse(t), values)  # noqa: E731
+                parts.append(noises.variance_of_output(scatter, mean[b.at]))
         return jnp.concatenate(parts)
-
-    def _data_mean(self, block: Block, t: Float[Array, " n"], values: Mapping[str, Any]) -> Float[Array, " n"]:
-        return self.distribution(block, block.inverse(t), values).mean
 
     def to_transformed(self, y: Float[np.ndarray, "rows d"], floor: float) -> Float[np.ndarray, "rows n"]:
         """Pick the outputs at the data out of flat natural rows, and transform them."""

@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -16,6 +17,7 @@ from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model.plugins import resolve
 from simfer.stages.settings import CustomNoise, MultivariateNormalNoise, Noise
 
+_NUM_SCORES = 1024  # draws that an information is the mean of: a sigma is then within some percent
 SMALLEST = 1e-10  # a rate or a median is not let below it, but for data that are as small themselves
 _SMALL = 1e-3  # data beside which it is not negligible
 
@@ -157,6 +159,42 @@ def read_covariance(file: str, size: int) -> Float[np.ndarray, "n n"]:
     if not np.allclose(matrix, matrix.T, rtol=1e-8, atol=0) or np.linalg.eigvalsh(matrix).min() <= 0:
         raise refuse("expected a matrix that is symmetric and positive definite")
     return matrix
+
+
+def variance_of_output(
+    scatter: Callable[[Float[Array, " n"]], dist.Distribution], at: Float[Array, " n"]
+) -> Float[Array, " n"]:
+    """Return the variance with which a datum of each output tells what the output is, to first order.
+
+    It is that of data over the squared slope of their mean (a Binomial's datum is in other units than the output), and
+    where there is no variance, or no mean, one over the Fisher information: of a Student's t with df degrees of freedom
+    scale^2 (df + 3) / (df + 1) (Lange, Little & Taylor 1989), which a Cauchy is with one; of others by drawn scores.
+
+    Args:
+        scatter: The distribution of data as a function of outputs, in whatever scale they are.
+        at: The outputs.
+    """
+    along = jnp.ones_like(at)
+    distribution = scatter(at)
+    if isinstance(distribution, (dist.StudentT, dist.Cauchy)):
+        df: Any = distribution.df if isinstance(distribution, dist.StudentT) else 1.0
+        slope = jax.jvp(lambda t: scatter(t).loc, (at,), (along,))[1]
+        variance = distribution.scale**2 * (df + 3.0) / (df + 1.0)
+    elif _has_moments(distribution):
+        slope = jax.jvp(lambda t: scatter(t).mean, (at,), (along,))[1]
+        variance = distribution.variance
+    else:
+        drawn = jax.lax.stop_gradient(distribution.sample(jax.random.key(0), (_NUM_SCORES,)))
+        score = jax.jvp(lambda t: scatter(t).log_prob(drawn), (at,), (along,))[1]
+        return 1.0 / jnp.maximum((score**2).mean(axis=0), 1e-300)
+    return variance / jnp.maximum(slope**2, 1e-300)
+
+
+def _has_moments(distribution: dist.Distribution) -> bool:
+    try:
+        return distribution.mean is not None and distribution.variance is not None
+    except (NotImplementedError, AttributeError):
+        return False
 
 
 def mistakes(output: str, noise: Noise, data: Float[np.ndarray, " n"]) -> list[Mistake]:

@@ -1,7 +1,8 @@
 """Parameters: their priors, units, and the whitened space in which every prior is a standard normal.
 
 A point there is z = Phi^-1(F(theta)), with F the prior's cumulative distribution function and Phi the standard
-normal's. Designs are drawn, networks are trained and NUTS moves in z.
+normal's. Designs are drawn, networks are trained and NUTS moves in z. A periodic quantity has two components
+of z, whose direction from the origin it is: a circle has no seam there, and what lies on both sides of it is one mode.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 from numpyro.distributions.transforms import biject_to
 
@@ -112,6 +114,36 @@ def _bisect_jvp(prior: dist.Distribution, primals: Any, tangents: Any) -> tuple[
     return value, tangents[0] * jnp.exp(-prior.log_prob(value))  # d F^-1 / du = 1 / f(F^-1(u))
 
 
+_RADIUS = float(np.sqrt(2.0))  # at which cosine and sine have variance one
+_RING_SD = 0.25  # of the distance from the origin: it is all but never near it
+_TURN = 2.0 * np.pi
+
+
+def _num_components(prior: Prior) -> int:
+    return 2 if prior.periodic else 1
+
+
+def _from_components(prior: Prior, z: Float[Array, "... k"]) -> Float[Array, "..."]:
+    if not prior.periodic:
+        return from_normal(distribution(prior), z[..., 0])
+    flat: Any = distribution(prior)
+    turns = jnp.arctan2(z[..., 1], z[..., 0]) / _TURN
+    return flat.low + (flat.high - flat.low) * jnp.where(turns < 0.0, turns + 1.0, turns)
+
+
+def _to_components(prior: Prior, value: Any) -> list[Float[Array, "..."]]:
+    value = jnp.asarray(value, float)
+    if not prior.periodic:
+        return [to_normal(distribution(prior), value)]
+    flat: Any = distribution(prior)
+    angle = _TURN * (value - flat.low) / (flat.high - flat.low)
+    return [_RADIUS * jnp.cos(angle), _RADIUS * jnp.sin(angle)]
+
+
+def _unit(pair: Float[Array, "... 2"]) -> Float[Array, "... 2"]:
+    return pair * jax.lax.rsqrt((pair**2).sum(axis=-1, keepdims=True) + 1e-60)  # finite at the origin, its slope too
+
+
 class Space(eqx.Module):
     """Named quantities, some with a prior (free) and some fixed, and the map from whitened points to values."""
 
@@ -129,18 +161,32 @@ class Space(eqx.Module):
 
     @property
     def size(self) -> int:
-        """The number of free quantities."""
-        return len(self.priors)
+        """The number of a whitened point's components: one for each free quantity, two for a periodic one."""
+        return len(self.components)
+
+    @property
+    def components(self) -> list[str]:
+        """What the components of a whitened point are called."""
+        ends = {name: ("_cos", "_sin") if prior.periodic else ("",) for name, prior in self.priors.items()}
+        return [name + end for name in self.names for end in ends[name]]
+
+    @property
+    def places(self) -> dict[str, slice]:
+        """Where each free quantity's components lie in a whitened point."""
+        ends = np.cumsum([_num_components(prior) for prior in self.priors.values()]).tolist()
+        return {name: slice(a, b) for name, a, b in zip(self.priors, [0, *ends], ends, strict=False)}
+
+    @property
+    def periodic(self) -> list[str]:
+        """The free quantities that are periodic."""
+        return [name for name, prior in self.priors.items() if prior.periodic]
 
     def values(self, z: Float[Array | np.ndarray, "... size"]) -> dict[str, Float[Array, "..."]]:
         """Return every quantity, the fixed ones too, by name and in its own unit."""
-        free = {
-            name: from_normal(distribution(prior), jnp.asarray(z[..., i]))
-            for i, (name, prior) in enumerate(self.priors.items())
-        }
+        free = {name: _from_components(self.priors[name], jnp.asarray(z[..., at])) for name, at in self.places.items()}
         return free | {name: jnp.full(z.shape[:-1], value) for name, value in self.fixed.items()}
 
-    def theta(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+    def theta(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... names"]:
         """Return the free quantities' values, in their own units."""
         values = self.values(z)
         free = [values[name][..., None] for name in self.names]
@@ -148,24 +194,72 @@ class Space(eqx.Module):
 
     def whiten(self, values: Mapping[str, Any]) -> Float[Array, "... size"]:
         """Return the whitened point of named values; quantities that are fixed may be left out."""
-        given = [to_normal(distribution(self.priors[name]), jnp.asarray(values[name], float)) for name in self.names]
-        return jnp.stack(jnp.broadcast_arrays(*given), axis=-1)
+        parts = [part for name in self.names for part in _to_components(self.priors[name], values[name])]
+        return jnp.stack(jnp.broadcast_arrays(*parts), axis=-1)
+
+    def scores(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... names"]:
+        """Return each free quantity as a standard normal value of its own; of a periodic one, by its place from `low`.
+
+        That is z itself where none is periodic.
+        """
+        if not self.periodic:
+            return jnp.asarray(z)
+        values = self.values(z)
+        own = [to_normal(distribution(prior), values[name])[..., None] for name, prior in self.priors.items()]
+        return jnp.concatenate(own, axis=-1)
+
+    def from_scores(self, scores: Float[Array | np.ndarray, "... names"]) -> Float[Array, "... names"]:
+        """Return the free quantities, in their own units, of `scores`."""
+        own = [from_normal(distribution(prior), jnp.asarray(scores)[..., i, None])
+               for i, prior in enumerate(self.priors.values())]  # fmt: skip
+        return jnp.concatenate([jnp.zeros((*scores.shape[:-1], 0)), *own], axis=-1)
+
+    def on_circle(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+        """Return whitened points with the components of a periodic quantity at one distance from the origin.
+
+        Only their direction means anything. That is z itself where none is periodic.
+        """
+        if not self.periodic:
+            return jnp.asarray(z)
+        parts = [jnp.asarray(z)[..., self.places[name]] for name in self.names]
+        return jnp.concatenate([_unit(part) * _RADIUS if part.shape[-1] == 2 else part for part in parts], axis=-1)
+
+    def beside_circle(self, z: Float[Array | np.ndarray, "rows size"]) -> list[Float[Array | np.ndarray, "rows size"]]:
+        """Return points a little within and beyond `on_circle`: the box about them holds the arc between them."""
+        if not self.periodic:
+            return [z]
+        around = np.isin(self.components, [name + end for name in self.periodic for end in ("_cos", "_sin")])
+        return [jnp.where(around, factor, 1.0) * self.on_circle(z) for factor in (0.95, 1.05)]
+
+    def log_ring(self, z: Float[Array, " size"]) -> Float[Array, ""]:
+        """Return the log of a ring's density over that of a standard normal, for the components of what is periodic."""
+        log_ratio = jnp.zeros(())
+        for name in self.periodic:
+            square = (z[self.places[name]] ** 2).sum() + 1e-60
+            radius = jnp.sqrt(square)
+            ring = norm.logpdf(radius, _RADIUS, _RING_SD) - jnp.log(radius)  # a plane has 2 pi r dr at radius r
+            log_ratio += ring + 0.5 * square
+        return log_ratio
 
     @property
     def families(self) -> tuple[str, ...]:
         """How the prior lies along each of the `inputs`: "uniform" or "normal"."""
-        return tuple("uniform" if prior.dist in _FLAT else "normal" for prior in self.priors.values())
+        return tuple(
+            "uniform" if prior.dist in _FLAT and not prior.periodic else "normal"
+            for prior in self.priors.values()
+            for _ in range(_num_components(prior))
+        )
 
     def inputs(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
         """Return what an emulator sees of whitened points, of mean 0 and variance 1 under the prior.
 
         It is z, but between the bounds of a flat prior the position itself: what is smooth in a parameter need not
-        be in z, which runs to infinity there.
+        be in z, which runs to infinity there. Of a periodic quantity they are its cosine and sine.
         """
-        flat = np.asarray([family == "uniform" for family in self.families], bool)
+        flat, z = np.asarray([family == "uniform" for family in self.families], bool), self.on_circle(z)
         if not flat.any():
-            return jnp.asarray(z)
-        return jnp.where(flat, np.sqrt(12.0) * (ndtr(jnp.asarray(z)) - 0.5), z)
+            return z
+        return jnp.where(flat, np.sqrt(12.0) * (ndtr(z) - 0.5), z)
 
     def speeds(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
         """Return each free quantity's derivative, in its own unit, by the one of the `inputs` that is its own."""
@@ -179,7 +273,8 @@ class Space(eqx.Module):
 
     def to_json(self) -> dict[str, Any]:
         """Describe the space in plain data."""
-        priors = {name: prior.model_dump() for name, prior in self.priors.items()}
+        # What was added to priors later is written where it says something: stores of before stay as they are.
+        priors = {name: prior.model_dump(exclude=prior.unsaid) for name, prior in self.priors.items()}
         return {"order": list(self.priors), "priors": priors, "fixed": self.fixed}
 
     @classmethod

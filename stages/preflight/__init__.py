@@ -202,6 +202,9 @@ def _derivatives(config: Problem, simulator: Simulator) -> list[Mistake]:
     """List why the outputs of a simulator have no derivatives."""
     given = Space(config.parameters).values(jnp.zeros(Space(config.parameters).size))
     where, event = "simulate.derivatives", getattr(simulator, "event", None)
+    if around := Space(config.parameters).periodic:
+        what = f"got the periodic {', '.join(around)}; derivatives around a circle are not learned from: leave it out"
+        return [Mistake(where, what)]
     if simulator.stochastic:
         what = "the simulator is random, and what is emulated of it, a mean and a covariance, is in no single row"
         return [Mistake(where, f"{what}: leave it out")]

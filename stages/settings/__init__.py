@@ -85,7 +85,7 @@ VERSIONS = {
     "dataset": 1,
     "train": 4,
     "infer": 2,
-    "check": 3,
+    "check": 4,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

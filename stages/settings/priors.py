@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
-from simfer.stages.settings.fields import Finite, Positive, Settings
+from simfer.stages.settings.fields import AddedLater, Finite, NotInKey, Positive, Settings
 from simfer.stages.settings.prior_table import PRIORS, Argument
 
 
@@ -19,11 +19,20 @@ class Prior(Settings):
     """Unit, for pictures and tables."""
     label: str = ""
     """How pictures write the name, such as "$\\alpha$"."""
+    periodic: Annotated[bool, AddedLater()] = False
+    """Whether `low` and `high` are the same place, as of an angle: of a Uniform alone."""
+    edge: Annotated[Literal["watched", "meant"], NotInKey()] = "watched"
+    """Whether a posterior may lie at a bound: `meant`, where physics ends there and not only what one believed."""
+
+    @property
+    def unsaid(self) -> set[str]:
+        """What is not written into artifacts: what says nothing there, and what only a verdict asks for."""
+        return {"edge"} if self.periodic else {"edge", "periodic"}
 
     @property
     def arguments(self) -> dict[str, float]:
         """The distribution's own arguments, those left out not among them."""
-        values = self.model_dump(exclude={"dist", "unit", "label"})
+        values = self.model_dump(exclude={"dist", "unit", "label", "periodic", "edge"})
         return {name: value for name, value in values.items() if value is not None}
 
     @model_validator(mode="after")
@@ -33,6 +42,8 @@ class Prior(Settings):
             raise ValueError(f"got low = {low} and high = {high}, expected low < high")
         if self.dist.startswith("Truncated") and low is None and high is None:
             raise ValueError("expected low, high or both: without them there is nothing to truncate")
+        if self.periodic and self.dist != "Uniform":
+            raise ValueError(f'got periodic = true for "{self.dist}", expected "Uniform", from low to high once around')
         return self
 
 

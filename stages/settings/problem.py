@@ -53,6 +53,13 @@ class Problem(Settings):
             raise ValueError("parameters: every one is a fixed number; give at least one a prior")
         return self
 
+    @property
+    def edges_meant(self) -> list[str]:
+        """Parameters, and those of the noise, whose prior may end the posterior."""
+        tables = {"": dict(self.parameters)} | {f"{name}_": dict(noise) for name, noise in self.noise.items()}
+        every = {prefix + name: value for prefix, table in tables.items() for name, value in table.items()}
+        return [name for name, value in every.items() if isinstance(value, Prior) and value.edge == "meant"]
+
     def slice(self, kind: type[Slice], **more: Any) -> Slice:
         """Return the part of this problem that `kind` names; `more` gives the fields that are not sections."""
         sections = {name: getattr(self, name) for name in kind.model_fields if name not in more}

@@ -78,6 +78,8 @@ class CheckConfig(LikelihoodConfig):
     parameters: Parameters
     simulate: Simulate
     check: Check
+    meant: Annotated[list[str], AddedLater()] = []
+    """Parameters whose prior may end the posterior: `edge`, which enters no other stage's key."""
     round: Annotated[int, NotInKey()] = 0  # told apart by the inputs
 
 

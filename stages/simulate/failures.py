@@ -35,11 +35,12 @@ def drawn(z: Float[np.ndarray, "rows size"], failed: Bool[np.ndarray, " rows"], 
         cuts = [] if region is None else region.cuts(space)
         return Drawn({name: theta[name] for name in names[:2]}, (names[0], theta[names[0]]), cuts, None)
     (a, u), (b, v) = region.weights.items()
-    ends = np.zeros((200, space.size))
+    ends = np.zeros((200, len(space.names)))
     x, y = (space.names.index(name) for name in (a, b))
-    ends[:, x] = np.linspace(z[:, x].min(), z[:, x].max(), len(ends))
+    scores = np.asarray(space.scores(z))
+    ends[:, x] = np.linspace(scores[:, x].min(), scores[:, x].max(), len(ends))
     ends[:, y] = (region.low - u * ends[:, x]) / v
-    line = np.asarray(space.theta(ends))
+    line = np.asarray(space.from_scores(ends))
     plane = {name: theta[name] for name in (a, b)}
     along = (f"{region.label}, in standard normal units", region.along(z, space))
     return Drawn(plane, along, region.cuts(space), (line[:, x], line[:, y]))

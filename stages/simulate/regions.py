@@ -33,7 +33,8 @@ class Region:
 
     def along(self, z: Float[np.ndarray, "rows size"], space: Space) -> Float[np.ndarray, " rows"]:
         """Return the weighted sum of whitened points."""
-        return sum(weight * z[:, space.names.index(name)] for name, weight in self.weights.items())  # type: ignore[return-value]
+        scores = np.asarray(space.scores(z))
+        return sum(weight * scores[:, space.names.index(name)] for name, weight in self.weights.items())  # type: ignore[return-value]
 
     def holds(self, z: Float[np.ndarray, "rows size"], space: Space) -> Bool[np.ndarray, " rows"]:
         """Say which whitened points lie in the region."""
@@ -70,14 +71,15 @@ class Region:
 def _value(space: Space, name: str, z: float) -> float:
     """Return a parameter's value at a point of its standard normal scale."""
     at = space.names.index(name)
-    return float(space.theta(np.where(np.arange(space.size) == at, z, 0.0))[at])
+    return float(space.from_scores(np.where(np.arange(len(space.names)) == at, z, 0.0))[at])
 
 
 def by_parameter(
     z: Float[np.ndarray, "rows size"], failed: Bool[np.ndarray, " rows"], space: Space
 ) -> dict[str, Region]:
     """Return each parameter's best region, the parameter that tells best first; some rows failed, and some did not."""
-    found = {name: _best_range(name, z[:, i], failed) for i, name in enumerate(space.names)}
+    scores = np.asarray(space.scores(z))
+    found = {name: _best_range(name, scores[:, i], failed) for i, name in enumerate(space.names)}
     return dict(sorted(found.items(), key=lambda item: -item[1].separation))
 
 
@@ -142,10 +144,10 @@ def _best_direction(
 ) -> Region | None:
     """Return the half-plane of two whitened parameters that tells best, as a product of log-normal ones would."""
     kinds = [np.flatnonzero(failed), np.flatnonzero(~failed)]
-    few = np.concatenate([rows[:: -(-len(rows) // _THINNED)] for rows in kinds])
+    few, scores = np.concatenate([rows[:: -(-len(rows) // _THINNED)] for rows in kinds]), np.asarray(space.scores(z))
     best: tuple[float, str, str, float] = (0.0, "", "", 0.0)
     for a, b in combinations(names, 2):
-        x, y = (z[few, space.names.index(name)] for name in (a, b))
+        x, y = (scores[few, space.names.index(name)] for name in (a, b))
         for angle in _ANGLES:
             gain, _ = _running(np.cos(angle) * x + np.sin(angle) * y, failed[few])
             best = max(best, (float(np.abs(gain).max()), a, b, float(angle)))
@@ -153,7 +155,7 @@ def _best_direction(
         return None
     _, a, b, angle = best
     weights = np.array([np.cos(angle), np.sin(angle)])
-    values = weights[0] * z[:, space.names.index(a)] + weights[1] * z[:, space.names.index(b)]
+    values = weights[0] * scores[:, space.names.index(a)] + weights[1] * scores[:, space.names.index(b)]
     gain, ends = _running(values, failed)
     at = int(np.argmax(np.abs(gain)))
     sign = -np.sign(gain[at])  # so that failures lie above the cut

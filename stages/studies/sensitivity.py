@@ -19,6 +19,7 @@ from simfer.stages import plots
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.saved import load_emulator
+from simfer.stages.errors import StageError
 from simfer.stages.model.outputs import Status
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Sensitivity, SensitivityConfig
@@ -35,6 +36,8 @@ def run(config: SensitivityConfig, inputs: Mapping[str, Sequence[Path]], folder:
     """Estimate every output's Sobol indices, at each coordinate and of all together, and their bounds by gradients."""
     emulator = load_emulator(inputs["emulator"][0], config.architecture, config.candidates)
     settings = config.sensitivity
+    if around := emulator.space.periodic:
+        raise StageError(f"{', '.join(around)}: the share of what is periodic is not estimated; make it a fixed number")
     z = design.saltelli(settings.num_points, emulator.space.size, settings.seed)
     found = analyse(emulator, z, settings, progress)
     _tree(emulator, found, settings).to_netcdf(folder / SENSITIVITY, engine="h5netcdf")

@@ -128,7 +128,7 @@ def _without_rows(
         coordinate_units=dataset.coordinate_units,
         num_scattered=None if random is None else random.base.shape[1],
     )
-    domain = Domain.of(z[fold != TEST])
+    domain = Domain.of(np.concatenate([np.asarray(rows) for rows in dataset.space.beside_circle(z[fold != TEST])]))
     scales = {name: getattr(scaling, name) for name in ("center", "whitening", "location", "scale")}
     return assemble(header, networks, {name: part[0] for name, part in bases.items()}, domain=domain, **scales)
 

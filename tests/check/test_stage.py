@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import xarray as xr
@@ -16,6 +17,7 @@ from simfer.stages.check.evidence import smooth
 from simfer.stages.check.stage import REWEIGHTED
 from simfer.stages.check.verdict import Figure, advice, edge_mass
 from simfer.stages.emulator.domain import Domain
+from simfer.stages.model.space import distribution, from_normal
 from simfer.stages.settings import NumberOrPrior
 from tests import helpers
 
@@ -231,22 +233,47 @@ def test_the_domain_is_as_slanted_as_its_rows() -> None:
     assert not domain.holds(np.array([np.nan, 0.0]))
 
 
+def mass(prior: dict[str, object], **z: np.ndarray) -> float:
+    theta = {
+        name: np.asarray(from_normal(distribution(prior[name]), jnp.asarray(values))) for name, values in z.items()
+    }
+    return edge_mass(prior, theta, z)
+
+
+@pytest.mark.parametrize("table", [
+    {"dist": "Uniform", "low": 0.0, "high": 1.0},
+    {"dist": "LogUniform", "low": 1e-10, "high": 1.0},
+])  # fmt: skip
+def test_mass_at_an_edge_is_that_of_a_posterior_which_is_cut(table: dict[str, object]) -> None:
+    prior, rng = _priors(a=table), np.random.default_rng(0)
+
+    def at(place: np.ndarray) -> float:  # from low, 0, to high, 1
+        return mass(prior, a=stats.norm.ppf(place[(place > 0) & (place < 1)]))
+
+    assert at(rng.exponential(1e-4, 20_000)) == pytest.approx(1 - np.exp(-1 / 8), abs=0.01)  # however narrow
+    assert at(np.abs(rng.normal(size=20_000)) * 1e-3) > 0.05
+    assert at(1.0 - np.abs(rng.normal(size=20_000)) * 1e-3) > 0.05
+    assert at(1e-3 * (1.0 + rng.normal(size=20_000))) < 0.05  # the peak is one sd away: cut, but no more than that
+    assert at(rng.uniform(size=20_000)) < 0.05  # the prior itself
+
+
 def test_mass_at_the_edge_knows_hard_ends_from_natural_ones() -> None:
-    prior = _priors(a={"dist": "Uniform", "low": 1.0, "high": 2.0}, b={"dist": "LogNormal"})
-    z = np.zeros((100, 2))
-    assert edge_mass(prior, z) == 0.0
-    z[:30, 0] = 2.7  # the top half percent of the Uniform
-    assert edge_mass(prior, z) == pytest.approx(0.3)
-    z[:30, 0] = 0.0
-    z[:40, 1] = -3.0  # a small value of a LogNormal is nothing special
-    assert edge_mass(prior, z) == 0.0
-    z[:40, 1] = -4.0
-    assert edge_mass(prior, z) == pytest.approx(0.4)
+    rng = np.random.default_rng(1)
+    prior, z = _priors(b={"dist": "LogNormal"}), rng.normal(size=100)
+    z[:40] = -3.0 + 0.1 * z[:40]  # a small value of a LogNormal is nothing special
+    assert mass(prior, b=z) == 0.0
+    z[:40] = -4.0
+    assert mass(prior, b=z) == pytest.approx(0.4)
+    half = _priors(c={"dist": "HalfNormal"})
+    assert mass(half, c=stats.norm.ppf(rng.uniform(0.0, 0.01, 1000))) < 0.05
 
 
-def test_a_uniform_that_begins_at_zero_has_a_hard_end_there() -> None:
-    prior = _priors(a={"dist": "Uniform", "low": 0.0, "high": 1.0})
-    assert edge_mass(prior, np.full((10, 1), -3.0)) == 1.0
+def test_an_edge_that_is_meant_and_a_circle_have_no_mass_at_them() -> None:
+    z = stats.norm.ppf(np.random.default_rng(2).exponential(1e-3, 1000))
+    flat = {"dist": "Uniform", "low": 0.0, "high": 1.0}
+    assert mass(_priors(a=flat), a=z) > 0.08
+    assert mass(_priors(a=flat | {"edge": "meant"}), a=z) == 0.0
+    assert mass(_priors(a=flat | {"periodic": True}), a=z) == 0.0
 
 
 def _priors(**table: dict[str, object]) -> dict[str, object]:

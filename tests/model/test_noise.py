@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro.distributions as dist
 import pytest
 from pydantic import TypeAdapter
 from scipy import integrate, stats
@@ -178,3 +179,32 @@ def test_a_binomial_share_out_of_range_has_a_finite_log_probability(y: float) ->
 
     value, slope = jax.value_and_grad(at)(jnp.asarray(y))
     assert np.isfinite(value) and np.isfinite(slope)
+
+
+def variance(noise: Any, y: np.ndarray = Y) -> np.ndarray:
+    return np.asarray(noises.variance_of_output(noise, jnp.asarray(y)))
+
+
+def test_noise_without_a_variance_is_measured_by_its_information() -> None:
+    def information(pdf: Any) -> float:  # of a location, by quadrature
+        slope = lambda x: (np.log(pdf(x + 1e-4)) - np.log(pdf(x - 1e-4))) / 2e-4  # noqa: E731
+        return float(integrate.quad(lambda x: slope(x) ** 2 * pdf(x), -200, 200, limit=500)[0])
+
+    for df in (1.5, 1.0, 7.0):
+        expected = 0.4**2 / information(stats.t(df).pdf)
+        assert variance(lambda y, df=df: dist.StudentT(df, y, 0.4)) == pytest.approx(expected, rel=1e-3)
+    assert variance(lambda y: dist.Cauchy(y, 0.4)) == pytest.approx(2 * 0.4**2)
+
+
+def test_the_information_of_ones_own_noise_is_drawn() -> None:
+    class Nameless(dist.Normal):
+        @property
+        def mean(self) -> Any:
+            raise NotImplementedError
+
+    assert variance(lambda y: Nameless(jnp.log(y), 0.3)) == pytest.approx(0.3**2 * Y**2, rel=0.15)
+
+
+def test_where_there_is_a_variance_it_is_taken_in_units_of_the_output() -> None:
+    assert variance(lambda y: dist.Poisson(y)) == pytest.approx(Y)
+    assert variance(lambda y: dist.Binomial(100, y / 50.0)) == pytest.approx(50.0**2 * Y / 50 * (1 - Y / 50) / 100)

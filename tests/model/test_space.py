@@ -74,3 +74,57 @@ def test_a_gradient_goes_through_it(space: Space) -> None:
     assert np.allclose(slope - np.diag(np.diag(slope)), 0.0)
     assert slope[0, 0] == pytest.approx(0.4 * np.exp(-0.5))
     assert slope[2, 2] == pytest.approx(2.0 * stats.norm.pdf(0.0))
+
+
+def around(low: float = 1.0, high: float = 3.0) -> Space:
+    phase = {"dist": "Uniform", "low": low, "high": high, "periodic": True}
+    table = {"rate": TABLE["rate"], "phase": phase, "level": TABLE["level"]}
+    return Space(helpers.problem(helpers.line() | {"parameters": table}).parameters)
+
+
+def test_a_periodic_quantity_has_two_components_and_is_flat_under_the_prior() -> None:
+    space = around()
+    assert space.size == 4 and space.names == ["rate", "phase", "level"] and space.periodic == ["phase"]
+    assert space.places == {"rate": slice(0, 1), "phase": slice(1, 3), "level": slice(3, 4)}
+    theta = np.asarray(space.theta(np.random.default_rng(0).normal(size=(20_000, 4))))
+    assert stats.kstest(theta[:, 1], stats.uniform(1.0, 2.0).cdf).pvalue > 0.01
+
+
+def test_a_periodic_quantity_has_no_seam() -> None:
+    space = around()
+    below, above = (space.whiten({"rate": 0.5, "phase": 3.0 + step, "level": 0.0}) for step in (-1e-6, 1e-6))
+    assert np.allclose(below, above, atol=1e-5)
+    assert np.allclose(space.inputs(below), space.inputs(above), atol=1e-5)
+    assert float(space.values(above)["phase"]) == pytest.approx(1.0 + 1e-6)
+    assert float(space.values(below)["phase"]) == pytest.approx(3.0 - 1e-6)
+
+
+def test_only_the_direction_of_a_periodic_quantitys_components_counts() -> None:
+    space, z = around(), jnp.asarray(np.random.default_rng(2).normal(size=(50, 4)))
+    longer = z.at[:, 1:3].multiply(3.0)
+    assert np.allclose(space.theta(longer), space.theta(z))
+    assert np.allclose(space.inputs(longer), space.inputs(z))
+    inputs = np.asarray(space.inputs(jnp.asarray(np.random.default_rng(3).normal(size=(20_000, 4)))))
+    assert np.allclose(inputs.std(axis=0), 1.0, atol=0.02) and np.allclose(inputs.mean(axis=0), 0.0, atol=0.03)
+    assert np.isfinite(jax.jacobian(space.inputs)(jnp.zeros(4))).all()
+
+
+def test_the_ring_is_a_density_and_leaves_directions_alone() -> None:
+    space, normal = around(), jnp.asarray(np.random.default_rng(5).normal(size=(400_000, 4)))
+    weight = np.exp(np.asarray(jax.vmap(space.log_ring)(normal)))
+    assert weight.mean() == pytest.approx(1.0, abs=0.02)
+    assert np.average(np.asarray(space.theta(normal))[:, 1], weights=weight) == pytest.approx(2.0, abs=0.01)
+    assert float(Space({}).log_ring(jnp.zeros(0))) == 0.0
+
+
+def test_scores_are_standard_normal_and_lead_back() -> None:
+    space, z = around(), jnp.asarray(np.random.default_rng(4).normal(size=(50, 4)))
+    scores = space.scores(z)
+    assert scores.shape == (50, 3)
+    assert np.allclose(scores[:, 0], z[:, 0]) and np.allclose(scores[:, 2], z[:, 3])
+    assert np.allclose(space.from_scores(scores), space.theta(z))
+
+
+def test_a_space_of_before_is_kept_as_it_was(space: Space) -> None:
+    assert set(space.to_json()["priors"]["rate"]) == {"dist", "unit", "label", "loc", "scale"}
+    assert Space.from_json(around().to_json()).periodic == ["phase"]

@@ -29,7 +29,7 @@ def kernel(target: Target, settings: Infer) -> NUTS:
 
     def potential(z: Float[Array, " size"]) -> Float[Array, ""]:
         prior = norm.logpdf(z).sum()  # every prior is a standard normal here
-        return -prior - target.log_likelihood(z)
+        return -prior - target.log_likelihood(z) - target.log_ring(z)
 
     return NUTS(
         potential_fn=potential,

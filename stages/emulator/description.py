@@ -4,19 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
-from simfer.stages.model.outputs import Output
+from simfer.stages.emulator.header import Header
+from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.model.space import Space
 from simfer.stages.settings import Prior
 
-if TYPE_CHECKING:
-    from simfer.stages.emulator.emulator import Emulator
+
+class Described(Protocol):
+    """What an emulator is described by."""
+
+    @property
+    def space(self) -> Space:
+        """The parameters."""
+
+    @property
+    def layout(self) -> Layout:
+        """The outputs."""
+
+    @property
+    def header(self) -> Header:
+        """What it was trained as."""
+
+    @property
+    def training_z(self) -> Float[Array, "rows size"]:
+        """Where it was trained, as far as that is kept."""
+
+    @property
+    def training_y(self) -> Float[Array, "rows outputs"]:
+        """What was simulated there."""
+
+    @property
+    def residuals(self) -> Float[Array, "rows outputs"]:
+        """What members were off by that did not see the row."""
+
+    @property
+    def num_members(self) -> int:
+        """The number of networks."""
 
 
-def relative_errors(emulator: Emulator) -> dict[str, float]:
+def relative_errors(emulator: Described) -> dict[str, float]:
     """Return each output's root mean square error at rows that members did not see, in units of its spread over them.
 
     In the transformed scale. Empty where arrays have no values, as within `jit`; without outputs that never change.
@@ -33,7 +65,7 @@ def _has_values(array: Any) -> bool:
     return isinstance(array, (np.ndarray, jax.Array)) and not isinstance(array, jax.core.Tracer) and array.size > 0
 
 
-def line(emulator: Emulator) -> str:
+def line(emulator: Described) -> str:
     """Describe an emulator in one line."""
     inputs = ", ".join(_with_unit(name, prior.unit) for name, prior in emulator.space.priors.items())
     outputs = ", ".join(
@@ -44,7 +76,7 @@ def line(emulator: Emulator) -> str:
     return f"Emulator({_network(emulator)}: {inputs} -> {outputs}{off})"
 
 
-def _network(emulator: Emulator) -> str:
+def _network(emulator: Described) -> str:
     return f"{emulator.num_members} x {emulator.header.architecture}"
 
 
@@ -52,7 +84,7 @@ def _with_unit(name: str, unit: str) -> str:
     return f"{name} [{unit}]" if unit else name
 
 
-def table(emulator: Emulator) -> str:
+def table(emulator: Described) -> str:
     """Describe an emulator in HTML."""
     errors = relative_errors(emulator)
     inputs = [(name, prior.unit, _prior(prior)) for name, prior in emulator.space.priors.items()]

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from simfer.pipeline import chain, runtime, studies
+from simfer.pipeline import chain, description, runtime, studies
 from simfer.pipeline.blame import blame
 from simfer.pipeline.chain import ConfigError, Link, Problem, StageError, UserCodeError
 from simfer.pipeline.manifest import NAME as MANIFEST
 from simfer.pipeline.manifest import Manifest, file_digest
 from simfer.pipeline.plan import Step, outdated, plan, user_files
-from simfer.pipeline.progress import Reporter, duration
+from simfer.pipeline.progress import Progress, duration, place
 from simfer.pipeline.store import Found, Store, Workplace
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Outcome:
     """How one step ended: its artifact, and whether it was there already."""
 
@@ -38,6 +38,16 @@ class Outcome:
         """Say whether this is a check that came out well."""
         return has_passed(self.manifest)
 
+    def __repr__(self) -> str:
+        return description.outcome_in_words(*self._described())
+
+    def _repr_html_(self) -> str:
+        return description.outcome_in_html(*self._described())
+
+    def _described(self) -> tuple[str, str, dict[str, Any], Path]:
+        how = "cached" if self.cached else f"built in {duration(self.manifest['seconds'])}"
+        return self.step.link.name, how, self.summary, self.folder
+
 
 def has_passed(manifest: Manifest | None) -> bool:
     """Read the verdict from the manifest of a check."""
@@ -52,7 +62,7 @@ class Builder:
         problem: Problem,
         store: Store,
         redo: str | None,
-        reporter: Reporter,
+        reporter: Progress,
         folder: Path | None,
         extra: Sequence[Link] = (),
     ) -> None:
@@ -71,7 +81,7 @@ class Builder:
         if _is_enough(step, found) and name not in self.again:
             outcome = reuse(step, found)
             if not thorough:
-                self.reporter.note(f"{name}: cached, {found.folder}")
+                self.reporter.note(f"{name}: cached, {place(found.folder)}")
                 return outcome
         else:
             outcome = self._build(step, thorough)
@@ -86,7 +96,7 @@ class Builder:
                 return self._make(step, work)
             found = self._settle(step, work, thorough)
             if _is_enough(step, found):
-                self.reporter.note(f"{name}: finished by another process, {found.folder}")
+                self.reporter.note(f"{name}: finished by another process, {place(found.folder)}")
                 return reuse(step, found)
             return self._make(step, work, removed=found.damage.keys() - {MANIFEST})
 
@@ -110,7 +120,7 @@ class Builder:
         """Look again now that no one else is at it: publish what only lacks its name, clear away what is damaged."""
         found = self.store.find(step.stage, step.fingerprint, thorough=thorough)
         for name, what in found.damage.items():
-            self.reporter.note(f"{step.link.name}: damaged, so it is built again: {found.folder / name}: {what}")
+            self.reporter.note(f"{step.link.name}: damaged, so it is built again: {place(found.folder / name)}: {what}")
         if found.damage and studies.resumes(step.stage):
             work.reopen(found.damage)
         elif found.damage:
@@ -134,7 +144,7 @@ class Builder:
             summary = self._run(step, inputs, failed, work.open(keep=False))
         seconds = time.monotonic() - clock
         manifest = work.publish(self._entries(step, summary, started, seconds))
-        self.reporter.note(f"{name}: done in {duration(seconds)}, {work.final}")
+        self.reporter.note(f"{name}: done in {duration(seconds)}, {place(work.final)}")
         return Outcome(step, work.final, manifest, cached=False)
 
     def _inputs(self, step: Step) -> tuple[dict[str, list[Path]], dict[str, str]]:

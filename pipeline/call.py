@@ -16,7 +16,7 @@ from rich.console import Console
 
 from simfer.pipeline import config
 from simfer.pipeline.chain import Problem
-from simfer.pipeline.progress import Reporter, reporter
+from simfer.pipeline.progress import Progress, reporter
 from simfer.pipeline.store import Store
 
 _WITHOUT_A_TERMINAL = 200  # columns: a file or a pipe has no width of its own, and tables are as wide as they need
@@ -65,7 +65,7 @@ class Call:
         return Store(config.store_folder(config.project_folder(self.config), self.chosen))
 
     @cached_property
-    def reporter(self) -> Reporter:
+    def reporter(self) -> Progress:
         """Where the work says how far it is."""
         return reporter(not self.shows)
 

@@ -4,70 +4,51 @@ from __future__ import annotations
 
 import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+
+from simfer.stages.progress import Progress as Progress
+from simfer.stages.progress import Silent as Silent
+from simfer.stages.progress import Task as Task
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 _SECONDS_BETWEEN_LINES = 5.0
+_SECONDS_BETWEEN_REWRITES = 1.0
 
 
-class Task(ABC):
-    """A piece of work of known length."""
-
-    @abstractmethod
-    def advance(self, count: float, **fields: Any) -> None:
-        """Say that `count` more are done; `fields` (failed=3, loss=0.1) are shown beside it."""
-
-
-class Reporter(ABC):
-    """Where stages say how far they are."""
-
-    @abstractmethod
-    def task(self, description: str, total: float, unit: str = "") -> AbstractContextManager[Task]:
-        """Open a task of `total` units."""
-
-    @abstractmethod
-    def note(self, text: str) -> None:
-        """Say something in a line."""
-
-
-def reporter(quiet: bool = False, stream: TextIO | None = None) -> Reporter:
-    """Choose the reporter that suits the stream (standard error if left out)."""
-    if quiet:
+def reporter(quiet: bool | None = False, stream: TextIO | None = None) -> Progress:
+    """Choose what suits the stream (standard error if left out); `quiet` of None is quiet but in a notebook."""
+    notebook = stream is None and in_notebook()
+    if quiet or (quiet is None and not notebook):
         return Silent()
+    if notebook:
+        return Lines(sys.stdout, _SECONDS_BETWEEN_REWRITES, rewrites=True)  # standard error would look like an error
     stream = stream or sys.stderr
     return Bars(stream) if stream.isatty() else Lines(stream)
 
 
-class Silent(Reporter):
-    """Says nothing."""
+def in_notebook() -> bool:
+    """Say whether this runs in the kernel of a notebook; IPython is asked if it is there, and not imported."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return any(kind.__name__ == "ZMQInteractiveShell" for kind in type(shell).__mro__)
+
+
+class Lines(Progress):
+    """Says how far it is in plain lines, one every few seconds.
+
+    As suits a log file; where a line `rewrites` the one before, as suits a notebook.
+    """
+
+    def __init__(self, stream: TextIO, seconds: float = _SECONDS_BETWEEN_LINES, *, rewrites: bool = False) -> None:
+        self._stream, self._seconds, self.rewrites = stream, seconds, rewrites
+        self._width = 0  # of the line that is to be rewritten
 
     @contextmanager
-    def task(self, description: str, total: float, unit: str = "") -> Iterator[Task]:
-        """Open a task that no one hears of."""
-        yield _SilentTask()
-
-    def note(self, text: str) -> None:
-        """Say nothing."""
-
-
-class _SilentTask(Task):
-    def advance(self, count: float, **fields: Any) -> None:
-        """Say nothing."""
-
-
-class Lines(Reporter):
-    """Says how far it is in plain lines, one every few seconds, as suits a log file."""
-
-    def __init__(self, stream: TextIO, seconds: float = _SECONDS_BETWEEN_LINES) -> None:
-        self._stream, self._seconds = stream, seconds
-
-    @contextmanager
-    def task(self, description: str, total: float, unit: str = "") -> Iterator[Task]:
+    def task(self, description: str, total: int, unit: str = "") -> Iterator[Task]:
         """Open a task; its last line comes however it ends."""
         task = _LinesTask(self, description, total, unit, self._seconds)
         try:
@@ -77,40 +58,57 @@ class Lines(Reporter):
 
     def note(self, text: str) -> None:
         """Write a line."""
-        print(text, file=self._stream, flush=True)
+        print(text.ljust(self._width), file=self._stream, flush=True)
+        self._width = 0
+
+    def passing(self, text: str) -> None:
+        """Write a line that the next one may take the place of."""
+        if self.rewrites:
+            print(text.ljust(self._width), file=self._stream, end="\r", flush=True)
+            self._width = len(text)
+        else:
+            self.note(text)
 
 
 class _LinesTask(Task):
-    def __init__(self, lines: Lines, name: str, total: float, unit: str, seconds: float) -> None:
+    def __init__(self, lines: Lines, name: str, total: int, unit: str, seconds: float) -> None:
         self._lines, self._name, self._total, self._unit, self._seconds = lines, name, total, unit, seconds
-        self._done, self._said, self._fields = 0.0, -1.0, dict[str, Any]()
+        self._done, self._fields = 0.0, dict[str, Any]()
+        self._noted: float | None = None
         self._start = self._last = time.monotonic()
+        self._first: tuple[float, float] | None = None  # when, and how much: with it ends what is compiled once
 
-    def advance(self, count: float, **fields: Any) -> None:
+    def advance(self, count: int, **fields: Any) -> None:
         """Count, and write a line if the last one was long enough ago."""
         self._done += count
         self._fields |= fields
-        if time.monotonic() - self._last >= self._seconds:
-            self.say()
+        now = time.monotonic()
+        self._first = self._first or (now, self._done)
+        if now - self._last >= self._seconds:
+            self._last, self._noted = now, self._done
+            self._lines.passing(self._line(now))
 
     def close(self) -> None:
-        """Write a last line, unless it is written already."""
-        if self._said != self._done:
-            self.say()
+        """Write a last line, unless it stands there already."""
+        if self._lines.rewrites or self._noted != self._done:
+            self._lines.note(self._line(time.monotonic()))
 
-    def say(self) -> None:
-        """Write a line now."""
-        self._said = self._done
-        self._last = time.monotonic()
-        elapsed = self._last - self._start
-        rate = self._done / elapsed if elapsed > 0 else 0.0
-        left = f", {duration((self._total - self._done) / rate)} left" if 0 < self._done < self._total and rate else ""
+    def _line(self, now: float) -> str:
+        rate, steady = self._rate(now)
+        left = f", {duration((self._total - self._done) / rate)} left" if steady and self._done < self._total else ""
         count = f"{number(self._done)} of {number(self._total)} {self._unit}"
-        shown = f"{fields_in_words(self._fields)}, " if self._fields else ""
-        self._lines.note(f"  {self._name}: {count}, {shown}{number(rate)} {self._unit}/s{left}")
+        shown = f", {fields_in_words(self._fields)}" if self._fields else ""
+        speed = f", {number(rate)} {self._unit}/s" if steady or self._done >= self._total else ""
+        return f"  {self._name}: {count}{shown}{speed}{left}"
+
+    def _rate(self, now: float) -> tuple[float, bool]:
+        """Return how much is done in a second, and whether that leaves out what came before the first piece ended."""
+        if self._first is not None and self._done > self._first[1] and now > self._first[0]:
+            return (self._done - self._first[1]) / (now - self._first[0]), True
+        return (self._done / (now - self._start) if now > self._start else 0.0), False
 
 
-class Bars(Reporter):
+class Bars(Progress):
     """Draws a bar with the rate and the time left, as suits a terminal."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -119,7 +117,7 @@ class Bars(Reporter):
         self._console: Console = Console(file=stream, highlight=False)
 
     @contextmanager
-    def task(self, description: str, total: float, unit: str = "") -> Iterator[Task]:
+    def task(self, description: str, total: int, unit: str = "") -> Iterator[Task]:
         """Open a task; its bar stays on the screen when it is done."""
         from rich import progress
 
@@ -145,7 +143,7 @@ class _Bar(Task):
         self._bars, self._identity, self._unit = bars, identity, unit
         self._fields: dict[str, Any] = {}
 
-    def advance(self, count: float, **fields: Any) -> None:
+    def advance(self, count: int, **fields: Any) -> None:
         """Move the bar."""
         self._fields |= fields
         self._bars.advance(self._identity, count)
@@ -177,3 +175,9 @@ def duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def place(path: Path) -> str:
+    """Write a path as one types it: from the working folder where it lies below that."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from simfer.pipeline import chain, config, runtime
+from simfer.pipeline import chain, config, description, runtime
 from simfer.pipeline.chain import Problem, SimferError
 from simfer.pipeline.plan import plan
 from simfer.pipeline.progress import reporter
@@ -18,7 +18,7 @@ from simfer.pipeline.store import Store
 Config = str | Path | Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """The latest artifact of each stage, and every step of the run in its order."""
 
@@ -60,6 +60,12 @@ class Result:
         """Open the verdict of the true simulator on the posterior."""
         return self._load("check")
 
+    def __repr__(self) -> str:
+        return description.result_in_words(self.summaries, self.folders)
+
+    def _repr_html_(self) -> str:
+        return description.result_in_html(self.summaries, self.folders)
+
     def _load(self, stage: str) -> Any:
         if stage not in self.outcomes:
             raise SimferError(f"{stage} has not been run; there is {', '.join(self.outcomes) or 'nothing yet'}")
@@ -74,7 +80,7 @@ def run(
     store: str | Path | None = None,
     until: str | None = None,
     redo: str | None = None,
-    quiet: bool = True,
+    quiet: bool | None = None,
 ) -> Result:
     """Run a config (a file, or a table with paths relative to the current folder) and return what came out."""
     checked, folder = _read(problem, overrides)

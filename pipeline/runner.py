@@ -9,7 +9,7 @@ from pathlib import Path
 from simfer.pipeline.build import Builder, Outcome, has_passed, reuse
 from simfer.pipeline.chain import STAGES, Problem, SimferError
 from simfer.pipeline.plan import Step
-from simfer.pipeline.progress import Reporter, Silent
+from simfer.pipeline.progress import Progress, Silent
 from simfer.pipeline.store import Store
 from simfer.pipeline.studies import STUDIES
 
@@ -50,7 +50,7 @@ def execute(
     *,
     until: str | None = None,
     redo: str | None = None,
-    reporter: Reporter | None = None,
+    reporter: Progress | None = None,
     folder: Path | None = None,
 ) -> RunResult:
     """Run the chain until the verdict is good or the rounds are over, or `until` a stage of the first round.
@@ -73,7 +73,7 @@ def execute(
 
 
 def execute_study(
-    problem: Problem, store: Store, name: str, *, reporter: Reporter | None = None, folder: Path | None = None
+    problem: Problem, store: Store, name: str, *, reporter: Progress | None = None, folder: Path | None = None
 ) -> Outcome:
     """Run the chain as far as a study needs it, and then the study; return how that ended."""
     listener, study = reporter or Silent(), STUDIES[name]
@@ -85,7 +85,7 @@ def execute_study(
 
 
 def with_emulator(
-    problem: Problem, store: Store, *, reporter: Reporter | None = None, folder: Path | None = None
+    problem: Problem, store: Store, *, reporter: Progress | None = None, folder: Path | None = None
 ) -> dict[str, Outcome]:
     """Return the latest artifact of each stage, the emulator's whole; the first round's is built if there is none."""
     builder = Builder(problem, store, None, reporter or Silent(), folder)

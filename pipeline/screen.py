@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from simfer.pipeline import description
 from simfer.pipeline.chain import STAGES
 from simfer.pipeline.manifest import Manifest
 from simfer.pipeline.plan import Step
-from simfer.pipeline.progress import duration, number
+from simfer.pipeline.progress import duration, number, place
 from simfer.pipeline.runner import Outcome
 from simfer.pipeline.runtime import versions
 from simfer.pipeline.store import Found, Swept
 
-_UNCHECKED = "NOT CHECKED: this posterior has not been held against the true simulator. `simfer check` does that."
+_STYLES = {True: "bold green", False: "bold red", None: "yellow"}
+_WORDS = 24  # characters that a column of words has at least, if they are that many
 _ORDER = ("infer", "check", "train", "dataset", "simulate")  # what a reader wants first
 
 
@@ -75,7 +77,7 @@ def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], to_build: Collecti
 def swept(folders: Sequence[Swept], dry_run: bool, console: Console) -> None:
     """Print what a sweep removed, or would."""
     for each in folders:
-        console.print(f"{size(each.num_bytes):>10}  {each.folder}", highlight=False, soft_wrap=True)
+        console.print(f"{size(each.num_bytes):>10}  {place(each.folder)}", highlight=False, soft_wrap=True)
     total, verb = size(sum(each.num_bytes for each in folders)), "would free" if dry_run else "freed"
     console.print(f"{verb} {total} in {len(folders)} folders" if folders else "nothing to remove", highlight=False)
 
@@ -115,15 +117,14 @@ def total_bytes(manifest: Manifest) -> int:
 
 
 def _verdict(found: Mapping[str, Outcome]) -> RenderableType:
-    if "check" not in found:
-        return Text(_UNCHECKED, style="yellow") if "infer" in found else Text("No posterior yet.", style="yellow")
-    if found["check"].passed:
-        return Text("PASSED: the true simulator bears this posterior out.", style="bold green")
-    advice = str(found["check"].summary.get("facts", {}).get("verdict", "")).removeprefix("failed: ")
-    verdict = Text(
-        "FAILED: the true simulator does not bear this posterior out; see the table of checks.", style="bold red"
+    summaries = {stage: outcome.summary for stage, outcome in found.items()}
+    said, passed = description.verdict(summaries)
+    text = Text(said, style=_STYLES[passed])
+    return (
+        text.append(f"\n{advice}", "not bold")
+        if passed is False and (advice := description.advice(summaries))
+        else text
     )
-    return verdict.append(f"\n{advice}", style="not bold") if advice else verdict
 
 
 def _stage(outcome: Outcome, brief: bool) -> RenderableType:
@@ -134,7 +135,7 @@ def _summary(title: str, summary: Mapping[str, Any], brief: bool) -> RenderableT
     parts: list[RenderableType] = [Text(title, style="bold")] if title else []
     parts += [Text(f"  warning: {text}", style="yellow") for text in summary.get("warnings", [])]
     for title, rows in summary.get("tables", {}).items():
-        parts += [Text(f"  {title}", style="italic"), Padding(_table(rows), (0, 0, 0, 2), expand=False)] if rows else []
+        parts += [Text(f"  {title}", style="italic"), _Rows(rows)] if rows else []
     if not brief:
         parts += [Text(f"  {_fact(name, value)}") for name, value in summary.get("facts", {}).items()]
     if text := summary.get("to_paste"):
@@ -148,15 +149,45 @@ def _fact(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')}: {number(value)}"
 
 
-def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False)
-    names = list(dict.fromkeys(column for row in rows for column in row))
-    for name in names:
-        words = any(isinstance(row.get(name), str) for row in rows)
-        table.add_column(name, justify="left" if words else "right")
-    for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in names))
-    return table
+class _Rows:
+    """A table that loses no digit: columns that have no room beside the others follow below, the first one repeated."""
+
+    def __init__(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        names = list(dict.fromkeys(column for row in rows for column in row))
+        self._cells = {name: [_cell(row.get(name)) for row in rows] for name in names}
+        self._words = {name for name in names if any(isinstance(row.get(name), str) for row in rows)}
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Padding]:
+        for names in self._blocks(options.max_width - 2):
+            table = Table(box=None, pad_edge=False)
+            for name in names:
+                words = name in self._words
+                table.add_column(
+                    name,
+                    justify="left" if words else "right",
+                    no_wrap=not words,
+                    overflow="fold",
+                    min_width=self._width(name),
+                )
+            for row in zip(*(self._cells[name] for name in names), strict=True):
+                table.add_row(*row)
+            yield Padding(table, (0, 0, 0, 2), expand=False)
+
+    def _blocks(self, room: int) -> Iterator[list[str]]:
+        first, *others = self._cells
+        block, width = [first], self._width(first)
+        for name in others:
+            width += 2 + self._width(name)
+            if width > room and len(block) > 1:
+                yield block
+                block, width = [first], self._width(first) + 2 + self._width(name)
+            block.append(name)
+        yield block
+
+    def _width(self, name: str) -> int:
+        """Return the least width of a column: words go on below, numbers do not."""
+        width = max(len(name), *(cell.cell_len for cell in self._cells[name]))
+        return min(width, _WORDS) if name in self._words else width
 
 
 def _cell(value: Any) -> Text:
@@ -174,7 +205,7 @@ def _print_paths(console: Console, title: str, paths: Sequence[Path]) -> None:
     if paths:
         console.print(Text(f"\n{title}", style="bold"))
     for path in paths:
-        console.print(f"  {path}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"  {place(path)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _state(found: Found, needed: bool) -> Text:

@@ -11,15 +11,15 @@ from simfer.pipeline import chain, runtime
 from simfer.pipeline.blame import blame
 from simfer.pipeline.chain import Mistake, Problem, SimferError, UsageError
 from simfer.pipeline.plan import user_files
-from simfer.pipeline.progress import Reporter
+from simfer.pipeline.progress import Progress
 from simfer.pipeline.runner import Outcome, with_emulator
 from simfer.pipeline.store import Store
 
 Summary = dict[str, Any]
-Tool = Callable[[dict[str, Outcome], Reporter], Summary]
+Tool = Callable[[dict[str, Outcome], Progress], Summary]
 
 
-def use(problem: Problem, store: Store, reporter: Reporter, folder: Path, tool: Tool) -> Summary:
+def use(problem: Problem, store: Store, reporter: Progress, folder: Path, tool: Tool) -> Summary:
     """Bring the emulator and hand it, with the latest artifact of each stage, to a tool."""
     found = with_emulator(problem, store, reporter=reporter, folder=folder)
     runtime.prepare()
@@ -40,7 +40,7 @@ def predict(parameters: Path, output: Path) -> Tool:
     if output.resolve() == parameters.resolve():
         raise _mistyped("--output", f"got {output}, which is --parameters too; name another file")
 
-    def tool(found: dict[str, Outcome], reporter: Reporter) -> Summary:
+    def tool(found: dict[str, Outcome], reporter: Progress) -> Summary:
         train = found["train"]
         with _written(output):
             return chain.predict(train.step.link, train.folder, reporter, parameters=parameters, output=output)
@@ -53,7 +53,7 @@ def export(problem: Problem, format: str, folder: Path, name: str) -> Tool:
     if folder.exists() and not folder.is_dir():
         raise _mistyped("--output", f"got {folder}, which is a file; expected a folder")
 
-    def tool(found: dict[str, Outcome], reporter: Reporter) -> Summary:
+    def tool(found: dict[str, Outcome], reporter: Progress) -> Summary:
         train = found["train"]
         options = {"format": format, "folder": folder, "name": name, "facts": _facts(problem, found)}
         with _written(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
@@ -23,16 +24,16 @@ class Progress(Protocol):
         """Say one line."""
 
 
-class _SilentTask:
+class _SilentTask(Task):
     def advance(self, count: int, **fields: Any) -> None:
         pass
 
 
-class Silent:
+class Silent(Progress):
     """A progress that nobody watches."""
 
     @contextmanager
-    def task(self, description: str, total: int, unit: str = "") -> Any:
+    def task(self, description: str, total: int, unit: str = "") -> Iterator[Task]:
         """Begin a piece of work, in silence."""
         yield _SilentTask()
 

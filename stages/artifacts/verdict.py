@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from simfer.stages import markup
+
 VERDICT = "verdict.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """What the true simulator says of a posterior; the value of a figure that could not be computed is None."""
 
@@ -25,3 +28,24 @@ class Verdict:
     def passed(self) -> bool:
         """Whether every figure is within its threshold."""
         return bool(self.figures["passed"])
+
+    def __repr__(self) -> str:
+        lines = [
+            f"  {name}: {value}, limit {limit}{'' if good == 'yes' else ': FAILED'}"
+            for name, value, limit, good in self._rows()
+        ]
+        return "\n".join([f"Verdict: {self._said}", *lines])
+
+    def _repr_html_(self) -> str:
+        columns = ("figure", "value", "limit", "passed")
+        return f"<div>{markup.headline(self._said, self.passed)}{markup.table(columns, self._rows())}</div>"
+
+    @property
+    def _said(self) -> str:
+        return str(self.figures.get("verdict", "passed" if self.passed else "failed"))
+
+    def _rows(self) -> Iterator[tuple[str, str, str, str]]:
+        for each in self.figures.get("figures", ()):
+            value = "not computed" if each["value"] is None else f"{each['value']:.4g}"
+            limit = f"{'≥' if each['larger_is_better'] else '≤'} {each['threshold']:g}"
+            yield each["figure"], value, limit, "yes" if each["passed"] else "no"

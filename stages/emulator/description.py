@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from html import escape
 from typing import Any, Protocol
 
@@ -10,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from simfer.stages import markup
 from simfer.stages.emulator.header import Header
 from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.model.space import Space
@@ -96,8 +96,8 @@ def table(emulator: Described) -> str:
     rows = f"{len(emulator.training_z)} training rows kept" if _has_values(emulator.training_z) else ""
     return (
         f"<div><strong>Emulator</strong> {escape(_network(emulator))}, {rows}"
-        + _html(("parameter", "unit", "prior"), inputs)
-        + _html(("output", "unit", "shape", "error / spread"), outputs)
+        + markup.table(("parameter", "unit", "prior"), inputs)
+        + markup.table(("output", "unit", "shape", "error / spread"), outputs)
         + "<small>Error: root mean square, of rows that members did not see. Spread: the rows' standard deviation. "
         "Both in the scale of the output's transform.</small></div>"
     )
@@ -109,9 +109,3 @@ def _shape(output: Output) -> str:
 
 def _prior(prior: Prior) -> str:
     return f"{prior.dist}({', '.join(f'{name}={value:g}' for name, value in prior.arguments.items())})"
-
-
-def _html(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th>{column}</th>" for column in columns)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from simfer.pipeline.progress import Bars, Lines, Silent, duration, number, reporter
+from simfer.pipeline import progress
+from simfer.pipeline.progress import Bars, Lines, Silent, duration, number, place, reporter
 
 
 class Terminal(io.StringIO):
@@ -18,6 +22,80 @@ def test_the_reporter_suits_the_stream() -> None:
     assert isinstance(reporter(stream=Terminal()), Bars)
     assert isinstance(reporter(stream=io.StringIO()), Lines)
     assert isinstance(reporter(quiet=True, stream=Terminal()), Silent)
+
+
+@pytest.fixture
+def notebook(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ZMQInteractiveShell: ...
+
+    class Shell(ZMQInteractiveShell): ...  # as Colab's
+
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=Shell))
+
+
+def test_a_notebook_shows_progress_unless_it_is_told_not_to(notebook: None) -> None:
+    assert isinstance(reporter(None), Lines) and isinstance(reporter(True), Silent)
+
+
+@pytest.mark.parametrize("ipython", [None, SimpleNamespace(get_ipython=lambda: None)])
+def test_elsewhere_python_says_nothing_unless_it_is_told_to(ipython: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "IPython", ipython)
+    assert isinstance(reporter(None), Silent) and not isinstance(reporter(False), Silent)
+
+
+def test_a_notebook_s_line_takes_the_place_of_the_one_before(
+    notebook: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_REWRITES", 0.0)
+    listener = reporter(None)
+    with listener.task("simulate", total=40, unit="rows") as task:
+        task.advance(10, failed=1)
+        listener.note("a note")
+        for _ in range(3):
+            task.advance(10)
+    said, alarm = capsys.readouterr()
+    note, last = said.splitlines(keepends=False)[1], said.split("\r")[-1]
+    assert alarm == "" and note.rstrip() == "a note" and len(note) >= len("  simulate: 10 of 40 rows, failed 1")
+    assert said.count("\n") == 2 and said.count("\r") == 4
+    assert last.startswith("  simulate: 40 of 40 rows, failed 1, ") and last.endswith("\n")
+
+
+class Clock:
+    """A time that goes on as it is told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+def test_the_time_left_leaves_out_what_is_compiled_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = Clock(), io.StringIO()
+    monkeypatch.setattr(progress, "time", clock)
+    with Lines(stream, seconds=0.0).task("train", total=100, unit="steps") as task:
+        for seconds in (60.0, 1.0, 1.0):
+            clock.now += seconds
+            task.advance(10)
+    first, second, third = stream.getvalue().splitlines()
+    assert first == "  train: 10 of 100 steps"  # nothing is known yet of what a step takes
+    assert second == "  train: 20 of 100 steps, 10 steps/s, 8.0 s left"
+    assert third == "  train: 30 of 100 steps, 10 steps/s, 7.0 s left"
+
+
+def test_work_done_in_one_piece_has_a_rate_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, stream = Clock(), io.StringIO()
+    monkeypatch.setattr(progress, "time", clock)
+    with Lines(stream).task("train", total=100, unit="steps") as task:
+        clock.now += 4.0
+        task.advance(100)
+    assert stream.getvalue() == "  train: 100 of 100 steps, 25 steps/s\n"
+
+
+def test_paths_below_the_working_folder_are_written_from_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert place(tmp_path / "store" / "train") == str(Path("store") / "train")
+    assert place(tmp_path.parent / "store") == str(tmp_path.parent / "store")
 
 
 @pytest.mark.parametrize(("seconds", "lines"), [(1000.0, 1), (0.0, 3)])

@@ -16,13 +16,13 @@ import pytest
 from simfer.pipeline import chain, config, runtime
 from simfer.pipeline.chain import STAGES, ConfigError, Link, Mistake, SimferError, StageError, UserCodeError
 from simfer.pipeline.plan import plan
-from simfer.pipeline.progress import Reporter, Silent, Task
+from simfer.pipeline.progress import Progress, Silent, Task
 from simfer.pipeline.runner import RunResult, execute
 from simfer.pipeline.store import Store
 from tests import fakes
 
 
-class Notes(Reporter):
+class Notes(Progress):
     """Remembers what was said."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 POSTERIOR = "posterior.nc"
 
@@ -27,6 +27,11 @@ class Posterior:
         """Read every group into memory."""
         with xr.open_datatree(self.file, engine="h5netcdf") as tree:
             return tree.load()
+
+    def places(self) -> Int[np.ndarray, " draws"]:
+        """Return which of several separate places each of these draws lies in; zeros where nothing tells them apart."""
+        statistics = self.tree()["sample_stats"].to_dataset()
+        return np.asarray(statistics["place"] if "place" in statistics else np.zeros(len(self.z()), int)).reshape(-1)
 
     def z(self) -> Float[np.ndarray, "draws size"]:
         """Return the whitened draws of all chains in a row, the noise's parameters after the simulator's."""

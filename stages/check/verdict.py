@@ -12,7 +12,8 @@ from simfer.stages.model.space import distribution
 from simfer.stages.settings import Prior
 
 _ADVICE = {
-    "sampler": "the chains did not converge: raise infer.num_warmup and infer.num_samples, or infer.target_accept",
+    "sampler": "the chains did not converge: raise infer.num_warmup and infer.num_samples, or "
+    "infer.target_accept; where they lie in separate places, take infer.sampler = 'auto', which weighs these",
     "model": "the data are improbable under the model: look at predictive.png, then at the simulator and the noise",
     "prior": "the posterior lies at the edge of a prior: widen that prior, or write edge = 'meant' into it if "
     "it is physics that ends there",

@@ -15,6 +15,7 @@ from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
 from simfer.stages.settings import Prior
 
+_LIBRARIES = {"nuts": "numpyro", "smc": "simfer"}
 PERIOD = "period"  # an attribute of what goes round
 _SAMPLE = ("chain", "draw")
 
@@ -49,7 +50,7 @@ def to_tree(
     }
     groups["sample_stats"].attrs |= {"sampling_time": draws.seconds, "gradient_evaluations": draws.num_gradients}
     for dataset in groups.values():
-        dataset.attrs |= {"inference_library": "numpyro", "creation_library": "simfer"}
+        dataset.attrs |= {"inference_library": _LIBRARIES[draws.sampler], "creation_library": "simfer"}
     return xr.DataTree.from_dict(groups)
 
 

@@ -13,7 +13,6 @@ from simfer.stages.infer.posterior import named_draws, to_tree
 from simfer.stages.infer.predictive import evaluate
 from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.samplers import SAMPLERS
-from simfer.stages.infer.starts import choose_starts
 from simfer.stages.infer.summary import posterior_summary, summarize
 from simfer.stages.infer.target import build_target
 from simfer.stages.progress import Progress
@@ -24,7 +23,7 @@ from simfer.stages.summary import Summary
 def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Draw from the posterior, and write the draws, what they predict, and their pictures."""
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))
-    draws = SAMPLERS["nuts"](target, choose_starts(target, config.infer.num_chains), config.infer, progress)
+    draws = SAMPLERS[config.infer.sampler](target, config.infer, progress)
     predictive, named = evaluate(target, draws.z, config.infer.seed), named_draws(target, draws.z)
     tree = to_tree(target, draws, named, predictive)
     tree.to_netcdf(folder / POSTERIOR, engine="h5netcdf")

@@ -18,7 +18,7 @@ from simfer.stages.summary import Summary, Table
 def posterior_summary(likelihood: str, target: Target, draws: Draws, predictive: Predictive, table: Table) -> Summary:
     """Sum up draws by the `likelihood` of "emulator" or "simulator", their quantities tabulated already."""
     statistics, ess = draws.statistics, min(row["ess_bulk"] for row in table)
-    facts: dict[str, Any] = {"chains": draws.z.shape[0], "draws": draws.z.shape[1]}
+    facts: dict[str, Any] = {"sampler": draws.sampler, "chains": draws.z.shape[0], "draws": draws.z.shape[1]}
     if "diverging" in statistics:
         facts["divergences"] = int(statistics["diverging"].sum())
     facts |= {"r_hat_max": max(row["r_hat"] for row in table), "ess_bulk_min": ess}
@@ -31,6 +31,8 @@ def posterior_summary(likelihood: str, target: Target, draws: Draws, predictive:
         "emulator_error": "full" if target.errors.with_error else "none",
     }
     tables = {"posterior": table}
+    if len(draws.places) > 1:
+        tables["separate places that the posterior lies in"] = draws.places
     if target.errors.with_error:
         tables["emulator error in the likelihood"] = _shares(target, predictive)
     return {"facts": facts, "tables": tables, "warnings": _warnings(facts)}

@@ -146,6 +146,10 @@ class Target(NamedTuple):
         """What predicts the outputs."""
         return self.errors.predictor
 
+    def log_ratio(self, z: Float[Array, " size"]) -> Float[Array, ""]:
+        """Return the log density of what is sampled over that of a standard normal, which every prior is here."""
+        return self.log_likelihood(z) + self.log_ring(z)
+
     def log_ring(self, z: Float[Array, " size"]) -> Float[Array, ""]:
         """Return what keeps the components of a periodic parameter away from the origin, beside their standard normal.
 

@@ -18,8 +18,11 @@ class Observation(Settings):
 
 
 class Infer(Settings):
-    """How NumPyro's NUTS draws from the posterior."""
+    """How the posterior is drawn from."""
 
+    sampler: Annotated[Literal["nuts", "smc", "auto"], AddedLater()] = "nuts"
+    """What draws: NumPyro's NUTS; a tempered population from prior to posterior, which finds separate modes and their
+    weights (`smc`); or NUTS where that population lies in one place, and the population where it does not (`auto`)."""
     num_warmup: Annotated[Count, Unit("draws")] = 1000
     """Draws in which each chain adapts; they are dropped."""
     num_samples: Annotated[Count, Unit("draws")] = 1000

@@ -31,7 +31,7 @@ class Problem(Settings):
     noise: Annotated[dict[str, AnyNoise], Field(min_length=1)]
     """How data scatter around each output that was measured."""
     infer: Infer = Infer()
-    """How NumPyro's NUTS draws from the posterior."""
+    """How the posterior is drawn from."""
     check: Check = Check()
     """How the posterior is held against the true simulator, and from where on it fails."""
     refine: Refine = Refine()

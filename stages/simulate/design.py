@@ -55,14 +55,22 @@ def saltelli(num: int, size: int, seed: int) -> Float[np.ndarray, "num designs s
 
 
 def stretched(
-    draws: Float[np.ndarray, "draws size"], start: int, stop: int, stretch: float, seed: int
+    draws: Float[np.ndarray, "draws size"],
+    places: Int[np.ndarray, " draws"],
+    start: int,
+    stop: int,
+    stretch: float,
+    seed: int,
 ) -> Float[np.ndarray, "rows size"]:
-    """Return rows of a design that follows whitened posterior draws, stretched about their median.
+    """Return rows of a design that follows whitened posterior draws, stretched about the median of each one's place.
 
-    The stretch keeps the next emulator's training set wider than the posterior that it must describe.
+    The stretch keeps the next emulator's training set wider than the posterior that it must describe. Of separate
+    places (modes) each is stretched in itself: about a median between them, rows would lie where neither is.
     """
-    median = np.median(draws, axis=0)
+    numbers, which = np.unique(places, return_inverse=True)
+    medians = np.stack([np.median(draws[places == number], axis=0) for number in numbers])
     key = jax.random.key(seed)
     order = np.asarray(jax.random.permutation(key, len(draws)))
-    picked = draws[order[np.arange(start, stop) % len(draws)]]
-    return median + stretch * (picked - median)
+    rows = order[np.arange(start, stop) % len(draws)]
+    median = medians[which[rows]]
+    return median + stretch * (draws[rows] - median)

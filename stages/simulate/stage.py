@@ -35,9 +35,10 @@ def run(
     """Solve every row that `folder` lacks, and describe how the rows ended."""
     space, settings = Space(config.parameters), config.simulate
     if isinstance(config, RefineConfig):
-        draws = Posterior.load(inputs["posterior"][0]).z()[:, : space.size]
+        posterior = Posterior.load(inputs["posterior"][0])
+        draws, places = posterior.z()[:, : space.size], posterior.places()
         num, seed, stretch = config.refine.simulations_per_round, settings.seed + config.round, config.refine.stretch
-        points = lambda a, b: design.stretched(draws, a, b, stretch, seed)  # noqa: E731
+        points = lambda a, b: design.stretched(draws, places, a, b, stretch, seed)  # noqa: E731
         filled = fill(folder, settings, space, num, points, progress, f"simulate-{config.round}")
     else:
         kind, num, seed = settings.design, settings.num_simulations, settings.seed

@@ -43,10 +43,19 @@ def test_another_seed_gives_other_rows(kind: str) -> None:
 def test_a_stretched_design_follows_the_draws_about_their_median() -> None:
     rng = np.random.default_rng(0)
     draws = rng.normal(size=(4000, 2)) @ np.array([[0.05, 0.04], [0.0, 0.01]]) + np.array([2.0, -1.0])
-    z = design.stretched(draws, 0, 1000, 1.5, 3)
+    z = design.stretched(draws, np.zeros(len(draws), int), 0, 1000, 1.5, 3)
     assert np.allclose(np.median(z, axis=0), np.median(draws, axis=0), atol=0.01)
     assert np.allclose(np.cov(z.T), 1.5**2 * np.cov(draws.T), rtol=0.15)
-    assert np.array_equal(z[200:300], design.stretched(draws, 200, 300, 1.5, 3))
+    assert np.array_equal(z[200:300], design.stretched(draws, np.zeros(len(draws), int), 200, 300, 1.5, 3))
     assert len(np.unique(z[:, 0])) == 1000  # no draw twice, while there are enough
-    assert not np.allclose(z, design.stretched(draws, 0, 1000, 1.5, 4))
-    assert design.stretched(draws[:10], 0, 25, 1.5, 3).shape == (25, 2)
+    assert not np.allclose(z, design.stretched(draws, np.zeros(len(draws), int), 0, 1000, 1.5, 4))
+    assert design.stretched(draws[:10], np.zeros(10, int), 0, 25, 1.5, 3).shape == (25, 2)
+
+
+def test_separate_places_are_stretched_each_about_itself() -> None:
+    rng = np.random.default_rng(0)
+    places = np.repeat([0, 1], 500)
+    draws = np.where(places == 0, 10.0, -10.0)[:, None] + 0.1 * rng.normal(size=(1000, 2))
+    z = design.stretched(draws, places, 0, 1000, 1.5, 3)
+    assert (np.abs(np.abs(z) - 10.0) < 1.0).all()
+    assert z[z[:, 0] > 0].std(axis=0) == pytest.approx(0.15, rel=0.1)

@@ -1,20 +1,19 @@
-"""Samplers, a file each with the same function: `sample(target, starts, settings, progress) -> Draws`."""
+"""Samplers, a file each with the same function: `sample(target, settings, progress) -> Draws`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
-from jaxtyping import Float
-
-from simfer.stages.infer.samplers import nuts
+from simfer.stages.infer.samplers import auto, nuts, smc
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer
 
-Sampler = Callable[[Target, Float[np.ndarray, "chains size"], Infer, Progress], Draws]
+Sampler = Callable[[Target, Infer, Progress], Draws]
 
 SAMPLERS: dict[str, Sampler] = {
     "nuts": nuts.sample,
+    "smc": smc.sample,
+    "auto": auto.sample,
 }

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from simfer.stages.summary import Table
+
 
 class Draws(NamedTuple):
     """Whitened points, and what the sampler says of each, with leading axes (chain, draw)."""
@@ -15,3 +17,5 @@ class Draws(NamedTuple):
     statistics: dict[str, Shaped[np.ndarray, "chains draws"]]  # by ArviZ's names; which there are is the sampler's own
     seconds: float
     num_gradients: int  # warm-up counted
+    sampler: str = "nuts"
+    places: Table = []  # noqa: RUF012  # separate ones that the posterior lies in, with their mass, where that is known

@@ -15,6 +15,7 @@ from numpyro.infer import NUTS
 
 from simfer.stages.cores import num_cores
 from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.infer.starts import choose_starts
 from simfer.stages.infer.target import Target
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer
@@ -28,8 +29,7 @@ def kernel(target: Target, settings: Infer) -> NUTS:
     """Set NUTS up for a target, whoever samples it."""
 
     def potential(z: Float[Array, " size"]) -> Float[Array, ""]:
-        prior = norm.logpdf(z).sum()  # every prior is a standard normal here
-        return -prior - target.log_likelihood(z) - target.log_ring(z)
+        return -norm.logpdf(z).sum() - target.log_ratio(z)
 
     return NUTS(
         potential_fn=potential,
@@ -41,13 +41,16 @@ def kernel(target: Target, settings: Infer) -> NUTS:
     )
 
 
-def sample(target: Target, starts: Float[np.ndarray, "chains size"], settings: Infer, progress: Progress) -> Draws:
-    """Run NUTS on every chain.
+def sample(
+    target: Target, settings: Infer, progress: Progress, starts: Float[np.ndarray, "chains size"] | None = None
+) -> Draws:
+    """Run NUTS on every chain, from simulated rows that the data like if no starts are given.
 
     NumPyro's kernel is stepped here rather than by its `MCMC`: one compiled stretch of steps serves warm-up and
     sampling alike, tells of its progress in between, and lets go of Python's lock, so that chains run in threads.
     """
     stepper, vectorized = kernel(target, settings), settings.chain_method == "vectorized"
+    starts = choose_starts(target, settings.num_chains) if starts is None else starts
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if vectorized else range(settings.num_chains)
     # Compiled as one, and once for all chains; left to itself it is hundreds of small compilations.

@@ -1,0 +1,60 @@
+"""The separate places that a population lies in: points are joined where no valley lies on the line between them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import KDTree
+
+_VALLEY = 1.0  # nats below the lower end of a line
+_BETWEEN = (0.25, 0.5, 0.75)
+_NEAR, _FAR = 8, 8  # partners of a point: its neighbours, and others by chance
+_SOME = 1000  # points that are looked at
+_LEAST = 0.005  # share of the points that makes a place
+
+
+def find_places(
+    log_density: Callable[[Array], Array], z: Float[np.ndarray, "points size"], seed: int
+) -> Int[np.ndarray, " points"]:
+    """Return the number of each point's place, the heaviest place being 0.
+
+    A line between two draws of one log-concave hill never falls below its lower end, in any number of dimensions; near
+    neighbours follow a curved ridge, and pairs by chance join what neighbours leave apart.
+    """
+    rng = np.random.default_rng(seed)
+    some = rng.permutation(len(z))[:_SOME]
+    root = np.linalg.cholesky(np.atleast_2d(np.cov(z[some].T)) + 1e-12 * np.eye(z.shape[1]))
+    whitened = np.linalg.solve(root, z.T).T
+    joined = _joined(log_density, z[some], whitened[some], rng)
+    _, label = connected_components(joined, directed=False)
+    sizes = np.bincount(label)
+    large = np.flatnonzero(sizes >= max(_LEAST * len(some), 3))
+    large = large[np.argsort(-sizes[large], kind="stable")]
+    rank = np.full(len(sizes), -1)
+    rank[large] = np.arange(len(large))
+    kept = np.flatnonzero(rank[label] >= 0)  # a straggler belongs to the nearest place
+    nearest = KDTree(whitened[some][kept]).query(whitened)[1]
+    return np.asarray(rank[label[kept]][nearest])
+
+
+def _joined(
+    log_density: Callable[[Array], Array],
+    z: Float[np.ndarray, "n size"],
+    whitened: Float[np.ndarray, "n size"],
+    rng: np.random.Generator,
+) -> coo_matrix:
+    neighbours = KDTree(whitened).query(whitened, k=_NEAR + 1)[1][:, 1:]
+    a = np.repeat(np.arange(len(z)), _NEAR + _FAR)
+    b = np.concatenate([neighbours, rng.integers(0, len(z), (len(z), _FAR))], axis=1).ravel()
+    lines = np.concatenate([z, *(z[a] + share * (z[b] - z[a]) for share in _BETWEEN)])
+    heights = np.asarray(jax.jit(lambda rows: jax.lax.map(log_density, rows, batch_size=1000))(jnp.asarray(lines)))
+    heights = np.where(np.isfinite(heights), heights, -np.inf)
+    ends, between = heights[: len(z)], heights[len(z) :].reshape(len(_BETWEEN), -1).min(axis=0)
+    level = between >= np.minimum(ends[a], ends[b]) - _VALLEY
+    return coo_matrix((np.ones(level.sum()), (a[level], b[level])), shape=(len(z), len(z)))

@@ -20,44 +20,150 @@ Config = str | Path | Mapping[str, Any]
 
 @dataclass(frozen=True, repr=False)
 class Result:
-    """The latest artifact of each stage, and every step of the run in its order."""
+    """What `run` and `load` return: the latest artifact of each stage, opened when it is first asked for.
+
+    At a prompt it shows the verdict, the posterior and the folders, in a notebook as tables.
+
+    Args:
+        outcomes: The latest outcome of each stage: "simulate", "dataset", "train", "infer", "check".
+        history: Every step of the run in its order, earlier rounds too; empty of what was loaded.
+
+    Example:
+        >>> import simfer
+        >>> result = simfer.run("line.toml")
+        >>> result
+        Result: PASSED: the true simulator bears this posterior out.
+          parameter    mean       sd         q5     q95  unit
+          start      0.1...  cm
+          speed        1.1...  cm/s
+          Folders in data/artifacts:
+            simulate/...
+    """
 
     outcomes: Mapping[str, Outcome]
     history: Sequence[Outcome] = ()
 
     @property
     def folders(self) -> dict[str, Path]:
-        """Return the folder of each stage's artifact."""
+        """The folder of each stage's artifact, by the stage.
+
+        Returns:
+            A dict of paths, in the order of the stages; what was not run is not in it.
+
+        Example:
+            >>> import simfer
+            >>> list(simfer.load("line.toml").folders)
+            ['simulate', 'dataset', 'train', 'infer', 'check']
+        """
         return {stage: outcome.folder for stage, outcome in self.outcomes.items()}
 
     @property
     def summaries(self) -> dict[str, dict[str, Any]]:
-        """Return what each stage had to say: its facts, tables, warnings and pictures."""
+        """What each stage had to say, by the stage: plain data, read without JAX.
+
+        Returns:
+            A dict for each stage: `facts` by name, `tables` (lists of rows) by title, `warnings` (sentences) and
+            `pictures` (names of files in the stage's folder), each where there are any.
+
+        Example:
+            >>> import simfer
+            >>> summaries = simfer.load("line.toml").summaries
+            >>> [(row["parameter"], row["unit"]) for row in summaries["infer"]["tables"]["posterior"]]
+            [('start', 'cm'), ('speed', 'cm/s')]
+        """
         return {stage: outcome.summary for stage, outcome in self.outcomes.items()}
 
     @cached_property
     def simulations(self) -> Any:
-        """Open the simulations."""
+        """The simulations, each with its parameters, outputs and how it ended.
+
+        Returns:
+            An `xarray.Dataset` along `simulation`: parameters and outputs by name in their own units (`attrs["units"]`
+            of each), `status` (0: it worked) and `num_steps` of the solver, and `z`, the whitened parameters. It is
+            read from disk as it is used.
+
+        Raises:
+            SimferError: The stage has not been run.
+
+        Example:
+            >>> import simfer
+            >>> simulations = simfer.load("line.toml").simulations
+            >>> simulations["position"].dims, simulations["position"].shape
+            (('simulation', 'time'), (64, 5))
+        """
         return self._load("simulate")
 
     @cached_property
     def dataset(self) -> Any:
-        """Open the training set."""
+        """The training set, made of the simulations that worked.
+
+        Returns:
+            An `xarray.Dataset` along `row`: whitened parameters `z`, outputs by name in their transformed scale, and
+            `fold`, 0 of rows that no network sees. It is read from disk as it is used.
+
+        Raises:
+            SimferError: The stage has not been run.
+
+        Example:
+            >>> import simfer
+            >>> simfer.load("line.toml").dataset["z"].shape
+            (64, 2)
+        """
         return self._load("dataset")
 
     @cached_property
     def emulator(self) -> Any:
-        """Load the emulator: named parameters in, named outputs out."""
+        """The emulator: named parameters in, named outputs out.
+
+        Returns:
+            A `simfer.Emulator`. Parameters and outputs are in their own units.
+
+        Raises:
+            SimferError: The stage has not been run.
+
+        Example:
+            >>> import simfer
+            >>> emulator = simfer.load("line.toml").emulator
+            >>> emulator({"start": 0.0, "speed": 1.0})["position"].shape
+            (5,)
+        """
         return self._load("train")
 
     @cached_property
     def posterior(self) -> Any:
-        """Open the posterior."""
+        """The posterior's draws, as ArviZ reads them.
+
+        Returns:
+            An `xarray.DataTree` of ArviZ's InferenceData schema: in the group `posterior` each parameter, in its own
+            unit, of shape (chain, draw); beside it `sample_stats`, `posterior_predictive`, `log_likelihood` and
+            `observed_data`.
+
+        Raises:
+            SimferError: The stage has not been run.
+
+        Example:
+            >>> import simfer
+            >>> posterior = simfer.load("line.toml").posterior["posterior"]
+            >>> posterior["speed"].dims, posterior["speed"].attrs["units"]
+            (('chain', 'draw'), 'cm/s')
+        """
         return self._load("infer")
 
     @cached_property
     def verdict(self) -> Any:
-        """Open the verdict of the true simulator on the posterior."""
+        """What the true simulator says of the posterior, figure by figure.
+
+        Returns:
+            A verdict: `passed`, and `figures`, plain data of each figure with its threshold.
+
+        Raises:
+            SimferError: The stage has not been run.
+
+        Example:
+            >>> import simfer
+            >>> simfer.load("line.toml").verdict.passed
+            True
+        """
         return self._load("check")
 
     def __repr__(self) -> str:
@@ -82,7 +188,37 @@ def run(
     redo: str | None = None,
     quiet: bool | None = None,
 ) -> Result:
-    """Run a config (a file, or a table with paths relative to the current folder) and return what came out."""
+    """Run a config from its simulator to a checked posterior, and return what came out.
+
+    What the store has already is not run again, and what was interrupted goes on where it was.
+
+    Args:
+        problem: A config: a TOML file, or a table of the same keys with paths relative to the working folder.
+        overrides: Keys of the config to set, as `--set` does: `["train.steps=2000"]`.
+        store: The folder of the artifacts; if left out, `data/artifacts` of the config's project.
+        until: The stage of the first round to stop after: "simulate", "dataset", "train", "infer" or "check".
+        redo: The stage to build again, and all after it, even if the store has it.
+        quiet: Whether to say nothing of progress. If left out, a notebook shows it and nothing else does.
+
+    Returns:
+        A `Result`, whose verdict may be bad: look at `result.verdict.passed` before the posterior is used.
+
+    Raises:
+        ConfigError: The config cannot be run; all its mistakes at once.
+        StageError: A stage cannot go on, as where too many simulations failed.
+        UserCodeError: Your own simulator, architecture or noise raised an exception.
+        SimferError: A stage that there is none of, or files that cannot be trusted.
+
+    Example:
+        >>> import simfer
+        >>> result = simfer.run("line.toml")
+        >>> result.verdict.passed
+        True
+        >>> float(result.posterior["posterior"]["speed"].mean())  # cm/s
+        1.1...
+        >>> simfer.run("line.toml", overrides=["simulate.num_simulations=80"], until="simulate").simulations.sizes
+        Frozen({'simulation': 80, 'time': 5, 'parameter': 2})
+    """
     checked, folder = _read(problem, overrides)
     place, listener = _store(problem, store), reporter(quiet)
     result = execute(checked, place, until=until, redo=redo, reporter=listener, folder=folder)
@@ -90,7 +226,26 @@ def run(
 
 
 def load(problem: Config, *, overrides: Sequence[str] = (), store: str | Path | None = None) -> Result:
-    """Return what the store has for a config, and run nothing."""
+    """Return what the store has for a config, and run nothing.
+
+    Args:
+        problem: A config: a TOML file, or a table of the same keys with paths relative to the working folder.
+        overrides: Keys of the config to set, as `--set` does.
+        store: The folder of the artifacts; if left out, `data/artifacts` of the config's project.
+
+    Returns:
+        A `Result`; what has not been run is not in its `folders`.
+
+    Raises:
+        ConfigError: The config cannot be read; all its mistakes at once.
+
+    Example:
+        >>> import simfer
+        >>> simfer.load("line.toml").verdict.passed
+        True
+        >>> simfer.load("line.toml", overrides=["simulate.seed=7"])  # which has not been run
+        Result: No posterior yet.
+    """
     return Result(built(plan(_read(problem, overrides)[0]), _store(problem, store)))
 
 

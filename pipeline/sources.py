@@ -6,15 +6,14 @@ What the imports say is read too: names that Simfer gave under others before it 
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 _FORMERLY = "stages", "pipeline"  # what is simfer.stages and simfer.pipeline now
 _TREE = Path(__file__).resolve().parents[1]  # where both lie, if that is a checkout
-# What simfer/__init__.py gives now, among what a user's code may have had from elsewhere.
-_PUBLIC = {"Architecture", "ClosedForm", "ConfigError", "Continuous", "Emulator", "FunctionSimulator", "ODESimulator"}
-_PUBLIC |= {"Output", "OutsideDomain", "RandomODESimulator", "Result", "SDESimulator", "SimferError", "StageError"}
-_PUBLIC |= {"StochasticSimulator", "UserCodeError", "load", "load_emulator", "run"}
+# What a user's code may have had from elsewhere. Not imported: it is there already, and it imports this for the types.
+_PUBLIC = frozenset(sys.modules["simfer"].__all__)
 
 
 def closure(plugin: Path) -> list[Path]:

@@ -9,21 +9,54 @@ from typing import Any
 
 
 class SimferError(Exception):
-    """A mistake or a limit that the user can act on: shown as its message, without a traceback."""
+    """A mistake or a limit that the user can act on: its message says what was got, and what to do.
+
+    All other errors of Simfer's are kinds of it; `exit_code` is that of the command line.
+
+    Example:
+        >>> import simfer
+        >>> try:
+        ...     simfer.load("line.toml", overrides=["simulate.seed=7"]).posterior
+        ... except simfer.SimferError as error:
+        ...     print(error)
+        infer has not been run; there is nothing yet
+    """
 
     exit_code = 3
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """One thing that is wrong with a config: where, and what was got, was expected, and can be done."""
+    """One thing that is wrong with a config.
+
+    Args:
+        where: The key of the config, such as `train.width`; empty where it is of none.
+        what: What was got, what was expected, and what can be done.
+
+    Example:
+        >>> import simfer
+        >>> simfer.Mistake("train.steps", "got -1, expected a whole number > 0").where
+        'train.steps'
+    """
 
     where: str
     what: str
 
 
 class ConfigError(SimferError):
-    """A config that cannot be run: all its mistakes at once."""
+    """A config that cannot be run: all its mistakes at once.
+
+    Args:
+        mistakes: Each thing that is wrong, a `Mistake`; kept as `mistakes`.
+
+    Example:
+        >>> import simfer
+        >>> try:
+        ...     simfer.load("line.toml", overrides=["train.wdith=64", "train.steps=-1"])
+        ... except simfer.ConfigError as error:
+        ...     print([mistake.where for mistake in error.mistakes])
+        ['train.steps', 'train.wdith']
+    """
 
     exit_code = 2
 
@@ -37,11 +70,29 @@ class UsageError(ConfigError):
 
 
 class StageError(SimferError):
-    """A stage that cannot go on (too many failed simulations, a loss that is not finite)."""
+    """A stage that cannot go on: too many simulations failed, a loss is not finite. What was finished is kept.
+
+    Example:
+        >>> import simfer
+        >>> try:
+        ...     simfer.run("line.toml", overrides=['simulate.simulator="line.py:Nowhere"'], until="simulate")
+        ... except simfer.StageError as error:
+        ...     print(str(error).partition(",")[0])
+        100.0% of the simulations failed (64 not finite)
+    """
 
 
 class UserCodeError(SimferError):
-    """An exception that the user's own simulator, network or noise model raised; `__cause__` is the original."""
+    """An exception that your own simulator, architecture or noise raised; `__cause__` is the original.
+
+    Example:
+        >>> import simfer
+        >>> try:
+        ...     simfer.run("line.toml", overrides=['simulate.simulator="line.py:Broken"'], until="simulate")
+        ... except simfer.UserCodeError as error:
+        ...     print(repr(error.__cause__))
+        KeyError('sped')
+    """
 
 
 def did_you_mean(got: Any, known: Iterable[str]) -> str:

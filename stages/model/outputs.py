@@ -63,7 +63,20 @@ class Status(enum.IntEnum):
 
 @dataclass(frozen=True)
 class Output:
-    """One output's layout: its dimensions, their coordinates, and its unit."""
+    """What one output of a simulator looks like; its values are float64 of shape `shape`.
+
+    Args:
+        dims: Names of its axes, such as `("time",)`; none of a single number.
+        coords: The coordinates along each of them, arrays of numbers that increase; data are looked up by these.
+        unit: The unit of its values, as the data's; "" for none.
+
+    Example:
+        >>> import numpy as np
+        >>> import simfer
+        >>> output = simfer.Output(("time", "place"), {"time": np.arange(4.0), "place": np.arange(3)}, "cm")
+        >>> output.shape, output.size
+        ((4, 3), 12)
+    """
 
     dims: tuple[str, ...] = ()
     coords: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -71,10 +84,10 @@ class Output:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The output's shape."""
+        """The output's shape: the number of coordinates along each of `dims`."""
         return tuple(len(self.coords[dim]) for dim in self.dims)
 
     @property
     def size(self) -> int:
-        """The number of values."""
+        """The number of its values; 1 of a single number."""
         return int(np.prod(self.shape, dtype=int))

@@ -41,7 +41,11 @@ class Simulator(eqx.Module):
 
     @abc.abstractmethod
     def outputs(self) -> dict[str, Output]:
-        """Describe each output by name."""
+        """Describe each output.
+
+        Returns:
+            An `Output` by the name of each: its dimensions, their coordinates, and its unit.
+        """
 
     @abc.abstractmethod
     def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
@@ -49,11 +53,39 @@ class Simulator(eqx.Module):
 
 
 class FunctionSimulator(Simulator):
-    """A simulator that is any pure JAX function."""
+    """A simulator that is any pure JAX function. Subclass it: `parameters`, `outputs` and `__call__`.
+
+    `simulate.simulator = "line.py:Line"` names it in a config; fields of its own are `simulate.options`. Many runs are
+    one call of `jax.vmap`, so write it for one, in `jax.numpy`, without `if` on values.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import numpy as np
+        >>> import simfer
+        >>> class Line(simfer.FunctionSimulator):
+        ...     parameters = {"start": "cm", "speed": "cm/s"}  # each with its unit
+        ...     times: tuple = (0.0, 0.5, 1.0)  # s
+        ...
+        ...     def outputs(self):
+        ...         return {"position": simfer.Output(("time",), {"time": np.asarray(self.times)}, "cm")}
+        ...
+        ...     def __call__(self, parameters):
+        ...         return {"position": parameters["start"] + parameters["speed"] * jnp.asarray(self.times)}
+        >>> Line()({"start": 1.0, "speed": 2.0})["position"].tolist()
+        [1.0, 2.0, 3.0]
+    """
 
     @abc.abstractmethod
     def __call__(self, parameters: dict[str, Scalar]) -> dict[str, Float[Array, "..."]]:
-        """Return every output for one set of parameters."""
+        """Run it once.
+
+        Args:
+            parameters: The value of each parameter by name: float64 numbers, in their own units.
+
+        Returns:
+            Each output by name, of the shape and in the unit that `outputs` says. A run whose outputs are not finite
+            counts as failed.
+        """
 
     def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Run one simulation; the solver's settings have no part in it."""
@@ -61,13 +93,39 @@ class FunctionSimulator(Simulator):
 
 
 class StochasticSimulator(Simulator):
-    """A simulator that is any pure JAX function of its parameters and a random key."""
+    """A simulator that is any pure JAX function of its parameters and a random key.
+
+    As `FunctionSimulator`, but each run scatters as the key says; the emulator learns that scatter too.
+
+    Example:
+        >>> import jax
+        >>> import simfer
+        >>> class Noisy(simfer.StochasticSimulator):
+        ...     parameters = {"mean": "cm", "spread": "cm"}
+        ...
+        ...     def outputs(self):
+        ...         return {"x": simfer.Output(unit="cm")}  # a number
+        ...
+        ...     def __call__(self, parameters, key):
+        ...         return {"x": parameters["mean"] + parameters["spread"] * jax.random.normal(key)}
+        >>> Noisy()({"mean": 1.0, "spread": 0.1}, jax.random.key(0))["x"].shape
+        ()
+    """
 
     stochastic: ClassVar[bool] = True
 
     @abc.abstractmethod
     def __call__(self, parameters: dict[str, Scalar], key: PRNGKeyArray) -> dict[str, Float[Array, "..."]]:
-        """Return every output of one random simulation."""
+        """Run it once.
+
+        Args:
+            parameters: The value of each parameter by name: float64 numbers, in their own units.
+            key: A JAX random key: all that is random comes of it alone. Split it for several draws.
+
+        Returns:
+            Each output by name, of the shape and in the unit that `outputs` says. A run whose outputs are not finite
+            counts as failed.
+        """
 
     def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Run one simulation; the solver's settings have no part in it."""
@@ -108,11 +166,30 @@ class DifferentialSimulator(Simulator):
 
     @abc.abstractmethod
     def vector_field(self, t: Scalar, y: PyTree, p: dict[str, Scalar]) -> PyTree:
-        """Return dy/dt, in the same structure as y."""
+        """Say how fast the state changes.
+
+        Args:
+            t: The time, in the unit of `times`.
+            y: The state: an array, or a dict or tuple of arrays, as `initial_state` gives it.
+            p: The value of each parameter by name: float64 numbers, in their own units.
+
+        Returns:
+            dy/dt, in the structure and the shapes of y.
+        """
 
     @abc.abstractmethod
     def observe(self, t: Scalar, y: PyTree, p: dict[str, Scalar]) -> dict[str, Scalar]:
-        """Return the outputs at one time."""
+        """Say what is seen of the state at one time.
+
+        Args:
+            t: The time, in the unit of `times`.
+            y: The state there.
+            p: The value of each parameter by name.
+
+        Returns:
+            Each output by name, in its unit (`units`): a number, or an array with axes (`dims`); over all save times
+            it gets a first axis more.
+        """
 
     @abc.abstractmethod
     def begin(self, p: dict[str, Scalar], key: PRNGKeyArray | None) -> PyTree:
@@ -242,15 +319,47 @@ class DifferentialSimulator(Simulator):
 
 
 class ODESimulator(DifferentialSimulator):
-    """A simulator that is an ordinary differential equation, solved by Diffrax.
+    """A simulator that is an ordinary differential equation, solved by Diffrax. Subclass it.
 
-    `times` are the save times (of the outputs' "time" coordinate); `start` is the time of the initial state, the
-    first save time if left out.
+    What it needs: `parameters` with their units, `initial_state`, `vector_field` and `observe`; what it may have:
+    `units` of outputs and time, `event`, `jumps`, `doses`, `dims`. `simulate.simulator = "my_model.py:Decay"` names it
+    in a config, `simulate.solver` says how it is solved, and its fields are `simulate.options`. Many are solved at
+    once, so write it for one, in `jax.numpy`, without `if` on values.
+
+    Args:
+        times: The save times (of the outputs' "time" coordinate): a list that increases, or a table
+            `{ start, stop, num }` of evenly spaced ones.
+        start: The time of the initial state; the first save time if left out.
+
+    Example:
+        >>> import simfer
+        >>> class Decay(simfer.ODESimulator):
+        ...     parameters = {"amount": "mg", "rate": "1/h"}
+        ...     units = {"left": "mg", "time": "h"}
+        ...
+        ...     def initial_state(self, p):
+        ...         return p["amount"]
+        ...
+        ...     def vector_field(self, t, y, p):
+        ...         return -p["rate"] * y
+        ...
+        ...     def observe(self, t, y, p):
+        ...         return {"left": y}
+        >>> decay = Decay(times={"start": 0.0, "stop": 6.0, "num": 4})
+        >>> decay.outputs()["left"].coords["time"].tolist(), decay.outputs()["left"].unit
+        ([0.0, 2.0, 4.0, 6.0], 'mg')
     """
 
     @abc.abstractmethod
     def initial_state(self, p: dict[str, Scalar]) -> PyTree:
-        """Return the state at `start`."""
+        """Say where it starts.
+
+        Args:
+            p: The value of each parameter by name: float64 numbers, in their own units.
+
+        Returns:
+            The state at `start`: an array, or a dict or tuple of arrays.
+        """
 
     def begin(self, p: dict[str, Scalar], key: PRNGKeyArray | None) -> PyTree:
         """Return the state at `start`."""
@@ -264,14 +373,44 @@ class ODESimulator(DifferentialSimulator):
 class RandomODESimulator(DifferentialSimulator):
     """A simulator that is an ordinary differential equation with a random initial state, solved by Diffrax.
 
-    As `ODESimulator`, but `initial_state` takes a key, to draw from.
+    As `ODESimulator`, but `initial_state` takes a key, to draw from; the emulator learns the scatter that comes of it.
+
+    Args:
+        times: The save times: a list that increases, or a table `{ start, stop, num }`.
+        start: The time of the initial state; the first save time if left out.
+
+    Example:
+        >>> import jax
+        >>> import simfer
+        >>> class Decay(simfer.RandomODESimulator):
+        ...     parameters = {"amount": "mg", "spread": "mg", "rate": "1/h"}
+        ...     units = {"left": "mg", "time": "h"}
+        ...
+        ...     def initial_state(self, p, key):
+        ...         return p["amount"] + p["spread"] * jax.random.normal(key)
+        ...
+        ...     def vector_field(self, t, y, p):
+        ...         return -p["rate"] * y
+        ...
+        ...     def observe(self, t, y, p):
+        ...         return {"left": y}
+        >>> Decay(times=[0.0, 2.0, 6.0]).outputs()["left"].shape
+        (3,)
     """
 
     stochastic: ClassVar[bool] = True
 
     @abc.abstractmethod
     def initial_state(self, p: dict[str, Scalar], key: PRNGKeyArray) -> PyTree:
-        """Return a random state at `start`."""
+        """Draw where it starts.
+
+        Args:
+            p: The value of each parameter by name: float64 numbers, in their own units.
+            key: A JAX random key: all that is random comes of it alone. Split it for several draws.
+
+        Returns:
+            The state at `start`: an array, or a dict or tuple of arrays.
+        """
 
     def begin(self, p: dict[str, Scalar], key: PRNGKeyArray | None) -> PyTree:
         """Return the state at `start`."""

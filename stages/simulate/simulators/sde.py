@@ -33,19 +33,58 @@ class SDESimulator(DifferentialSimulator):
 
     The solver says how the noise is read (`SDE_SOLVERS`). The default is Euler-Maruyama's (Ito's integral), in steps
     of `simulate.solver.dt0`, a thousandth of the whole time if left out. Every save time is the end of a step.
+
+    Args:
+        times: The save times: a list that increases, or a table `{ start, stop, num }`.
+        start: The time of the initial state; the first save time if left out.
+
+    Example:
+        >>> import simfer
+        >>> class Walk(simfer.SDESimulator):
+        ...     parameters = {"drift": "um/s", "noise": "um/s^(1/2)"}
+        ...     units = {"x": "um", "time": "s"}
+        ...
+        ...     def initial_state(self, p, key):
+        ...         return 0.0
+        ...
+        ...     def vector_field(self, t, y, p):
+        ...         return p["drift"]
+        ...
+        ...     def diffusion(self, t, y, p):
+        ...         return p["noise"]
+        ...
+        ...     def observe(self, t, y, p):
+        ...         return {"x": y}
+        >>> Walk(times=[1.0, 2.0], start=0.0).outputs()["x"].shape
+        (2,)
     """
 
     stochastic: ClassVar[bool] = True
 
     @abc.abstractmethod
     def initial_state(self, p: dict[str, Scalar], key: PRNGKeyArray) -> PyTree:
-        """Return the state at `start`, drawn from the key or not."""
+        """Say where it starts.
+
+        Args:
+            p: The value of each parameter by name: float64 numbers, in their own units.
+            key: A JAX random key, to draw from or not.
+
+        Returns:
+            The state at `start`: an array, or a dict or tuple of arrays.
+        """
 
     @abc.abstractmethod
     def diffusion(self, t: Scalar, y: PyTree, p: dict[str, Scalar]) -> PyTree:
-        """Return the noise's amplitude, in the structure of y: each component has a noise of its own.
+        """Say how strong the noise is.
 
-        Or each leaf has a last axis more: it runs over noises that all components share.
+        Args:
+            t: The time, in the unit of `times`.
+            y: The state there.
+            p: The value of each parameter by name.
+
+        Returns:
+            The noise's amplitude, in the structure of y, its unit that of y over the root of time's: each component
+            has a noise of its own. Or each leaf has a last axis more: it runs over noises that all components share.
         """
 
     def begin(self, p: dict[str, Scalar], key: PRNGKeyArray | None) -> PyTree:

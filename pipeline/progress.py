@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 5.0
 _SECONDS_BETWEEN_REWRITES = 1.0
+_WITHOUT_BAR = 95  # columns that all has room in that stands beside a bar; where there are fewer, the rate is left out
+_SHORTEST_BAR, _WIDEST_BAR = 5, 40
 
 
 def reporter(quiet: bool | None = False, stream: TextIO | None = None) -> Progress:
@@ -120,18 +122,25 @@ class Bars(Progress):
     def task(self, description: str, total: int, unit: str = "") -> Iterator[Task]:
         """Open a task; its bar stays on the screen when it is done."""
         from rich import progress
+        from rich.table import Column
 
-        columns = (
+        room = self._console.width
+        columns: list[progress.ProgressColumn] = [
             progress.TextColumn("  {task.description}", markup=False),
-            progress.BarColumn(),
+            progress.BarColumn(
+                min(_WIDEST_BAR, max(_SHORTEST_BAR, room - _WITHOUT_BAR)), table_column=Column(no_wrap=True)
+            ),
             progress.TextColumn("{task.fields[count]}", markup=False),
-            progress.TimeElapsedColumn(),
+        ]
+        if room >= _WITHOUT_BAR:
+            columns += [progress.TextColumn("{task.fields[rate]}", markup=False), progress.TimeElapsedColumn()]
+        columns += [
+            progress.TimeRemainingColumn(compact=True),
             progress.TextColumn("left", markup=False),
-            progress.TimeRemainingColumn(),
-            progress.TextColumn("{task.fields[shown]}", markup=False),
-        )
+            progress.TextColumn("{task.fields[shown]}", markup=False, table_column=Column()),  # goes on below
+        ]
         with progress.Progress(*columns, console=self._console) as bars:
-            yield _Bar(bars, bars.add_task(description, total=total, count="", shown=""), unit)
+            yield _Bar(bars, bars.add_task(description, total=total, count="", rate="", shown=""), unit)
 
     def note(self, text: str) -> None:
         """Write a line."""
@@ -148,9 +157,9 @@ class _Bar(Task):
         self._fields |= fields
         self._bars.advance(self._identity, count)
         task = next(task for task in self._bars.tasks if task.id == self._identity)
-        rate = f", {number(task.speed)}/s" if task.speed else ""
-        so_far = f"{number(task.completed)}/{number(task.total)} {self._unit}{rate}"
-        self._bars.update(self._identity, count=so_far, shown=fields_in_words(self._fields))
+        rate = f"{number(task.speed)}/s" if task.speed else ""
+        so_far = f"{number(task.completed)}/{number(task.total)} {self._unit}"
+        self._bars.update(self._identity, count=so_far, rate=rate, shown=fields_in_words(self._fields))
 
 
 def fields_in_words(fields: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -118,16 +119,22 @@ def test_the_last_line_comes_after_an_error_too() -> None:
     assert "4 of 10" in stream.getvalue() and "loss nan" in stream.getvalue()
 
 
-def test_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("columns", "shows_rate"), [(80, False), (150, True)])
+def test_a_bar_loses_nothing_on_a_narrow_terminal(
+    columns: int, shows_rate: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "150")
+    monkeypatch.setenv("COLUMNS", str(columns))
     stream = Terminal()
     bars = Bars(stream)
     with bars.task("simulate [x]", total=2000, unit="rows") as task:
-        task.advance(1500, failed=3)
+        for _ in range(3):
+            task.advance(500, train=0.00056093, validation=0.0016231)
         bars.note("a [note]")
-    said = stream.getvalue()
-    assert "1,500/2,000 rows" in said and "failed 3" in said and "simulate [x]" in said and "a [note]" in said
+    said = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", stream.getvalue())
+    assert "1,500/2,000 rows" in said and "simulate [x]" in said and "a [note]" in said and "…" not in said
+    assert "train 0.0005609" in said and "0.001623" in said and re.search(r"\d\d:\d\d left", said)
+    assert ("/s" in said) == shows_rate
 
 
 @pytest.mark.parametrize(

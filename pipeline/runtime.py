@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Collection
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -34,6 +35,8 @@ def prepare() -> None:
     os.environ["JAX_ENABLE_X64"] = "1"
     # XLA's alarms ("Constant folding an instruction is taking > 1s") are logged as errors; what is one is raised, too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # NumPyro imports tqdm, which in a notebook asks for widgets; Simfer draws no bar of its.
+    warnings.filterwarnings("ignore", "IProgress not found")
     flags = os.environ.get("XLA_FLAGS", "")
     for name, value in (("xla_force_host_platform_device_count", num_cores()), _WHOLE_LOOPS):
         if f"--{name}" not in flags:

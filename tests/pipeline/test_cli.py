@@ -299,6 +299,12 @@ class TestRuntime:
         else:
             assert found.stdout == "float64\n"
 
+    def test_nothing_is_said_of_widgets_that_are_not_needed(self) -> None:
+        code = "import warnings\nfrom simfer.pipeline import runtime\nruntime.prepare()\n"
+        code += "warnings.warn('IProgress not found. Please update jupyter')\nwarnings.warn('something else')"
+        found = self.environment(code).stderr
+        assert "something else" in found and "IProgress" not in found
+
     def test_edited_modules_are_imported_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         file = tmp_path / "an_edited_helper.py"
         monkeypatch.syspath_prepend(tmp_path)

@@ -100,7 +100,7 @@ def _round(problem: Problem, number: int) -> list[Link]:
         simulate,
         Link("dataset", number, select, _rows(number)),
         *trainings(problem, number),
-        Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)}),
+        Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)} | _failures(problem, number)),
         Link("check", number, check, judged | _rows(number)),
     ]
 
@@ -135,6 +135,11 @@ def _rows(number: int) -> dict[str, tuple[str, ...]]:
         "simulations": tuple(f"simulate-{i}" for i in range(number + 1)),
         "checks": tuple(f"check-{i}" for i in range(number)),
     }
+
+
+def _failures(problem: Problem, number: int) -> dict[str, tuple[str, ...]]:
+    """Return the rows that tell where a posterior ends, where failures are impossible."""
+    return _rows(number) if problem.simulate.failures == "impossible" else {}
 
 
 def _noise(problem: Problem) -> dict[str, Any]:

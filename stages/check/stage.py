@@ -9,12 +9,13 @@ from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from simfer.stages import plots
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.artifacts.verdict import VERDICT, Verdict
+from simfer.stages.check import unsolved
 from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, errors, gather, no_evidence
 from simfer.stages.check.residuals import by_output, no_residuals, scatter_figures, standardise
 from simfer.stages.check.solver_error import solver_figures
@@ -27,10 +28,9 @@ from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Check, CheckConfig
 from simfer.stages.simulate import design
-from simfer.stages.simulate.ensemble import build_simulator
-from simfer.stages.simulate.failures import UnsolvedDraws, unsolved_draws
+from simfer.stages.simulate.border import Border
+from simfer.stages.simulate.failures import UnsolvedDraws, cure, unsolved_draws
 from simfer.stages.simulate.rows import fill
-from simfer.stages.simulate.simulators.base import DifferentialSimulator
 from simfer.stages.summary import Summary, Table
 
 REWEIGHTED = "reweighted.nc"
@@ -45,23 +45,30 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     """Simulate a sample of the posterior, compare, and give the verdict."""
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
-    draws = posterior.z()
+    draws, border = posterior.z(), Border.load(inputs["posterior"][0], space)
+    behind = unsolved.beyond(border, len(draws), space.size, config.check)
     at_edge = _at_edge(config, target, draws)
     draws = draws[np.sort(design.picked(len(draws), config.check.num_draws, config.check.seed))]
-    z = draws[:, : space.size]
+    z = np.concatenate([draws[:, : space.size], behind.z])
     points, stream = lambda a, b: z[a:b], f"check-{config.round}"
     simulations = fill(folder, config.simulate, space, len(z), points, progress, stream).simulations
-    training = [Simulations.load(path) for name in ("simulations", "checks") for path in inputs[name]]
-    unsolved = unsolved_draws(simulations, training, space)
-    _, y, usable = simulations.rows(0, len(simulations))
+    rounds = [Simulations.load(path) for path in inputs["simulations"]]
+    training = [*rounds, *map(Simulations.load, inputs["checks"])]
+    drawn = slice(0, len(draws))
+    found = unsolved_draws(z[drawn], simulations.endings()[1][drawn], training, space)
+    _, y, solved = simulations.rows(0, len(simulations))
+    usable = solved[drawn]
     compare = _by_weights if target.predictor.random is None else _by_scatter
-    comparison = compare(config.check, target, draws[usable], y[usable], folder)
-    figures = [*comparison.figures, *_figures(config.check, target, draws, usable, at_edge, posterior.tree())]
-    figures += solver_figures(config, target, draws, y, usable)
+    comparison = compare(config.check, target, draws[usable], y[drawn][usable], folder)
+    named, answered = draws[:, : target.num_named], solved[len(draws) :]
+    failures = unsolved.figures(config.check, config.simulate, training, named, usable, behind, answered)
+    failures += unsolved.too_many(config.simulate, rounds[-1], config.round)
+    figures = [*comparison.figures, *_figures(config.check, target, draws, failures, at_edge, posterior.tree())]
+    figures += solver_figures(config, target, draws, y[drawn], usable)
     p = comparison.predictive_p
     figures.append(Figure("posterior predictive p", "model", p, config.check.min_predictive_p, True))
-    has_solver = isinstance(build_simulator(config.simulate), DifferentialSimulator)
-    return _write(folder, figures, {comparison.title: comparison.table}, len(z), unsolved, has_solver)
+    helps = cure(config.simulate, simulations.endings()[1])
+    return _write(folder, figures, {comparison.title: comparison.table}, len(z), found, helps)
 
 
 def load(folder: Path, config: CheckConfig) -> Verdict:
@@ -110,7 +117,7 @@ def _figures(
     limits: Check,
     target: Target,
     draws: Float[np.ndarray, "draws size"],
-    usable: Bool[np.ndarray, " draws"],
+    failures: list[Figure],
     at_edge: float,
     tree: xr.DataTree,
 ) -> list[Figure]:
@@ -120,7 +127,7 @@ def _figures(
     inside = np.asarray(predictor.domain.holds(predictor.space.on_circle(target.split(draws)[0])))
     figures = [
         Figure("draws outside the training domain", "domain", float(np.mean(~inside)), limits.max_outside),
-        Figure("draws that the simulator cannot solve", "failures", float(np.mean(~usable)), limits.max_outside),
+        *failures,
         Figure("posterior mass at a prior's edge", "prior", at_edge, limits.max_edge),
         Figure("largest R-hat", "sampler", max(row["r_hat"] for row in table), limits.max_r_hat),
         Figure("smallest ESS, bulk or tail", "sampler",
@@ -140,17 +147,10 @@ def _reweight(file: Path, named: Mapping[str, Float[np.ndarray, " draws"]], evid
 
 
 def _write(
-    folder: Path,
-    figures: list[Figure],
-    errors: dict[str, Table],
-    simulated: int,
-    unsolved: UnsolvedDraws,
-    has_solver: bool,
+    folder: Path, figures: list[Figure], errors: dict[str, Table], simulated: int, found: UnsolvedDraws, helps: str
 ) -> Summary:
     passed = all(figure.passed for figure in figures)
-    words = (
-        "passed: the true simulator agrees" if passed else f"failed: {advice(figures, unsolved.sentence, has_solver)}"
-    )
+    words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures, found.sentence, helps)}"
     rows = [figure.row() for figure in figures]
     # JSON has no NaN: what could not be computed is null there.
     stored = [row | {"value": row["value"] if np.isfinite(row["value"]) else None} for row in rows]
@@ -159,12 +159,12 @@ def _write(
     plots.verdict(folder / "verdict.png", rows)
     facts = {"passed": passed, "verdict": words, "simulations": simulated}
     return {
-        "facts": facts | {"draws_where_simulations_failed": unsolved.share_uncertain},
+        "facts": facts | {"draws_where_simulations_failed": found.share_uncertain},
         "tables": {
             "verdict": [figure.line() for figure in figures],
             **errors,
-            "draws that the simulator cannot solve (the first few)": unsolved.table,
+            "draws that the simulator cannot solve (the first few)": found.table,
         },
-        "warnings": unsolved.warnings,
+        "warnings": found.warnings,
         "pictures": ["verdict.png"],
     }

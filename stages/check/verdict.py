@@ -20,10 +20,9 @@ _ADVICE = {
     "domain": "draws lie where nothing was simulated: more rounds (refine.max_rounds) or wider priors",
     "solver": "the simulator's own numerical error is too large beside the noise: lower simulate.solver.rtol and atol "
     "(or dt0, where fixed_step is true), give max_step, or let the simulator say when it jumps (jumps and doses)",
-    "failures": "the simulator fails at posterior draws: more solver steps or a stiffer solver (simulate.solver, or "
-    "simulate.retry for failed rows alone), or narrower priors",
-    "no answer": "the simulator has no answer at posterior draws (an output that is not finite): let it have one "
-    "there, or narrower priors",
+    "failures": "the simulator has no answer at posterior draws",
+    "border": "the border of what can be solved is not known well enough at the posterior: more rounds "
+    "(refine.max_rounds), which simulate on both sides of it, or more simulations",
     "emulator": "the emulator differs from the simulator there: more rounds (refine.max_rounds), more simulations, "
     "longer training (train.steps) or a wider network",
 }
@@ -61,17 +60,15 @@ class Figure:
         return {"figure": self.name, "value": self.value, "limit": limit, "passed": self.passed}
 
 
-def advice(figures: Sequence[Figure], where: str = "", has_solver: bool = True) -> str:
+def advice(figures: Sequence[Figure], where: str = "", cure: str = "") -> str:
     """Say in words what failed and what to do next, the cause that hides the others first.
 
-    `where` says which draws the simulator fails at; `has_solver`, whether it solves a differential equation.
+    `where` says which draws the simulator fails at, and `cure` what helps.
     """
     failed = {figure.kind for figure in figures if not figure.passed}
-    if "failures" in failed and not has_solver:
-        failed = failed - {"failures"} | {"no answer"}
     if "emulator" in failed:
         failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
-    more = dict.fromkeys(("failures", "no answer"), f" ({where.rstrip('.')})" if where else "")
+    more = {"failures": (f" ({where.rstrip('.')})" if where else "") + (f": {cure}" if cure else "")}
     return "; ".join(text + more.get(kind, "") for kind, text in _ADVICE.items() if kind in failed)
 
 

@@ -15,6 +15,7 @@ from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.samplers import SAMPLERS
 from simfer.stages.infer.summary import posterior_summary, summarize
 from simfer.stages.infer.target import build_target
+from simfer.stages.infer.wall import build_wall, enough, learn_border, leave_out
 from simfer.stages.progress import Progress
 from simfer.stages.settings import InferConfig
 from simfer.stages.summary import Summary
@@ -23,13 +24,23 @@ from simfer.stages.summary import Summary
 def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Draw from the posterior, and write the draws, what they predict, and their pictures."""
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))
-    draws = SAMPLERS[config.infer.sampler](target, config.infer, progress)
+    rows = [path for name in ("simulations", "checks") for path in inputs.get(name, [])]
+    border = learn_border(rows) if config.exact is None else None  # the simulator itself knows where it fails
+    walled = build_wall(target, border) if border else target
+    settings = enough(config.infer) if border else config.infer
+    draws = SAMPLERS[config.infer.sampler](walled, settings, progress)
+    if border:
+        draws, border = leave_out(draws, config.infer.num_samples, target, walled, border)
+        border.save(folder)
     predictive, named = evaluate(target, draws.z, config.infer.seed), named_draws(target, draws.z)
     tree = to_tree(target, draws, named, predictive)
     tree.to_netcdf(folder / POSTERIOR, engine="h5netcdf")
     table = summarize(tree["posterior"].to_dataset())
     pictures = draw_pictures(folder, target, draws, named, predictive)
-    return posterior_summary(config.infer.likelihood, target, draws, predictive, table) | {"pictures": pictures}
+    summary = posterior_summary(config.infer.likelihood, target, draws, predictive, table) | {"pictures": pictures}
+    if border and border.beyond is not None:
+        summary["facts"]["draws_left_out_where_simulations_fail"] = len(border.beyond)
+    return summary
 
 
 def load(folder: Path, config: InferConfig) -> xr.DataTree:

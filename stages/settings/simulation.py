@@ -60,7 +60,13 @@ class Simulate(Settings):
     seed: Seed = 0
     """Seed of the random numbers; another seed, other draws."""
     max_failed: Annotated[Fraction, Unit("share")] = 0.1
-    """Share of failed simulations from which on the run stops with an error."""
+    """Share of failed simulations that is too many: an error in the first round, a figure of the verdict later."""
+    failures: Annotated[Literal["excluded", "impossible"], NotInKey()] = "excluded"  # what it changes reads the rows
+    """What a failure says of its parameters: nothing ("excluded"), or that they have probability zero ("impossible").
+
+    "excluded" stops beyond max_failed, and a posterior that reaches where simulations fail does not pass. "impossible"
+    ends the posterior at the border of what can be solved, which is learned from solved and failed rows.
+    """
     options: dict[str, Any] = {}
     """Arguments of the simulator's own constructor, such as its save times."""
     solver: Solver = Solver()

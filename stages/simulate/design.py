@@ -69,8 +69,12 @@ def stretched(
     """
     numbers, which = np.unique(places, return_inverse=True)
     medians = np.stack([np.median(draws[places == number], axis=0) for number in numbers])
-    key = jax.random.key(seed)
-    order = np.asarray(jax.random.permutation(key, len(draws)))
-    rows = order[np.arange(start, stop) % len(draws)]
+    rows = shuffled(len(draws), start, stop, seed)
     median = medians[which[rows]]
     return median + stretch * (draws[rows] - median)
+
+
+def shuffled(total: int, start: int, stop: int, seed: int) -> Int[np.ndarray, " rows"]:
+    """Return the numbers of the draws that rows of a stretched design come from."""
+    order = np.asarray(jax.random.permutation(jax.random.key(seed), total))
+    return order[np.arange(start, stop) % total]

@@ -12,9 +12,13 @@ from scipy.spatial import KDTree
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
+from simfer.stages.settings import Simulate
+from simfer.stages.simulate.ensemble import build_simulator
 from simfer.stages.simulate.regions import FEWEST, best_region, by_parameter
+from simfer.stages.simulate.simulators.base import DifferentialSimulator, ODESimulator, RandomODESimulator
 
 _NEIGHBOURS = 5
+_HANDFUL = 10  # rows of a kind below which a region is drawn by chance as much as by them
 
 
 class Drawn(NamedTuple):
@@ -61,10 +65,13 @@ def where_it_fails(
     if region is None:
         return f"No parameter clearly tells the {count} failed {what}s from the others."
     held = region.holds(z, space)
-    return (
+    told = (
         f"The failures lie mostly where {region.words(space)}: {held[failed].mean():.0%} of the failed {what}s are "
         f"there, {held[~failed].mean():.0%} of the others."
     )
+    fewest = min(count, len(z) - count)
+    kind = "failed" if fewest == count else "did not fail"
+    return told + (f" Only {fewest} {what}s {kind}: take this for a hint." if fewest < _HANDFUL else "")
 
 
 def counts(status: Int[np.ndarray, " rows"]) -> str:
@@ -106,6 +113,26 @@ def tables(
     return found | {"where it fails, by each parameter alone (separation: 0 none, 1 perfect)": told}
 
 
+def cure(settings: Simulate, status: Int[np.ndarray, " rows"]) -> str:
+    """Say what helps rows that ended like this, by the kind of simulator: a function has no solver to be set."""
+    simulator, stopped = build_simulator(settings), bool((status == Status.MAX_STEPS).any())
+    if isinstance(simulator, (ODESimulator, RandomODESimulator)):
+        tables = (
+            "[simulate.solver]" if settings.retry else "[simulate.solver], or for failed rows alone [simulate.retry]"
+        )
+        helps = [f"{'more max_steps, or ' * stopped}a stiff solver (Rodas5P), in {tables}"]
+    elif isinstance(simulator, DifferentialSimulator):
+        helps = [f"{'more max_steps' if stopped else 'a smaller step'}, in [simulate.solver]"]
+    else:
+        helps = []
+    helps.append("priors that leave those parameters out")
+    if settings.failures == "excluded":
+        helps.append(
+            'simulate.failures = "impossible", if parameters that cannot be solved are to have probability zero'
+        )
+    return "; or ".join(helps)
+
+
 class UnsolvedDraws(NamedTuple):
     """What a check has to say of failures: a sentence on draws that failed, all warnings, and a table of draws."""
 
@@ -115,9 +142,13 @@ class UnsolvedDraws(NamedTuple):
     table: list[dict[str, Any]]
 
 
-def unsolved_draws(simulated: Simulations, training: Sequence[Simulations], space: Space) -> UnsolvedDraws:
+def unsolved_draws(
+    z: Float[np.ndarray, "draws size"],
+    status: Int[np.ndarray, " draws"],
+    training: Sequence[Simulations],
+    space: Space,
+) -> UnsolvedDraws:
     """Name the posterior draws that the simulator cannot solve, and those where it failed in training."""
-    z, status, _ = simulated.endings()
     endings = [rows.endings() for rows in training]
     ended = np.concatenate([status for _, status, _ in endings])
     uncertain = float(among_failed(z, np.concatenate([z for z, _, _ in endings]), ended != Status.OK).mean())

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from simfer.stages import plots
 from simfer.stages.artifacts.arrays import array
@@ -21,11 +21,9 @@ from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import RefineConfig, Simulate, SimulateConfig
 from simfer.stages.simulate import design
-from simfer.stages.simulate.ensemble import build_simulator
-from simfer.stages.simulate.failures import counts, drawn, tables, where_it_fails
+from simfer.stages.simulate.border import Border
+from simfer.stages.simulate.failures import counts, cure, drawn, tables, where_it_fails
 from simfer.stages.simulate.rows import Filled, fill
-from simfer.stages.simulate.simulators.base import DifferentialSimulator
-from simfer.stages.simulate.simulators.sde import SDESimulator
 from simfer.stages.summary import Summary
 
 
@@ -38,7 +36,12 @@ def run(
         posterior = Posterior.load(inputs["posterior"][0])
         draws, places = posterior.z()[:, : space.size], posterior.places()
         num, seed, stretch = config.refine.simulations_per_round, settings.seed + config.round, config.refine.stretch
-        points = lambda a, b: design.stretched(draws, places, a, b, stretch, seed)  # noqa: E731
+        border = Border.load(inputs["posterior"][0], space)
+
+        def points(a: int, b: int) -> Float[np.ndarray, "rows size"]:
+            z = design.stretched(draws, places, a, b, stretch, seed)
+            return border.both_sides(draws[design.shuffled(len(draws), a, b, seed)], z, seed + a) if border else z
+
         filled = fill(folder, settings, space, num, points, progress, f"simulate-{config.round}")
     else:
         kind, num, seed = settings.design, settings.num_simulations, settings.seed
@@ -65,7 +68,9 @@ def _summary(
     if failed.any():
         plots.failures(folder / "failures.png", status, *drawn(z, failed, space))
         pictures.append("failures.png")
-    _refuse_too_many(config.simulate, status, lies, folder)
+    # A later round has an answer before it: there too many failures are the verdict's to tell.
+    if isinstance(config, SimulateConfig) and config.simulate.failures == "excluded":
+        _refuse_too_many(config.simulate, status, lies, folder)
     steps = np.asarray(array(group, "num_steps")[:])
     facts: dict[str, Any] = {
         "rows": len(status),
@@ -88,25 +93,9 @@ def _refuse_too_many(settings: Simulate, status: Int[np.ndarray, " rows"], lies:
     if share > settings.max_failed:
         raise StageError(
             f"{share:.1%} of the simulations failed ({counts(status)}), more than simulate.max_failed = "
-            f"{settings.max_failed:.1%}. {lies} {_cures(settings)}, or raise simulate.max_failed. A picture of it: "
-            f"{folder / 'failures.png'}"
+            f"{settings.max_failed:.1%}. {lies} What helps: {cure(settings, status)}; or a larger simulate.max_failed, "
+            f"to go on without them. A picture of it: {folder / 'failures.png'}"
         )
-
-
-def _cures(settings: Simulate) -> str:
-    """Say what lets fewer rows fail, for this kind of simulator."""
-    simulator = build_simulator(settings)
-    if isinstance(simulator, SDESimulator):
-        return "Narrow the priors there, give a smaller simulate.solver.dt0"
-    if not isinstance(simulator, DifferentialSimulator):
-        return "Narrow the priors there, let the simulator have an answer there"
-    narrower = "Narrow the priors there, raise simulate.solver.max_steps, "
-    if settings.retry is not None:
-        return narrower + "give [simulate.retry] more max_steps or a stiffer solver (Rodas5P)"
-    return (
-        narrower
-        + "let failed rows be solved once more with more steps or a stiffer solver (Rodas5P), in [simulate.retry]"
-    )
 
 
 def _effort(filled: Filled) -> dict[str, float | None]:

@@ -52,11 +52,3 @@ def test_a_sound_solver_passes_by_far(tmp_path: Any) -> None:
     """At the default tolerances, where the simulator says when it jumps."""
     (figure,) = figures(tmp_path, 0.0, {})
     assert figure.passed and 0.0 < figure.value < 1e-3
-
-
-def test_advice_on_failures_fits_the_kind_of_simulator() -> None:
-    """A function has no solver to make stiffer."""
-    failed = [Figure("draws that the simulator cannot solve", "failures", 0.5, 0.05)]
-    assert "solver" in advice(failed, "Somewhere.")
-    words = advice(failed, "Somewhere.", has_solver=False)
-    assert "no answer" in words and "(Somewhere)" in words and "solver" not in words

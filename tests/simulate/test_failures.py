@@ -7,7 +7,8 @@ import pytest
 
 from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
-from simfer.stages.simulate.failures import among_failed, counts, drawn, tables, where_it_fails
+from simfer.stages.settings import Simulate
+from simfer.stages.simulate.failures import among_failed, counts, cure, drawn, tables, where_it_fails
 from tests import helpers
 
 RNG = np.random.default_rng(0)
@@ -111,3 +112,29 @@ def test_what_is_drawn_has_the_boundary_where_the_failures_begin() -> None:
         shown = drawn(z, failed, three)
         assert len(shown.plane) == 2 and shown.boundary is None
     assert shown.along[0] == "v" and shown.cuts == pytest.approx([1.2], rel=0.01)
+
+
+def test_what_helps_fits_the_kind_of_simulator() -> None:
+    """A function has no solver to be made stiffer, a stochastic equation no stiff one."""
+    by_name = {
+        "linear": {"x": [0.0, 1.0]},
+        "lotka_volterra": {"times": [0.0, 1.0]},
+        "ornstein_uhlenbeck": {"times": [0.0, 1.0]},
+    }
+    out_of_steps = np.array([Status.OK, Status.MAX_STEPS])
+    said = {}
+    for name, options in by_name.items():
+        settings = Simulate(simulator=name, num_simulations=10, options=options)
+        said[name] = cure(settings, out_of_steps)
+        assert 'simulate.failures = "impossible"' in said[name]
+        assert "impossible" not in cure(settings.model_copy(update={"failures": "impossible"}), out_of_steps)
+    assert "Rodas5P" in said["lotka_volterra"] and "max_steps" in said["lotka_volterra"]
+    assert "solver" not in said["linear"]
+    assert "Rodas5P" not in said["ornstein_uhlenbeck"] and "[simulate.solver]" in said["ornstein_uhlenbeck"]
+
+
+def test_a_region_that_a_handful_of_rows_mark_is_called_a_hint() -> None:
+    z, theta = points(one := space("a"), 40)
+    assert "Only 4 rows failed: take this for a hint." in where_it_fails(z, theta["a"] >= np.sort(theta["a"])[-4], one)
+    assert "Only 4 rows did not fail" in where_it_fails(z, theta["a"] < np.sort(theta["a"])[-4], one)
+    assert "hint" not in where_it_fails(z, theta["a"] > np.median(theta["a"]), one)

@@ -24,7 +24,7 @@ from scipy.special import expit
 from simfer.stages.model.space import Space
 
 BORDER = "border.npz"
-_MOST = 400  # rows that a border is learned from: the work goes with the cube of it
+_FEW, _MOST = 400, 1500  # rows that a kernel is chosen by, and a border learned from: the work goes with the cube
 _SHAPES = ((1, 0.0), (2, 0.0), (1, 2.0), (1, 1.0), (1, 0.5), (1, 0.25))  # power of the plane's kernel, bumps' length
 _NEWTON = 50  # steps at most
 _AMPLITUDES = (1.0, 30.0, 1e3, 3e4)  # variances
@@ -51,21 +51,15 @@ class Border:
         if solved.all() or not solved.any():
             return None
         z = np.asarray(space.on_circle(z))
-        near = _near_the_border(z, solved)
-        odds = [np.log(each.sum() / (~each).sum()) for each in (solved, solved[near])]
-        z, label = z[near], np.where(solved[near], 1.0, -1.0)
         center, scale = z.mean(axis=0), np.maximum(z.std(axis=0), 1e-300)
-        x = (z - center) / scale
-        best: tuple[float, tuple[int, float], np.ndarray] | None = None
-        for shape in _SHAPES:
-            base, height = np.asarray(_kernel(x, x, *shape)), np.zeros(len(x))
-            for amplitude in _AMPLITUDES:  # each begins with the latent values of the one before
-                evidence, weights = _laplace(amplitude * base, label, height / amplitude)
-                height = amplitude * weights
-                if best is None or evidence > best[0]:
-                    best = evidence, shape, height
-        assert best is not None
-        return cls(space, center, scale, x, best[2], *best[1], offset=float(odds[0] - odds[1]))
+        x, label = (z - center) / scale, np.where(solved, 1.0, -1.0)
+        few, near = (_near_the_border(z, solved, most) for most in (_FEW, _MOST))
+        shape, amplitude = _best(x[few], label[few])
+        base, height = np.asarray(_kernel(x[near], x[near], *shape)), np.zeros(len(near))
+        for each in (each for each in _AMPLITUDES if each <= amplitude):
+            height = each * _laplace(each * base, label[near], height / each)[1]
+        odds = [np.log(each.sum() / (~each).sum()) for each in (solved, solved[near])]
+        return cls(space, center, scale, x[near], height, *shape, offset=float(odds[0] - odds[1]))
 
     def latent(self, z: Float[Any, "... size"]) -> Float[Array, "..."]:
         """Return the latent function at whitened points."""
@@ -119,17 +113,30 @@ def _kernel(a: Any, b: Any, power: int, length: float) -> Any:
     return inner + jnp.exp(-0.5 * jnp.maximum(square, 0.0) / length**2)
 
 
-def _near_the_border(z: np.ndarray, solved: np.ndarray) -> np.ndarray:
+def _best(x: Float[np.ndarray, "rows size"], label: Float[np.ndarray, " rows"]) -> tuple[tuple[int, float], float]:
+    """Return the kernel's shape and variance of the largest evidence."""
+    found = []
+    for shape in _SHAPES:
+        base, height = np.asarray(_kernel(x, x, *shape)), np.zeros(len(x))
+        for amplitude in _AMPLITUDES:  # each begins with the latent values of the one before
+            evidence, weights = _laplace(amplitude * base, label, height / amplitude)
+            height = amplitude * weights
+            found.append((evidence, shape, amplitude))
+    _, shape, amplitude = max(found)
+    return shape, amplitude
+
+
+def _near_the_border(z: np.ndarray, solved: np.ndarray, most: int) -> np.ndarray:
     """Choose the rows that tell most of a border, those nearest to a row of the other kind, and some of the rest."""
-    if len(z) <= _MOST:
+    if len(z) <= most:
         return np.arange(len(z))
     distance = np.empty(len(z))
     for kind in (True, False):
         distance[solved == kind] = KDTree(z[solved != kind]).query(z[solved == kind])[0]
     order = np.argsort(distance, kind="stable")
-    count = _MOST * 2 // 3
+    count = most * 2 // 3
     rest = order[count:]
-    return np.sort(np.concatenate([order[:count], rest[np.linspace(0, len(rest) - 1, _MOST - count).astype(int)]]))
+    return np.sort(np.concatenate([order[:count], rest[np.linspace(0, len(rest) - 1, most - count).astype(int)]]))
 
 
 def _laplace(covariance: np.ndarray, label: np.ndarray, weights: np.ndarray) -> tuple[float, np.ndarray]:
@@ -143,12 +150,17 @@ def _laplace(covariance: np.ndarray, label: np.ndarray, weights: np.ndarray) -> 
     for _ in range(_NEWTON):
         chance = expit(values)
         root = np.sqrt(np.maximum(chance * (1.0 - chance), 1e-12))
-        lower = np.linalg.cholesky(np.eye(len(label)) + root[:, None] * covariance * root)
+        try:
+            lower = np.linalg.cholesky(np.eye(len(label)) + root[:, None] * covariance * root)
+        except np.linalg.LinAlgError:  # of a variance so large that one is lost in it
+            return -np.inf, weights
         drive = root**2 * values + 0.5 * (label + 1.0) - chance
         step = drive - root * cho_solve((lower, True), root * (covariance @ drive)) - weights
         moved, size = covariance @ step, 1.0
         while size > 1e-4 and not objective(weights + size * step, values + size * moved) > last:
             size *= 0.5
+        if size <= 1e-4:  # rounding is all that is left
+            break
         weights, values = weights + size * step, values + size * moved
         gained, last = objective(weights, values) - last, objective(weights, values)
         if gained < 1e-3:

@@ -17,6 +17,8 @@ _CHAIN = "chain", "check", "infer"
 # Before any test imports JAX; in the environment, so that processes which tests start have it too.
 runtime.prepare()
 os.environ["MPLBACKEND"] = "agg"
+# A test computes for milliseconds what takes XLA a second to compile: three quarters of the tests' time, by default.
+os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -18,7 +18,7 @@ _CHAIN = "chain", "check", "infer"
 runtime.prepare()
 os.environ["MPLBACKEND"] = "agg"
 # A test computes for milliseconds what takes XLA a second to compile: three quarters of the tests' time, by default.
-os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=0"
+os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=1"
 
 
 def pytest_configure(config: pytest.Config) -> None:

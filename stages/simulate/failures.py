@@ -116,15 +116,13 @@ def tables(
 def cure(settings: Simulate, status: Int[np.ndarray, " rows"]) -> str:
     """Say what helps rows that ended like this, by the kind of simulator: a function has no solver to be set."""
     simulator, stopped = build_simulator(settings), bool((status == Status.MAX_STEPS).any())
+    tables = "[simulate.solver]" if settings.retry else "[simulate.solver], or for failed rows alone [simulate.retry]"
     if isinstance(simulator, (ODESimulator, RandomODESimulator)):
-        tables = (
-            "[simulate.solver]" if settings.retry else "[simulate.solver], or for failed rows alone [simulate.retry]"
-        )
         helps = [f"{'more max_steps, or ' * stopped}a stiff solver (Rodas5P), in {tables}"]
-    elif isinstance(simulator, DifferentialSimulator):
-        helps = [f"{'more max_steps' if stopped else 'a smaller step'}, in [simulate.solver]"]
+    elif stopped:  # whatever it is, it counts steps
+        helps = [f"more max_steps, in {tables}"]
     else:
-        helps = []
+        helps = ["a smaller step, in [simulate.solver]"] * isinstance(simulator, DifferentialSimulator)
     helps.append("priors that leave those parameters out")
     if settings.failures == "excluded":
         helps.append(

@@ -225,5 +225,5 @@ def test_too_many_failures_come_with_what_to_do_and_a_picture(plugin: Path, tmp_
     with pytest.raises(StageError) as stopped:
         simulate(plugin, tmp_path, simulator=f"{plugin}:Noisy", options={}, solver={"max_steps": 1}, retry=None)
     text = str(stopped.value)
-    assert "in [simulate.retry]" in text and "300 max steps" in text and "where a > " in text
+    assert "for failed rows alone [simulate.retry]" in text and "300 max steps" in text and "where a > " in text
     assert (tmp_path / "failures.png").stat().st_size > 10_000

@@ -95,8 +95,17 @@ def test_the_command_trains_what_is_asked_for_on_one_dataset(tmp_path: Path, mon
     assert wrong.returncode == 2 and 'compare.architectures[0]: got "residul"' in wrong.stderr
 
 
-def test_where_the_noise_has_no_variance_the_unit_is_the_spread() -> None:
-    noise = {"y": {"dist": "StudentT", "df": 1.5, "scale": 0.5}}
+def test_noise_without_a_variance_has_a_unit_all_the_same() -> None:
+    problem = helpers.problem(helpers.line(noise={"y": {"dist": "StudentT", "df": 1.5, "scale": 0.5}}))
+    dataset = TrainingSet.load(helpers.line_run(until="dataset").folders["dataset"])
+    rows = held_out(dataset, problem.observation, problem.noise)
+    assert rows.unit == "data sigma" and np.allclose(rows.sigma, 0.5 * np.sqrt(4.5 / 2.5))
+
+
+def test_where_noise_tells_nothing_the_unit_is_the_spread(tmp_path: Path) -> None:
+    code = "import numpyro.distributions as dist\n\ndef none(y):\n    return dist.Normal(y, 0 * y)\n"
+    (tmp_path / "still.py").write_text(code)
+    noise = {"y": {"dist": f"{tmp_path / 'still.py'}:none"}}
     problem = helpers.problem(helpers.line(noise=noise))
     dataset = TrainingSet.load(helpers.line_run(until="dataset").folders["dataset"])
     rows = held_out(dataset, problem.observation, problem.noise)

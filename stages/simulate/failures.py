@@ -15,7 +15,13 @@ from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
 from simfer.stages.simulate.ensemble import build_simulator
 from simfer.stages.simulate.regions import FEWEST, best_region, by_parameter
-from simfer.stages.simulate.simulators.base import DifferentialSimulator, ODESimulator, RandomODESimulator
+from simfer.stages.simulate.simulators.base import (
+    DifferentialSimulator,
+    FunctionSimulator,
+    ODESimulator,
+    RandomODESimulator,
+    StochasticSimulator,
+)
 
 _NEIGHBOURS = 5
 _HANDFUL = 10  # rows of a kind below which a region is drawn by chance as much as by them
@@ -119,7 +125,7 @@ def cure(settings: Simulate, status: Int[np.ndarray, " rows"]) -> str:
     tables = "[simulate.solver]" if settings.retry else "[simulate.solver], or for failed rows alone [simulate.retry]"
     if isinstance(simulator, (ODESimulator, RandomODESimulator)):
         helps = [f"{'more max_steps, or ' * stopped}a stiff solver (Rodas5P), in {tables}"]
-    elif stopped:  # whatever it is, it counts steps
+    elif stopped and not isinstance(simulator, (FunctionSimulator, StochasticSimulator)):  # it counts steps, then
         helps = [f"more max_steps, in {tables}"]
     else:
         helps = ["a smaller step, in [simulate.solver]"] * isinstance(simulator, DifferentialSimulator)

@@ -19,7 +19,7 @@ from simfer.pipeline import chain, config
 from simfer.pipeline.studies import STUDIES
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import Simulations
-from simfer.stages.check.residuals import Residuals, scatter_figures, standardise
+from simfer.stages.check.residuals import Residuals, _scores, scatter_figures, standardise
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.saved import load_emulator, save_emulator
 from simfer.stages.emulator.scatter import excess, lower, num_entries
@@ -276,8 +276,33 @@ def test_the_verdict_on_a_wrong_scatter_asks_for_a_better_emulator(tmp_path: Pat
 def test_chance_alone_is_no_failure() -> None:
     for seed in range(20):
         u = np.random.default_rng(seed).normal(size=(200, 12))
-        figures = scatter_figures(helpers.problem(ou_table()).check, Residuals(u, u, 0.5))
+        figures = scatter_figures(helpers.problem(ou_table()).check, Residuals(u, u, u[:, :2], 0.5))
         assert all(figure.passed for figure in figures) and figures[1].value < 0.01
+
+
+LINE = np.stack([np.ones(10), np.linspace(-1.5, 1.5, 10)], axis=1)  # of ten outputs by two parameters
+SHARED = 0.64 * np.ones((10, 10)) + 0.36 * np.eye(10)  # covariance, where a part of the scatter is common to all
+SHAPES = {
+    "a switch that all outputs share": lambda rng, n: (
+        0.8 * rng.choice([-1.0, 1.0], (n, 1)) + 0.6 * rng.normal(size=(n, 10))
+    ),
+    "a skewed start that they share": lambda rng, n: (
+        0.8 * (rng.exponential(size=(n, 1)) - 1.0) + 0.6 * rng.normal(size=(n, 10))
+    ),
+    "a Gaussian": lambda rng, n: 0.8 * rng.normal(size=(n, 1)) + 0.6 * rng.normal(size=(n, 10)),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_shape_that_outputs_share_is_seen_and_chance_is_not(name: str) -> None:
+    root, limits = np.linalg.cholesky(SHARED), helpers.problem(ou_table()).check
+    slopes = np.broadcast_to(np.linalg.solve(root, LINE), (256, 10, 2))
+    small = []
+    for seed in range(40):
+        u = np.linalg.solve(root, SHAPES[name](np.random.default_rng(seed), 256).T).T
+        found = scatter_figures(limits, Residuals(u, u, _scores(u, slopes), 0.5))
+        small.append(found[2].value < limits.min_scatter_p)
+    assert np.mean(small) <= 0.05 if name == "a Gaussian" else np.mean(small) >= 0.95
 
 
 @pytest.mark.slow

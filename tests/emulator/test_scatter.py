@@ -273,11 +273,14 @@ def test_the_verdict_on_a_wrong_scatter_asks_for_a_better_emulator(tmp_path: Pat
     assert not summary["facts"]["passed"] and "more simulations" in summary["facts"]["verdict"]
 
 
-def test_chance_alone_is_no_failure() -> None:
-    for seed in range(20):
+def test_chance_alone_fails_as_seldom_as_it_says() -> None:
+    limits, by_chance = helpers.problem(ou_table()).check, 0
+    for seed in range(200):
         u = np.random.default_rng(seed).normal(size=(200, 12))
-        figures = scatter_figures(helpers.problem(ou_table()).check, Residuals(u, u, u[:, :2], 0.5))
-        assert all(figure.passed for figure in figures) and figures[1].value < 0.01
+        mean, sd, shape = scatter_figures(limits, Residuals(u, u, u[:, :2], 0.5))
+        assert mean.passed and sd.value < 0.02  # beyond what chance does once in 1,000 times
+        by_chance += not shape.passed
+    assert by_chance <= 4  # one in 200 is promised; more than four come by chance once in 250 times
 
 
 LINE = np.stack([np.ones(10), np.linspace(-1.5, 1.5, 10)], axis=1)  # of ten outputs by two parameters

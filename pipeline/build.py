@@ -111,7 +111,7 @@ class Builder:
             if mistakes := list(outdated(self.problem)):
                 raise ConfigError(mistakes)
             with blame("checking the config", lambda: user_files(self.problem)):
-                mistakes = chain.mistakes(self.problem, simulates=simulates)
+                mistakes = chain.mistakes(self.problem, simulates=simulates, progress=self.reporter)
             if mistakes:
                 raise ConfigError(mistakes)
             self.is_checked = True

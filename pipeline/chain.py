@@ -185,12 +185,13 @@ def export(link: Link, emulator: Path, progress: Any, **options: Any) -> dict[st
     return import_module("simfer.stages.emulator.export").run(link.config, emulator, progress, **options)  # type: ignore[no-any-return]
 
 
-def mistakes(problem: Problem, *, simulates: bool = False) -> list[Mistake]:
+def mistakes(problem: Problem, *, simulates: bool = False, progress: Any = None) -> list[Mistake]:
     """Check what only the simulator can tell: its options, parameters, outputs and the data's coordinates.
 
-    Where it `simulates`, also whether its solver's answers can be believed, which takes a few rows of the prior.
+    Where it `simulates`, also whether its solver's answers can be believed, which takes a few rows of the prior. What a
+    simulator that is not JAX gives when it is tried, `progress` is told.
     """
-    return import_module("simfer.stages.preflight").mistakes(problem, simulates=simulates)  # type: ignore[no-any-return]
+    return import_module("simfer.stages.preflight").mistakes(problem, simulates=simulates, progress=progress)  # type: ignore[no-any-return]
 
 
 def load(link: Link, folder: Path) -> Any:

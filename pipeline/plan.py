@@ -55,7 +55,7 @@ def plan(problem: Problem, extra: Sequence[Link] = ()) -> list[Step]:
 
 def user_files(problem: Problem) -> set[Path]:
     """Return every file of the user's own code that `problem` runs."""
-    plugins = {Path(value.rpartition(":")[0]) for value in _marked(problem, Code) if ":" in value}
+    plugins = {Path(value.rpartition(":")[0]) for value in _marked(problem, Code) if Code.is_own(value)}
     return {file for plugin in plugins for file in closure(plugin)}
 
 
@@ -106,7 +106,7 @@ class _Reader:
             return [self.value(inner, kinds) for inner in value]
         if isinstance(value, str) and InputFile in kinds:
             return {"content": self.digest(Path(value))}
-        if isinstance(value, str) and Code in kinds and ":" in value:
+        if isinstance(value, str) and Code in kinds and Code.is_own(value):
             return self.code(value)
         return _plain(value)
 

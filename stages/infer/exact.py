@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from simfer.stages.emulator.domain import Domain
 from simfer.stages.emulator.emulator import Emulator, natural_outputs
+from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import TRANSFORMS
@@ -32,6 +33,9 @@ class Exact(eqx.Module):
     domain: Domain  # of the rows that the emulator was trained on
 
     def __init__(self, settings: SimulateConfig, emulator: Emulator) -> None:
+        if settings.simulate.kind != "jax":
+            what = "the simulator is not JAX, and so has no likelihood that can be differentiated; leave it out"
+            raise ConfigError([Mistake("infer.likelihood", what)])
         self.simulator, self.solver = build_simulator(settings.simulate), settings.simulate.solver
         self.space, self.layout, self.transform = Space(settings.parameters), emulator.layout, emulator.transform
         self.floor, self.training_z, self.domain = emulator.floor, emulator.training_z, emulator.domain

@@ -59,6 +59,11 @@ class Status(enum.IntEnum):
     NOT_FINITE = 3
     NONLINEAR_SOLVE = 4
     OTHER = 5
+    RAISED = 6  # an exception in Python
+    EXIT = 7  # a program's exit code, or its own word, says that it failed
+    CRASHED = 8  # ended by a signal, as by a segmentation fault
+    TIMEOUT = 9
+    BAD_OUTPUT = 10  # missing, unreadable, stale, or of another shape or other coordinates than the others
 
 
 @dataclass(frozen=True)

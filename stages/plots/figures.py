@@ -21,7 +21,10 @@ from simfer.stages.model.outputs import Status
 # Okabe and Ito (2008): told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PINK, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#AAAAAA"
 CYCLE = BLUE, ORANGE, GREEN, RED, SKY, PINK, "#555555", "#000000"
-STATUSES = dict(zip(Status, (SKY, GREY, RED, BLUE, ORANGE, GREEN, PINK), strict=True))
+# What ends a solve in JAX and what ends a program are in no picture together.
+STATUSES = dict(
+    zip(Status, (SKY, GREY, RED, BLUE, ORANGE, GREEN, PINK, RED, BLUE, CYCLE[-1], GREEN, PINK), strict=True)
+)
 STYLE: Any = {
     **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from contextlib import closing
 from typing import Any
 
 import equinox as eqx
@@ -22,11 +23,14 @@ from simfer.stages.model.outputs import Layout
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each
+from simfer.stages.preflight.foreign import solver_settings
 from simfer.stages.preflight.numerical import numerical_mistakes
 from simfer.stages.preflight.solver import additive_mistakes, break_mistakes, sde_solver_mistakes, solver_mistakes
 from simfer.stages.preflight.words import resolved, unknown_names
+from simfer.stages.progress import Progress, Silent
 from simfer.stages.settings import Problem
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
+from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.simulators.base import (
     DifferentialSimulator,
     FunctionSimulator,
@@ -55,12 +59,15 @@ _NAMES_TAKEN = {
 }
 
 
-def mistakes(config: Problem, *, simulates: bool = False) -> list[Mistake]:
+def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | None = None) -> list[Mistake]:
     """List everything that is wrong with a problem; an empty list means that it can be run.
 
-    A few rows of the prior are solved, twice, where it `simulates` and nothing else is wrong.
+    A few rows of the prior are solved, twice, where it `simulates` and nothing else is wrong. A simulator that is not
+    JAX cannot be traced: it is run at the prior's median, and `progress` is told what it gave.
     """
     training = [*of_each(config, architecture_mistakes), *optimizers.mistakes(config.train)]
+    if config.simulate.kind != "jax":
+        return [*training, *_foreign(config, progress or Silent(), bool(training))]
     simulator, simulation = _simulator(config)
     if simulator is None:
         return training + simulation
@@ -79,10 +86,26 @@ def mistakes(config: Problem, *, simulates: bool = False) -> list[Mistake]:
     if not training:  # or the networks cannot be built for want of something else
         found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, simulator.stochastic))
     found += _random(config, layout) if simulator.stochastic else []
-    found += _outputs(config, simulator, layout)
+    found += [*_names(config, layout), *_shapes(config, simulator, layout)]
     found += _derivatives(config, simulator) if config.simulate.derivatives and not found else []
     found = [*found, *_dataset(config, layout), *_likelihood(config, layout)]
     return found if found or not simulates else numerical_mistakes(config)
+
+
+def _foreign(config: Problem, progress: Progress, is_broken: bool) -> list[Mistake]:
+    """List what is wrong with a problem whose simulator is not JAX; it is run only where all else is right."""
+    settings = config.simulate
+    backend = build_backend(settings, Space(config.parameters))
+    found = [*solver_settings(config), *unknown_names("parameters", config.parameters, backend.parameters, needed=True)]
+    if found or is_broken:
+        return found
+    with closing(backend):
+        if found := backend.mistakes(progress):
+            return found
+        layout = Layout(backend.outputs())
+    found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, backend.stochastic))
+    found += _random(config, layout) if backend.stochastic else []
+    return [*found, *_names(config, layout), *_dataset(config, layout), *_likelihood(config, layout)]
 
 
 def _solving(config: Problem, simulator: Simulator) -> list[Mistake]:
@@ -172,7 +195,8 @@ def _random(config: Problem, layout: Layout) -> list[Mistake]:
     return found
 
 
-def _outputs(config: Problem, simulator: Simulator, layout: Layout) -> list[Mistake]:
+def _names(config: Problem, layout: Layout) -> list[Mistake]:
+    """List names that are taken, and coordinates that two outputs have otherwise."""
     taken = _NAMES_TAKEN | {dim for output in layout.outputs.values() for dim in output.dims}
     names = [*layout.outputs, *config.parameters]
     names += [name + DERIVATIVES for name in layout.outputs if config.simulate.derivatives]
@@ -187,6 +211,12 @@ def _outputs(config: Problem, simulator: Simulator, layout: Layout) -> list[Mist
             if not np.array_equal(places.setdefault(dim, output.coords[dim]), output.coords[dim]):
                 what = f'output {name}: got coordinates "{dim}" other than those of another output; rename one'
                 found.append(Mistake("simulate.simulator", what))
+    return found
+
+
+def _shapes(config: Problem, simulator: Simulator, layout: Layout) -> list[Mistake]:
+    """List the outputs that do not come as `outputs()` says."""
+    found = []
     given = {name: jnp.asarray(1.0) for name in simulator.parameters}
     key = jax.random.key(0) if simulator.stochastic else None
     seen = eqx.filter_eval_shape(lambda p: simulator.solve(p, config.simulate.solver, key).outputs, given)

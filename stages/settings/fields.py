@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -92,6 +93,12 @@ class Code(Marker):
     """The field is a name from a table or "file.py:Name": for the latter the code enters the fingerprint."""
 
     table: Callable[[], Iterable[str]]  # asked when it is needed
+    also: str = ""  # what else there may be, as a pattern: the address of a server
+
+    @staticmethod
+    def is_own(value: str) -> bool:
+        """Say whether a name is that of a user's own code."""
+        return ".py:" in value and not value.startswith(("http://", "https://"))
 
     def __get_pydantic_core_schema__(self, kind: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Check that a name is in the table, or the user's own."""
@@ -101,9 +108,12 @@ class Code(Marker):
         """Offer the names of the table to an editor."""
         own = {"type": "string", "pattern": r"\.py:[^\W\d]\w*$"}
         names = sorted(self.table())
-        return {"anyOf": [{"enum": names}, own]} if names else own
+        others = [{"type": "string", "pattern": self.also}] if self.also else []
+        return {"anyOf": [{"enum": names}, own, *others]} if names else own
 
     def _check(self, name: str, info: ValidationInfo) -> str:
+        if self.also and re.match(self.also, name):
+            return name
         if ":" in name:
             file, _, attribute = name.rpartition(":")
             if not file.endswith(".py") or not attribute.isidentifier():

@@ -80,6 +80,11 @@ class Simulate(Settings):
     batch_size: Annotated[Count | None, NotInKey(), Unit("rows")] = None
     """How many rows are solved side by side; chosen if left out, and no number depends on it."""
 
+    @property
+    def kind(self) -> str:
+        """Where rows come from: a name of the table of backends."""
+        return "jax"
+
     @field_validator("retry", mode="before")
     @classmethod
     def _what_is_left_out_stays(cls, given: Any, info: ValidationInfo) -> Any:

@@ -22,7 +22,7 @@ from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate, Solver
 from simfer.stages.settings.names import SIMULATORS
-from simfer.stages.simulate.backends import Lanes, choose_backend
+from simfer.stages.simulate.backends.lanes import Lanes, choose_kind
 from simfer.stages.simulate.ensemble import build_ensemble
 from simfer.stages.simulate.simulators.base import DifferentialSimulator
 from simfer.stages.simulate.solve.solvers import Limits, solvers
@@ -56,12 +56,12 @@ class Again:
         self._settings, solver = settings.solver, reference_solver(settings.solver)
         self._ensemble = build_ensemble(settings, space)
         again = settings.model_copy(update={"solver": solver, "derivatives": False, "retry": None, "batch_size": ROWS})
-        backend = choose_backend(self._ensemble.simulator, again)
-        self.is_solved = isinstance(backend, Lanes)
+        kind = choose_kind(self._ensemble.simulator, again)
+        self.is_solved = isinstance(kind, Lanes)
         self.layout = Layout(self._ensemble.simulator.outputs())
 
         def call(z: Array, real: Array, seeds: Array, limits: Limits) -> tuple[dict[str, Array], Array]:
-            solution, _ = backend(space.values(z), real, seeds, limits)
+            solution, _ = kind(space.values(z), real, seeds, limits)
             return solution.outputs, solution.status
 
         self._call = jax.jit(call)
@@ -118,6 +118,8 @@ def reference_solver(solver: Solver) -> Solver:
 
 def solve_again(settings: Simulate, space: Space) -> Again | None:
     """Return what solves a config's rows again, the same one for the same config; None where no solver has a part."""
+    if settings.kind != "jax":
+        return None
     made = resolve(settings.simulator, SIMULATORS)
     again = _built(made, settings.model_dump_json(exclude_unset=True), json.dumps(space.to_json()))
     return again if again.is_solved else None

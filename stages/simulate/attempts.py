@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,17 +10,11 @@ from jaxtyping import Float, Int
 from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
-from simfer.stages.simulate.ensemble import Ensemble, Rows, build_ensemble
+from simfer.stages.simulate.backends.contract import Attempts as Attempts
+from simfer.stages.simulate.backends.contract import Rows
+from simfer.stages.simulate.ensemble import Ensemble, build_ensemble
 
 _LANES = 32  # of a second attempt, however many rows failed: they cannot change one another's digits
-
-
-class Attempts(NamedTuple):
-    """Rows as the last attempt at each left them, its steps with them."""
-
-    rows: Rows
-    attempt: Int[np.ndarray, " rows"]  # 1 or 2
-    effort: Int[np.ndarray, "2"]  # steps of all attempts that took a row on, and those done in lanes, idle ones too
 
 
 def build_attempts(settings: Simulate, space: Space) -> Callable[..., Attempts]:

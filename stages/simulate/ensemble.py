@@ -1,4 +1,4 @@
-"""Many simulations at once, by the backend of their kind: ODEs in lanes, any other function in vmapped blocks."""
+"""Many simulations at once, by their kind: ODEs in lanes, any other function in vmapped blocks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,21 +18,11 @@ from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
 from simfer.stages.settings.names import SIMULATORS
-from simfer.stages.simulate.backends import LANES, choose_backend
+from simfer.stages.simulate.backends.contract import Rows as Rows
+from simfer.stages.simulate.backends.lanes import LANES, choose_kind
 from simfer.stages.simulate.derivatives import with_derivatives
 from simfer.stages.simulate.simulators.base import Simulator
 from simfer.stages.simulate.threads import map_in_threads
-
-
-class Rows(NamedTuple):
-    """Solved rows as NumPy arrays: the free parameters' values, outputs by name, a `Status`, and solver steps."""
-
-    theta: Float[np.ndarray, "rows size"]
-    outputs: dict[str, Float[np.ndarray, "rows ..."]]
-    derivatives: dict[str, Float[np.ndarray, "rows size ..."]]  # of the outputs by theta; empty if not asked for
-    status: Int[np.ndarray, " rows"]
-    num_steps: Int[np.ndarray, " rows"]
-    steps_done: Int[np.ndarray, " calls"]  # in all lanes, those that were idle too; 0 where there are no lanes
 
 
 def build_simulator(settings: Simulate) -> Simulator:
@@ -68,7 +58,7 @@ class Ensemble:
 
     def __init__(self, simulator: Simulator, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
         self.simulator, self.settings, self.space = simulator, settings, space
-        self._backend = choose_backend(simulator, settings)
+        self._kind = choose_kind(simulator, settings)
         self._devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
         self._workers = 1 if len(self._devices) > 1 else num_cores()
         solve = self._rows
@@ -100,7 +90,7 @@ class Ensemble:
     def _size(self, num: int) -> int:
         """Return how many rows go into one compiled call: powers of two, so that few are compiled."""
         share = -(-num // (self._workers * len(self._devices)))
-        return len(self._devices) * min(self._backend.most_rows, max(8, 1 << (share - 1).bit_length()))
+        return len(self._devices) * min(self._kind.most_rows, max(8, 1 << (share - 1).bit_length()))
 
     def seeds(self, rows: Int[np.ndarray, " rows"], stream: str) -> Any:
         """Return each row's random key, as data; of no length where nothing is random."""
@@ -110,7 +100,7 @@ class Ensemble:
         return np.asarray(jax.random.key_data(jax.vmap(lambda row: jax.random.fold_in(base, row))(rows)))
 
     def _rows(self, z: Float[Array, "rows size"], real: Bool[Array, " rows"], seeds: Array) -> Rows:
-        solve, values = partial(self._backend, real=real, seeds=seeds), self.space.values(z)
+        solve, values = partial(self._kind, real=real, seeds=seeds), self.space.values(z)
         if self.settings.derivatives:
             solution, done, derivatives = with_derivatives(solve, values, self.space.names)
         else:

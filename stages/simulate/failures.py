@@ -121,6 +121,8 @@ def tables(
 
 def cure(settings: Simulate, status: Int[np.ndarray, " rows"]) -> str:
     """Say what helps rows that ended like this, by the kind of simulator: a function has no solver to be set."""
+    if settings.kind != "jax":
+        return "; or ".join(_whatever_the_kind(settings))
     simulator, stopped = build_simulator(settings), bool((status == Status.MAX_STEPS).any())
     tables = "[simulate.solver]" if settings.retry else "[simulate.solver], or for failed rows alone [simulate.retry]"
     if isinstance(simulator, (ODESimulator, RandomODESimulator)):
@@ -129,12 +131,12 @@ def cure(settings: Simulate, status: Int[np.ndarray, " rows"]) -> str:
         helps = [f"more max_steps, in {tables}"]
     else:
         helps = ["a smaller step, in [simulate.solver]"] * isinstance(simulator, DifferentialSimulator)
-    helps.append("priors that leave those parameters out")
-    if settings.failures == "excluded":
-        helps.append(
-            'simulate.failures = "impossible", if parameters that cannot be solved are to have probability zero'
-        )
-    return "; or ".join(helps)
+    return "; or ".join([*helps, *_whatever_the_kind(settings)])
+
+
+def _whatever_the_kind(settings: Simulate) -> list[str]:
+    impossible = 'simulate.failures = "impossible", if parameters that cannot be solved are to have probability zero'
+    return ["priors that leave those parameters out", *[impossible] * (settings.failures == "excluded")]
 
 
 class UnsolvedDraws(NamedTuple):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,11 +17,10 @@ from simfer.stages.artifacts.arrays import DERIVATIVES, array, consolidate, crea
 from simfer.stages.artifacts.simulations import ATTEMPT, SIMULATIONS, Simulations
 from simfer.stages.model.outputs import Layout, Status
 from simfer.stages.model.space import Space
-from simfer.stages.progress import Progress
+from simfer.stages.progress import Progress, Task
 from simfer.stages.settings import Simulate
-from simfer.stages.simulate.attempts import Attempts, build_attempts
-from simfer.stages.simulate.ensemble import build_simulator, least_rows
-from simfer.stages.simulate.simulators.base import Simulator
+from simfer.stages.simulate.backends import build_backend
+from simfer.stages.simulate.backends.contract import Attempts, Backend, Block
 from simfer.stages.simulate.threads import map_in_threads
 
 _SHARD_BYTES = 2**23  # a shard is one chunk of each output, all of them together about this large
@@ -49,29 +50,50 @@ def fill(
     `design(start, stop)` gives the whitened points of those rows; `stream` names what they are for, and keeps the
     random numbers of a stochastic simulator apart from those of other streams.
     """
-    begun = time.perf_counter()
-    simulator = build_simulator(settings)
-    store, solve = _open(folder / SIMULATIONS, space, simulator, num, settings), build_attempts(settings, space)
+    with closing(build_backend(settings, space)) as backend:
+        return _fill(folder, backend, num, design, progress, stream)
+
+
+def _fill(
+    folder: Path,
+    backend: Backend,
+    num: int,
+    design: Callable[[int, int], Float[np.ndarray, "rows size"]],
+    progress: Progress,
+    stream: str,
+) -> Filled:
+    begun, settings, space = time.perf_counter(), backend.settings, backend.space
+    store = _open(folder / SIMULATIONS, space, backend, num, settings)
     shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
     missing = [shard for shard in shards if not store.has(shard)]
-    solved, failed, effort = sum(map(len, missing)), 0, np.zeros(2, int)
+    solved, effort = sum(map(len, missing)), np.zeros(2, int)
 
     def work(shard: range) -> Attempts:
         z = np.asarray(design(shard.start, shard.stop))
-        attempts = solve(z, np.arange(shard.start, shard.stop), stream, store.shard)
-        store.write(shard, z, attempts)
+        attempts = backend.solve(Block(z, np.arange(shard.start, shard.stop), stream, store.shard, folder), told.tell)
+        store.write(shard, z if attempts.z is None else attempts.z, attempts)
         return attempts
 
-    # Two at once: while one is written, or waits for its last rows, the other keeps the cores busy.
     with progress.task("simulate", total=num, unit="rows") as task:
         task.advance(num - solved)
-        for shard, attempts in zip(missing, map_in_threads(work, missing, 2), strict=True):
-            failed += int((attempts.rows.status != Status.OK).sum())
+        told = _Told(task)
+        for attempts in map_in_threads(work, missing, backend.blocks_at_once):
             effort += attempts.effort
-            task.advance(len(shard), failed=failed)
     consolidate(store.path)
     occupancy = float(effort[0] / effort[1]) if effort[1] else None
     return Filled(Simulations.load(folder), solved, time.perf_counter() - begun, occupancy)
+
+
+class _Told:
+    """Adds up what backends tell of rows that are done, from whichever thread."""
+
+    def __init__(self, task: Task) -> None:
+        self._task, self._failed, self._lock = task, 0, Lock()
+
+    def tell(self, rows: int, failed: int) -> None:
+        with self._lock:
+            self._failed += failed
+            self._task.advance(rows, failed=self._failed)
 
 
 class _Store:
@@ -108,16 +130,16 @@ class _Store:
             self._arrays[name][at] = value
 
 
-def _open(path: Path, space: Space, simulator: Simulator, num: int, settings: Simulate) -> _Store:
-    outputs = simulator.outputs()
+def _open(path: Path, space: Space, backend: Backend, num: int, settings: Simulate) -> _Store:
+    outputs = backend.outputs()
     header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
-    header |= {"stochastic": True} if simulator.stochastic else {}
+    header |= {"stochastic": True} if backend.stochastic else {}
     header |= {"derivatives": True} if settings.derivatives else {}
     # The group's attributes are written after its arrays: a store without them was never begun properly.
     if not path.exists() or not _is_begun(path, header):
-        _create(path, space, simulator, num, header, settings)
+        _create(path, space, backend, num, header, settings)
     # Written at every opening: a coordinate that was lost with its checksum is there again.
-    put_coordinates(zarr.open_group(path, mode="r+"), outputs, getattr(simulator, "units", {}))
+    put_coordinates(zarr.open_group(path, mode="r+"), outputs, backend.coordinate_units)
     return _Store(path, list(outputs), space.names)
 
 
@@ -128,15 +150,11 @@ def _is_begun(path: Path, header: dict[str, Any]) -> bool:
         return False
 
 
-def _create(
-    path: Path, space: Space, simulator: Simulator, num: int, header: dict[str, Any], settings: Simulate
-) -> None:
-    outputs = simulator.outputs()
-    units = {name: prior.unit or simulator.parameters.get(name, "") for name, prior in space.priors.items()}
+def _create(path: Path, space: Space, backend: Backend, num: int, header: dict[str, Any], settings: Simulate) -> None:
+    outputs = backend.outputs()
+    units = {name: prior.unit or backend.parameters.get(name, "") for name, prior in space.priors.items()}
     group = zarr.open_group(path, mode="w", zarr_format=3)
-    shard = _shard(
-        num, 8 * max(Layout(outputs).size, 1) * (1 + settings.derivatives * space.size), least_rows(settings)
-    )
+    shard = _shard(num, 8 * max(Layout(outputs).size, 1) * (1 + settings.derivatives * space.size), backend.least_rows)
     for name, output in outputs.items():
         shape, dims = (num, *output.shape), ("simulation", *output.dims)
         create_array(group, name, shape, shard, "float64", dimension_names=dims, attributes=_units(output.unit))

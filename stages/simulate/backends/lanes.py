@@ -21,7 +21,7 @@ LANES = 4096  # rows of an ODE in one compiled call on each device, so many that
 
 
 @dataclass(frozen=True)
-class Backend(abc.ABC):
+class Kind(abc.ABC):
     """A simulator with its settings, ready to solve rows; traced, it is a part of a compiled call."""
 
     simulator: Simulator
@@ -47,7 +47,7 @@ class Backend(abc.ABC):
         """
 
 
-class Lanes(Backend):
+class Lanes(Kind):
     """Ordinary differential equations: a lane takes the next row as soon as its own solve has ended."""
 
     @property
@@ -65,7 +65,7 @@ class Lanes(Backend):
         return solve_in_lanes(self.simulator, settings.solver, values, keys, count, settings.batch_size, limits)
 
 
-class Blocks(Backend):
+class Blocks(Kind):
     """Any other function, vmapped over a block of rows."""
 
     @property
@@ -85,14 +85,14 @@ class Blocks(Backend):
         return jax.vmap(solve)(values, seeds), jnp.asarray(0)
 
 
-_KINDS: dict[Any, type[Backend]] = {
+_KINDS: dict[Any, type[Kind]] = {
     ODESimulator: Lanes,
     RandomODESimulator: Lanes,
     Simulator: Blocks,
 }  # the first that fits
 
 
-def choose_backend(simulator: Simulator, settings: Simulate) -> Backend:
+def choose_kind(simulator: Simulator, settings: Simulate) -> Kind:
     """Return what solves rows of a simulator of this kind."""
-    made = next(backend for kind, backend in _KINDS.items() if isinstance(simulator, kind))
+    made = next(made for kind, made in _KINDS.items() if isinstance(simulator, kind))
     return made(simulator, settings)

@@ -12,6 +12,7 @@ from typing import Any
 from simfer.pipeline import chain, description, runtime, studies
 from simfer.pipeline.blame import blame
 from simfer.pipeline.chain import ConfigError, Link, Problem, StageError, UserCodeError
+from simfer.pipeline.leases import Lease
 from simfer.pipeline.manifest import NAME as MANIFEST
 from simfer.pipeline.manifest import Manifest, file_digest
 from simfer.pipeline.plan import Step, outdated, plan, user_files
@@ -65,7 +66,9 @@ class Builder:
         reporter: Progress,
         folder: Path | None,
         extra: Sequence[Link] = (),
+        lease: Lease | None = None,
     ) -> None:
+        self.lease = lease or Lease(store.root)
         self.problem, self.store, self.reporter, self.folder = problem, store, reporter, folder
         self.steps = {step.link.name: step for step in plan(problem, extra)}
         self.again = _downstream(self.steps.values(), redo)
@@ -77,6 +80,8 @@ class Builder:
         name = step.link.name
         if name in self.intact:
             return self.intact[name]
+        if thorough:
+            self.lease.hold(step.fingerprint)  # before it is looked for: what is found is there until it was read
         found = self.store.find(step.stage, step.fingerprint, thorough=thorough)
         if _is_enough(step, found) and name not in self.again:
             outcome = reuse(step, found)
@@ -90,6 +95,7 @@ class Builder:
 
     def _build(self, step: Step, thorough: bool) -> Outcome:
         self._check(simulates=step.stage == "simulate")
+        self.lease.hold(step.fingerprint)
         name, wait = step.link.name, "another process is building it; waiting until it is done"
         with self.store.workplace(step.stage, step.fingerprint, lambda: self.reporter.note(f"{name}: {wait}")) as work:
             if name in self.again:

@@ -27,7 +27,7 @@ _SHARED: dict[str, Any] = {
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the config, as train.steps=2000."),
     ],
     "store": Annotated[
-        Path | None, typer.Option("--store", metavar="FOLDER", help="Folder of the artifacts.", show_default=False)
+        str | None, typer.Option("--store", metavar="FOLDER", help="Folder of the artifacts.", show_default=False)
     ],
     "quiet": Annotated[bool, typer.Option("--quiet", help="Say nothing unless something goes wrong.")],
     "json": Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")],
@@ -40,7 +40,7 @@ class Call:
 
     config: Path
     settings: tuple[str, ...] = ()
-    chosen: Path | None = None  # the store, if one is named
+    chosen: str | None = None  # the store, if one is named
     quiet: bool = False
     json: bool = False
 

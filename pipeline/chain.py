@@ -27,6 +27,7 @@ from simfer.stages.settings import (
     SimulateConfig,
     Slice,
     TrainConfig,
+    home,
     short_name,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "UserCodeError",
     "did_you_mean",
     "export",
+    "home",
     "likelihood",
     "links",
     "loading",

@@ -59,7 +59,7 @@ Redo = Annotated[
     typer.Option(metavar="STAGE", help="Build this stage, and all after it, even if cached.", show_default=False),
 ]
 Store = Annotated[
-    Path | None, typer.Option("--store", metavar="FOLDER", help="Folder of the artifacts.", show_default=False)
+    str | None, typer.Option("--store", metavar="FOLDER", help="Folder of the artifacts.", show_default=False)
 ]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from simfer.pipeline.chain import ConfigError, Mistake, Problem
+from simfer.pipeline.chain import ConfigError, Mistake, Problem, UsageError, home
 from simfer.pipeline.complaints import in_toml, in_words
 
 Table = dict[str, Any]
@@ -39,9 +39,13 @@ def project_folder(config: Path) -> Path:
     return folder.parent if folder.name == "configs" else folder
 
 
-def store_folder(project: Path, chosen: Path | None = None) -> Path:
+def store_folder(project: Path, chosen: str | Path | None = None) -> Path:
     """Return the folder of the artifacts: the one chosen, or the project's own."""
-    return (chosen or project / "data" / "artifacts").resolve()
+    if chosen is None:
+        return (project / "data" / "artifacts").resolve()
+    if not str(chosen).strip() or "\0" in str(chosen):  # as of a variable that is not set
+        raise UsageError([Mistake("--store", f'got "{chosen}", expected the name of a folder, or no --store at all')])
+    return home(chosen).resolve()
 
 
 def read(path: Path) -> Table:

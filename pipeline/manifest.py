@@ -10,8 +10,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from simfer.pipeline import shape
+
 FORMAT = 1
 NAME = "manifest.json"
+_LARGEST = 2**30  # bytes: a manifest has some two hundred for each file
 Manifest = dict[str, Any]
 
 
@@ -51,25 +54,50 @@ def seal(folder: Path, entries: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
-def read(folder: Path) -> Manifest:
-    """Read the manifest of an artifact's folder; raise `Unreadable` unless it is just as it was written."""
+def read(folder: Path, fingerprint: str) -> Manifest:
+    """Read the manifest of an artifact's folder; raise `Unreadable` unless it is just as it was written, and there."""
     try:
-        manifest = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        if folder.is_symlink():
+            raise Unreadable("in a folder that is a link")
+        manifest = json.loads(_text(folder / NAME))
+        if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+            raise Unreadable("not of this version of Simfer")
+        if manifest.get("digest") != digest({key: value for key, value in manifest.items() if key != "digest"}):
+            raise Unreadable("changed since it was written")
     except FileNotFoundError:
         raise Unreadable("missing") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise Unreadable(f"unreadable ({error})") from None
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise Unreadable("not of this version of Simfer")
-    if manifest.get("digest") != digest({key: value for key, value in manifest.items() if key != "digest"}):
-        raise Unreadable("changed since it was written")
+    if what := shape.wrong(manifest):
+        raise Unreadable(f"not what Simfer writes ({what})")
+    if (manifest["stage"], manifest["fingerprint"]) != (folder.parent.name, fingerprint):
+        raise Unreadable(f"of another artifact ({manifest['stage']} {manifest['fingerprint']}), copied or renamed")
     return manifest
 
 
+def _text(file: Path) -> str:
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    with open(descriptor, encoding="utf-8") as stream:
+        if (size := os.fstat(descriptor).st_size) > _LARGEST:
+            raise ValueError(f"{size} bytes, more than any that Simfer writes")
+        return stream.read()
+
+
 def damage(folder: Path, manifest: Manifest, *, thorough: bool = False) -> dict[str, str]:
-    """Say of each file that is not as the manifest has it what is wrong; untouched ones are hashed if `thorough`."""
-    found = {name: _wrong(folder / name, record, thorough) for name, record in manifest["files"].items()}
+    """Say of each file that is not as the manifest has it what is wrong; untouched ones are hashed if `thorough`.
+
+    A link is damage wherever it lies: what is in an artifact is read, mended and removed, and a link leads elsewhere.
+    """
+    found = {link.relative_to(folder).as_posix(): "a link, and no file of this folder" for link in links(folder)}
+    if not found:
+        found = {name: _wrong(folder / name, record, thorough) for name, record in manifest["files"].items()}
     return {name: what for name, what in found.items() if what}
+
+
+def links(folder: Path) -> list[Path]:
+    """List the links in a folder, at any depth; none is followed."""
+    places = ((Path(root), names) for root, *kinds in os.walk(folder) for names in kinds)
+    return [root / name for root, names in places for name in names if (root / name).is_symlink()]
 
 
 def _wrong(file: Path, record: Mapping[str, Any], thorough: bool) -> str:

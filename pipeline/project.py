@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from simfer.pipeline import config
-from simfer.pipeline.chain import Mistake, UsageError
+from simfer.pipeline.chain import STAGES, Mistake, UsageError
 from simfer.pipeline.plan import plan
-from simfer.pipeline.store import Store, Swept
+from simfer.pipeline.store import Store
+from simfer.pipeline.studies import STUDIES
+from simfer.pipeline.sweep import Swept
+from simfer.pipeline.sweep import sweep as sweep_store
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_FORMER = ("ranking", "contrast")  # studies that have other names now; what they left is no one's
 _SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -25,7 +30,7 @@ def start(directory: Path) -> Path:
     return directory / "problem.toml"
 
 
-def sweep(named: Sequence[Path], older_than: str, dry_run: bool, chosen: Path | None) -> list[Swept]:
+def sweep(named: Sequence[Path], older_than: str, dry_run: bool, chosen: str | None) -> list[Swept]:
     """Remove the artifacts that no config in configs/, or among those `named`, refers to."""
     project = config.project_folder(named[0]) if named else Path.cwd()
     configs = [*named, *sorted(project.glob("configs/*.toml"))]
@@ -33,11 +38,12 @@ def sweep(named: Sequence[Path], older_than: str, dry_run: bool, chosen: Path | 
         what = "no configs there, so everything would go; name the configs whose artifacts to keep"
         raise UsageError([Mistake(str(project / "configs"), what)])
     keep = {step.fingerprint for path in configs for step in plan(config.load(path))}
-    return Store(config.store_folder(project, chosen)).sweep(keep, _seconds(older_than), dry_run)
+    store = Store(config.store_folder(project, chosen))
+    return sweep_store(store, [*STAGES, *STUDIES, *_FORMER], keep, _seconds(older_than), dry_run)
 
 
 def _seconds(text: str) -> float:
     number, unit = text[:-1], text[-1:]
-    if unit not in _SECONDS or not number.replace(".", "", 1).isdigit():
+    if unit not in _SECONDS or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", number):
         raise UsageError([Mistake("--older-than", f'got "{text}", expected a time such as 30d, 12h or 45m')])
     return float(number) * _SECONDS[unit]

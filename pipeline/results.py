@@ -257,4 +257,4 @@ def _read(problem: Config, overrides: Sequence[str]) -> tuple[Problem, Path]:
 
 def _store(problem: Config, chosen: str | Path | None) -> Store:
     project = Path.cwd() if isinstance(problem, Mapping) else config.project_folder(Path(problem))
-    return Store(config.store_folder(project, Path(chosen) if chosen else None))
+    return Store(config.store_folder(project, chosen))

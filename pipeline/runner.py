@@ -8,6 +8,7 @@ from pathlib import Path
 
 from simfer.pipeline.build import Builder, Outcome, has_passed, reuse
 from simfer.pipeline.chain import STAGES, Problem, SimferError
+from simfer.pipeline.leases import lease
 from simfer.pipeline.plan import Step
 from simfer.pipeline.progress import Progress, Silent
 from simfer.pipeline.store import Store
@@ -61,14 +62,16 @@ def execute(
     for stage in (until, redo):
         if stage is not None and stage not in STAGES:
             raise SimferError(f'got the stage "{stage}", expected one of {", ".join(STAGES)}')
-    builder, result = Builder(problem, store, redo, reporter or Silent(), folder), RunResult()
-    own = [step for step in builder.steps.values() if not step.link.variant]
-    for step in until_passed(own, lambda step: result.outcomes[-1].passed):
-        result.outcomes.append(outcome := builder.bring(step))
-        if step.stage == "check" and outcome.passed is False:
-            builder.reporter.note(f"{step.link.name}: {outcome.summary['facts'].get('verdict', 'failed')}")
-        if step.stage == until:
-            break
+    result = RunResult()
+    with lease(store.root) as held:
+        builder = Builder(problem, store, redo, reporter or Silent(), folder, lease=held)
+        own = [step for step in builder.steps.values() if not step.link.variant]
+        for step in until_passed(own, lambda step: result.outcomes[-1].passed):
+            result.outcomes.append(outcome := builder.bring(step))
+            if step.stage == "check" and outcome.passed is False:
+                builder.reporter.note(f"{step.link.name}: {outcome.summary['facts'].get('verdict', 'failed')}")
+            if step.stage == until:
+                break
     return result
 
 
@@ -80,8 +83,9 @@ def execute_study(
     study.added(problem, 0)  # says what cannot be done before the chain is run for it
     result = execute(problem, store, until=study.until, reporter=listener, folder=folder)
     extra = study.added(problem, result.outcomes[-1].step.link.round)
-    builder = Builder(problem, store, None, listener, folder, extra)
-    return builder.bring(builder.steps[extra[-1].name])
+    with lease(store.root) as held:
+        builder = Builder(problem, store, None, listener, folder, extra, held)
+        return builder.bring(builder.steps[extra[-1].name])
 
 
 def with_emulator(

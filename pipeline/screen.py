@@ -19,7 +19,8 @@ from simfer.pipeline.plan import Step
 from simfer.pipeline.progress import duration, number, place
 from simfer.pipeline.runner import Outcome
 from simfer.pipeline.runtime import versions
-from simfer.pipeline.store import Found, Swept
+from simfer.pipeline.store import Found
+from simfer.pipeline.sweep import Swept
 
 _STYLES = {True: "bold green", False: "bold red", None: "yellow"}
 _WORDS = 24  # characters that a column of words has at least, if they are that many

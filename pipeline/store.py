@@ -1,25 +1,28 @@
-"""Artifact folders: built beside, published by a rename, found sound or damaged, repaired, and swept.
+"""Artifact folders: built beside, published by a rename, found sound or damaged, and repaired.
 
 `<store>/<stage>/<fingerprint>/` is an artifact once it has a manifest, which is written last. Until then it is being
-built in `.building-<fingerprint>/`, by the one process that holds the lock `.locks/<stage>-<fingerprint>`.
+built in `.building-<fingerprint>/`, by the one process that holds the lock `.locks/<stage>-<fingerprint>`. The store
+itself has a mark: what has none is not swept. Links are never followed.
 """
 
 from __future__ import annotations
 
 import shutil
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from simfer.pipeline import manifest as manifests
-from simfer.pipeline.locks import Busy, lock
+from simfer.pipeline.locks import lock
 from simfer.pipeline.manifest import Manifest, Unreadable
 
-_BUILDING, _OLD = ".building-", ".old-"
+BUILDING, OLD = ".building-", ".old-"
+MARK = ".simfer-store"
+_SAYS = "Simfer keeps artifacts here; `simfer clean` removes those that no config needs.\n"
+_HALF_WRITTEN = "*.partial"  # what Zarr calls a file until it is whole
 
 
 @dataclass(frozen=True)
@@ -34,14 +37,6 @@ class Found:
     def sound(self) -> bool:
         """Say whether the artifact is there and whole."""
         return self.manifest is not None and not self.damage
-
-
-@dataclass(frozen=True)
-class Swept:
-    """A folder that a sweep removed, or would remove."""
-
-    folder: Path
-    num_bytes: int
 
 
 class Store:
@@ -63,40 +58,32 @@ class Store:
         """Yield the manifest of every artifact of a stage."""
         for folder in sorted((self.root / stage).glob("[!.]*")):
             try:
-                yield manifests.read(folder)
+                yield manifests.read(folder, fingerprint_of(folder))
             except Unreadable:
                 continue
 
     @contextmanager
     def workplace(self, stage: str, fingerprint: str, on_wait: Callable[[], None]) -> Iterator[Workplace]:
         """Take the right to build an artifact; if another process has it, tell `on_wait` and wait for it."""
-        with lock(self._lock(stage, fingerprint), on_wait) as alone:
-            name = _BUILDING + fingerprint + ("" if alone else f"-{uuid4().hex[:8]}")
+        with self.lock(stage, fingerprint, on_wait) as alone:
+            self._mark()
+            name = BUILDING + fingerprint + ("" if alone else f"-{uuid4().hex[:8]}")
             yield Workplace(self.folder(stage, fingerprint), self.root / stage / name, alone)
 
-    def sweep(self, keep: Collection[str], older_than: float = 0.0, dry_run: bool = False) -> list[Swept]:
-        """Remove what has no fingerprint in `keep`, is older than so many seconds, and is not being built."""
-        folders = [folder for folder in sorted(self.root.glob("[!.]*/*")) if folder.is_dir()]
-        return [swept for folder in folders if (swept := self._sweep(folder, keep, older_than, dry_run))]
+    def lock(
+        self, stage: str, fingerprint: str, on_wait: Callable[[], None] | None = None
+    ) -> AbstractContextManager[bool]:
+        """Hold what only one process builds or sweeps at a time; without `on_wait`, what another holds is `Busy`."""
+        return lock(self.root / ".locks" / f"{stage}-{fingerprint}", on_wait)
 
-    def _sweep(self, folder: Path, keep: Collection[str], older_than: float, dry_run: bool) -> Swept | None:
-        fingerprint = _fingerprint(folder)
-        if fingerprint in keep and not folder.name.startswith(_OLD):
-            return None
-        try:
-            with lock(self._lock(folder.parent.name, fingerprint)) as alone:
-                files = [place.stat() for place in (folder, *folder.rglob("*"))]
-                is_recent = time.time() - max(file.st_mtime for file in files) < older_than
-                if is_recent or (folder.name.startswith(_BUILDING) and not alone):
-                    return None
-                if not dry_run:
-                    _drop(folder)
-        except (Busy, FileNotFoundError):  # being built, or just published or swept by another process
-            return None
-        return Swept(folder, sum(file.st_size for file in files))
+    @property
+    def is_marked(self) -> bool:
+        """Whether Simfer made this folder a store, or built in it since it marks stores."""
+        return (self.root / MARK).is_file()
 
-    def _lock(self, stage: str, fingerprint: str) -> Path:
-        return self.root / ".locks" / f"{stage}-{fingerprint}"
+    def _mark(self) -> None:
+        if not self.is_marked:
+            (self.root / MARK).write_text(_SAYS, encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -124,21 +111,22 @@ class Workplace:
 
     def discard(self) -> None:
         """Remove what is published."""
-        _drop(self.final)
+        drop(self.final)
 
     def open(self, *, keep: bool) -> Path:
         """Return the folder to build in: with what a killed process left there if `keep`, otherwise empty."""
         if not keep:
             shutil.rmtree(self.building, ignore_errors=True)
         self.building.mkdir(parents=True, exist_ok=True)
-        (self.building / manifests.NAME).unlink(missing_ok=True)
+        for half_written in (self.building / manifests.NAME, *self.building.rglob(_HALF_WRITTEN)):
+            half_written.unlink(missing_ok=True)
         return self.building
 
     def publish(self, entries: Mapping[str, Any]) -> Manifest:
         """Give the folder its manifest and its name; what had the name before is replaced."""
         manifests.seal(self.building, entries)
         self._swap_in()
-        return manifests.read(self.final)
+        return manifests.read(self.final, fingerprint_of(self.final))
 
     def _swap_in(self) -> None:
         if not self.alone and self.final.is_dir() and _examine(self.final, thorough=False).sound:
@@ -152,7 +140,7 @@ class Workplace:
 
 def _examine(folder: Path, thorough: bool) -> Found:
     try:
-        manifest = manifests.read(folder)
+        manifest = manifests.read(folder, fingerprint_of(folder))
     except Unreadable as error:
         return Found(folder, None, {manifests.NAME: str(error)})
     return Found(folder, manifest, manifests.damage(folder, manifest, thorough=thorough))
@@ -160,6 +148,8 @@ def _examine(folder: Path, thorough: bool) -> Found:
 
 def _delete(folder: Path, names: Iterable[str]) -> None:
     """Remove files, and the folders that this empties: to a stage that resumes, one may mean that a part is done."""
+    for link in manifests.links(folder):  # so that every name below leads to a file that lies in the folder
+        link.unlink()
     for name in names:
         (folder / name).unlink(missing_ok=True)
         for parent in list((folder / name).parents)[: len(Path(name).parts) - 1]:
@@ -167,21 +157,24 @@ def _delete(folder: Path, names: Iterable[str]) -> None:
                 parent.rmdir()
 
 
-def _drop(folder: Path) -> None:
+def drop(folder: Path) -> None:
     """Remove a folder, which is gone from its place at once and not file by file."""
     _set_aside(folder)
     _remove_set_aside(folder)
 
 
 def _set_aside(folder: Path) -> None:
-    if folder.exists():
-        folder.rename(folder.with_name(f"{_OLD}{_fingerprint(folder)}-{uuid4().hex[:8]}"))
+    if folder.is_symlink():
+        folder.unlink()  # whatever it leads to is not the store's
+    elif folder.exists():
+        folder.rename(folder.with_name(f"{OLD}{fingerprint_of(folder)}-{uuid4().hex[:8]}"))
 
 
 def _remove_set_aside(folder: Path) -> None:
-    for left in folder.parent.glob(f"{_OLD}{_fingerprint(folder)}-*"):
+    for left in folder.parent.glob(f"{OLD}{fingerprint_of(folder)}-*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _fingerprint(folder: Path) -> str:
-    return folder.name.removeprefix(_BUILDING).removeprefix(_OLD).partition("-")[0]
+def fingerprint_of(folder: Path) -> str:
+    """Return the fingerprint in the name of an artifact's folder, published or not."""
+    return folder.name.removeprefix(BUILDING).removeprefix(OLD).partition("-")[0]

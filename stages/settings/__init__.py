@@ -7,7 +7,17 @@ result, and so is not in its fingerprint.
 
 from __future__ import annotations
 
-from simfer.stages.settings.fields import AddedLater, Code, Count, InputFile, Natural, NotInKey, Positive, Settings
+from simfer.stages.settings.fields import (
+    AddedLater,
+    Code,
+    Count,
+    InputFile,
+    Natural,
+    NotInKey,
+    Positive,
+    Settings,
+    home,
+)
 from simfer.stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
 from simfer.stages.settings.noise import NOISE, AnyNoise, CustomNoise, MultivariateNormalNoise, Noise
 from simfer.stages.settings.priors import AnyPrior, NumberOrPrior, Prior
@@ -76,6 +86,7 @@ __all__ = [
     "TrainConfig",
     "Transform",
     "TuneConfig",
+    "home",
     "short_name",
 ]
 

@@ -126,14 +126,27 @@ class Code(Marker):
         return name
 
 
+def home(path: str | Path) -> Path:
+    """Return a path with a leading "~" replaced by the user's folder, as a shell would have done it."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:  # of a user that is none
+        return Path(path)
+
+
 def _below_config(path: str, info: ValidationInfo) -> str:
     folder = (info.context or {}).get("folder", Path.cwd())
-    return str((Path(folder) / path).resolve())
+    return str((Path(folder) / home(path)).resolve())
 
 
 def _existing_file(path: str, info: ValidationInfo) -> str:
-    full = _below_config(path, info)
-    if not Path(full).is_file():
+    try:
+        full = _below_config(path, info)
+        is_there = Path(full).is_file()
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte in it
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"got {path[:60]!r}, which cannot be a file: {reason}") from None
+    if not is_there:
         raise ValueError(f"no such file: {full} (paths are relative to the config file)")
     return full
 
@@ -145,6 +158,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(gt=0)]
 Natural = Annotated[int, Field(ge=0)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
+_MOST_BYTES = 2**63
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -154,7 +168,7 @@ def _bytes(given: Any) -> int:
         size = float(number) * _UNITS[unit] if unit else int(number)
     except (ValueError, KeyError):
         size = 0
-    if size <= 0:
+    if not 0 < size < _MOST_BYTES:
         raise ValueError(f'got {given}, expected a number of bytes, or one with its unit: "2 GB"')
     return int(size)
 

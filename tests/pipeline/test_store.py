@@ -15,6 +15,7 @@ import pytest
 from simfer.pipeline import manifest
 from simfer.pipeline.locks import Busy, lock
 from simfer.pipeline.store import Store
+from tests import fakes
 
 FINGERPRINT = "0123456789abcdef"
 
@@ -34,7 +35,7 @@ def build(store: Store, text: str = "hello", fingerprint: str = FINGERPRINT) -> 
         (folder / "sub").mkdir()
         (folder / "a.txt").write_text(text)
         (folder / "sub" / "b.txt").write_text(text)
-        work.publish({"stage": "train", "fingerprint": fingerprint, "summary": {"facts": {"x": float("inf")}}})
+        work.publish(fakes.entries(fingerprint))
         return work.final
 
 
@@ -197,43 +198,21 @@ def test_a_race_without_locks_is_lost_quietly(store: Store, monkeypatch: pytest.
     with store.workplace("train", FINGERPRINT, never) as work:
         (work.open(keep=True) / "a.txt").write_text("ours")
         theirs = build(store, "theirs")
-        work.publish({"stage": "train", "fingerprint": FINGERPRINT, "summary": {}})
+        work.publish(fakes.entries(FINGERPRINT))
     assert (theirs / "a.txt").read_text() == "theirs"
     assert leftovers(store) == []
 
 
-class TestSweep:
-    """What is removed, and what never is."""
-
-    def test_only_what_nothing_refers_to(self, store: Store) -> None:
-        kept, gone = build(store), build(store, fingerprint="f" * 16)
-        [dry] = store.sweep({FINGERPRINT}, dry_run=True)
-        assert gone.exists() and dry.folder == gone and dry.num_bytes > 10
-        assert store.sweep({FINGERPRINT}) == [dry]
-        assert kept.exists() and not gone.exists() and leftovers(store) == []
-        assert store.sweep({FINGERPRINT}) == []
-
-    def test_only_what_is_old(self, store: Store) -> None:
-        folder = build(store)
-        assert store.sweep(set(), older_than=3600) == []
-        for path in (folder, *folder.rglob("*")):
-            os.utime(path, (0, 0))
-        assert len(store.sweep(set(), older_than=3600)) == 1
-
-    def test_nothing_that_is_being_built(self, store: Store) -> None:
-        with store.workplace("train", FINGERPRINT, never) as work:
-            folder = work.open(keep=False)
-            assert store.sweep(set()) == [] and folder.exists()
-        assert [each.folder for each in store.sweep(set())] == [folder]
-
-    def test_what_a_killed_process_left(self, store: Store) -> None:
-        old = store.root / "train" / f".old-{FINGERPRINT}-ab"
-        old.mkdir(parents=True)
-        unfinished = store.root / "train" / f".building-{FINGERPRINT}"
-        unfinished.mkdir()
-        assert [each.folder for each in store.sweep({FINGERPRINT})] == [old]
-        assert unfinished.exists()  # its config is kept, so it may be gone on with
-
-
 def test_no_store_yet(store: Store) -> None:
-    assert store.sweep(set()) == [] and list(store.manifests("train")) == []
+    assert list(store.manifests("train")) == []
+
+
+def test_what_a_writer_left_half_written_is_not_published(store: Store) -> None:
+    with store.workplace("train", FINGERPRINT, never) as work:
+        folder = work.open(keep=True)
+        (folder / "a.zarr").mkdir()
+        (folder / "a.zarr" / "zarr.73fe.partial").touch()
+        (folder / "a.zarr" / "zarr.json").touch()
+    with store.workplace("train", FINGERPRINT, never) as work:
+        work.open(keep=True)
+        assert set(work.publish(fakes.entries(FINGERPRINT))["files"]) == {"a.zarr/zarr.json"}

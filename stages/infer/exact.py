@@ -37,7 +37,8 @@ class Exact(eqx.Module):
             what = "the simulator is not JAX, and so has no likelihood that can be differentiated; leave it out"
             raise ConfigError([Mistake("infer.likelihood", what)])
         self.simulator, self.solver = build_simulator(settings.simulate), settings.simulate.solver
-        self.space, self.layout, self.transform = Space(settings.parameters), emulator.layout, emulator.transform
+        self.layout, self.transform = emulator.layout, emulator.transform
+        self.space = Space(settings.parameters).with_units(self.simulator.parameters)
         self.floor, self.training_z, self.domain = emulator.floor, emulator.training_z, emulator.domain
 
     @property

@@ -271,6 +271,13 @@ class Space(eqx.Module):
         z = jnp.asarray(z)
         return jax.jvp(self.inputs, (z,), (jnp.ones_like(z),))[1]
 
+    def with_units(self, units: Mapping[str, str]) -> Space:
+        """Return the space with units where the priors say none: those that the simulator's class gives."""
+        lacking = {name: units.get(name, "") for name, prior in self.priors.items() if not prior.unit}
+        told = {name: prior.model_copy(update={"unit": lacking[name]} if lacking.get(name) else {})
+                for name, prior in self.priors.items()}  # fmt: skip
+        return Space({**told, **self.fixed})
+
     def to_json(self) -> dict[str, Any]:
         """Describe the space in plain data."""
         # What was added to priors later is written where it says something: stores of before stay as they are.

@@ -31,6 +31,7 @@ from simfer.stages.progress import Progress, Silent
 from simfer.stages.settings import Problem
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
 from simfer.stages.simulate.backends import build_backend
+from simfer.stages.settings.spelling import unwritable
 from simfer.stages.simulate.simulators.base import (
     DifferentialSimulator,
     FunctionSimulator,
@@ -196,7 +197,11 @@ def _random(config: Problem, layout: Layout) -> list[Mistake]:
 
 
 def _names(config: Problem, layout: Layout) -> list[Mistake]:
-    """List names that are taken, and coordinates that two outputs have otherwise."""
+    """List names that are taken or cannot be written, and coordinates that two outputs have otherwise."""
+    axes = [dim for output in layout.outputs.values() for dim in output.dims]
+    odd = {name: unwritable(name) for name in (*layout.outputs, *axes)}
+    if refused := [Mistake("simulate.simulator", what) for what in odd.values() if what]:
+        return refused
     taken = _NAMES_TAKEN | {dim for output in layout.outputs.values() for dim in output.dims}
     names = [*layout.outputs, *config.parameters]
     names += [name + DERIVATIVES for name in layout.outputs if config.simulate.derivatives]

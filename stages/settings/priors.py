@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Discriminator, Field, Tag, create_model, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, create_model, model_validator
 
 from simfer.stages.settings.fields import AddedLater, Finite, NotInKey, Positive, Settings
 from simfer.stages.settings.prior_table import PRIORS, Argument
@@ -76,6 +76,30 @@ else:
     AnyPrior = Annotated[Union[tuple(_PRIOR_MODELS.values())], Field(discriminator="dist")]  # noqa: UP007
 
 
+# Those that are positive whatever their arguments; others have a bound that says so, or reach below zero.
+_POSITIVE = {
+    *("Beta", "BetaProportion", "Chi2", "Dagum", "DoublyTruncatedPowerLaw", "Exponential", "Gamma", "Gompertz"),
+    *("HalfCauchy", "HalfNormal", "InverseGamma", "LogNormal", "LogUniform", "LowerTruncatedPowerLaw", "Pareto"),
+    "Weibull",
+}
+
+
+def is_positive(prior: Prior) -> bool:
+    """Say whether a prior holds positive numbers alone."""
+    bound = getattr(prior, "loc" if prior.dist == "Levy" else "low", None)
+    bounded = prior.dist in ("Levy", "Uniform", "TruncatedNormal", "TruncatedCauchy")
+    return prior.dist in _POSITIVE or (bounded and isinstance(bound, (int, float)) and bound >= 0)
+
+
+def _surely_positive(prior: Prior) -> Prior:
+    if not is_positive(prior):
+        what = 'take one on positive numbers, such as { dist = "HalfNormal", scale = 1.0 }'
+        raise ValueError(
+            f"the prior {prior.dist} reaches below zero here, where only a positive number makes sense; {what}"
+        )
+    return prior
+
+
 def _number_or_prior(value: Any) -> str:
     return "prior" if isinstance(value, (dict, Prior)) else "number"
 
@@ -85,6 +109,7 @@ NumberOrPrior = Annotated[
     Annotated[Finite, Tag("number")] | Annotated[AnyPrior, Tag("prior")], Discriminator(_number_or_prior)
 ]
 PositiveOrPrior = Annotated[
-    Annotated[Positive, Tag("number")] | Annotated[AnyPrior, Tag("prior")], Discriminator(_number_or_prior)
+    Annotated[Positive, Tag("number")] | Annotated[AnyPrior, AfterValidator(_surely_positive), Tag("prior")],
+    Discriminator(_number_or_prior),
 ]
 Parameters = dict[str, NumberOrPrior]

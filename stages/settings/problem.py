@@ -12,6 +12,7 @@ from simfer.stages.settings.noise import AnyNoise
 from simfer.stages.settings.priors import Parameters, Prior
 from simfer.stages.settings.simulation import Refine, Simulate
 from simfer.stages.settings.slices import Slice
+from simfer.stages.settings.spelling import clashes, unwritable
 from simfer.stages.settings.training import Compare, Curve, Dataset, Train, Tune
 
 
@@ -53,12 +54,35 @@ class Problem(Settings):
             raise ValueError("parameters: every one is a fixed number; give at least one a prior")
         return self
 
+    @model_validator(mode="after")
+    def _names_can_be_written(self) -> Problem:
+        found = {name: unwritable(name) for name in (*self.parameters, *self.noise)}
+        if wrong := [f"{name}: {why}" for name, why in found.items() if why]:
+            raise ValueError("; ".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _names_apart(self) -> Problem:
+        free = [name for name, value in self.parameters.items() if isinstance(value, Prior)]
+        if wrong := clashes(free, {place: name for place, name, _ in self._noise_quantities}):
+            raise ValueError("; ".join(wrong))
+        return self
+
     @property
     def edges_meant(self) -> list[str]:
         """Parameters, and those of the noise, whose prior may end the posterior."""
-        tables = {"": dict(self.parameters)} | {f"{name}_": dict(noise) for name, noise in self.noise.items()}
-        every = {prefix + name: value for prefix, table in tables.items() for name, value in table.items()}
-        return [name for name, value in every.items() if isinstance(value, Prior) and value.edge == "meant"]
+        every = [*self.parameters.items(), *((name, value) for _, name, value in self._noise_quantities)]
+        return [name for name, value in every if isinstance(value, Prior) and value.edge == "meant"]
+
+    @property
+    def _noise_quantities(self) -> list[tuple[str, str, Prior]]:
+        """What is inferred of the noise: its place in the config, what it is called, and its prior."""
+        return [
+            (f"noise.{output}.{key}", f"{output}_{key}", value)
+            for output, noise in self.noise.items()
+            for key, value in noise.arguments.items()
+            if isinstance(value, Prior)
+        ]
 
     def slice(self, kind: type[Slice], **more: Any) -> Slice:
         """Return the part of this problem that `kind` names; `more` gives the fields that are not sections."""

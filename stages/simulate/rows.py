@@ -62,7 +62,7 @@ def _fill(
     progress: Progress,
     stream: str,
 ) -> Filled:
-    begun, settings, space = time.perf_counter(), backend.settings, backend.space
+    begun, settings, space = time.perf_counter(), backend.settings, backend.space.with_units(backend.parameters)
     store = _open(folder / SIMULATIONS, space, backend, num, settings)
     shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
     missing = [shard for shard in shards if not store.has(shard)]
@@ -152,7 +152,7 @@ def _is_begun(path: Path, header: dict[str, Any]) -> bool:
 
 def _create(path: Path, space: Space, backend: Backend, num: int, header: dict[str, Any], settings: Simulate) -> None:
     outputs = backend.outputs()
-    units = {name: prior.unit or backend.parameters.get(name, "") for name, prior in space.priors.items()}
+    units = {name: prior.unit for name, prior in space.priors.items()}
     group = zarr.open_group(path, mode="w", zarr_format=3)
     shard = _shard(num, 8 * max(Layout(outputs).size, 1) * (1 + settings.derivatives * space.size), backend.least_rows)
     for name, output in outputs.items():

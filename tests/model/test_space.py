@@ -128,3 +128,9 @@ def test_scores_are_standard_normal_and_lead_back() -> None:
 def test_a_space_of_before_is_kept_as_it_was(space: Space) -> None:
     assert set(space.to_json()["priors"]["rate"]) == {"dist", "unit", "label", "loc", "scale"}
     assert Space.from_json(around().to_json()).periodic == ["phase"]
+
+
+def test_the_class_s_units_are_those_of_priors_that_say_none(space: Space) -> None:
+    told = space.with_units({"rate": "1/h", "share": "%", "start": "m"})
+    assert {name: each.unit for name, each in told.priors.items()} == {"rate": "1/s", "share": "%", "level": ""}
+    assert told.fixed == space.fixed and told.names == space.names

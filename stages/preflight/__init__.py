@@ -30,8 +30,8 @@ from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.progress import Progress, Silent
 from simfer.stages.settings import Problem
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
-from simfer.stages.simulate.backends import build_backend
 from simfer.stages.settings.spelling import unwritable
+from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.simulators.base import (
     DifferentialSimulator,
     FunctionSimulator,

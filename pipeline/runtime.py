@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from simfer.pipeline import compilations
 from simfer.pipeline.chain import SimferError, num_cores
 from simfer.pipeline.manifest import file_digest
 
@@ -25,7 +26,7 @@ _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpyro", "zarr", 
 
 
 def prepare() -> None:
-    """Set JAX to 64 bits, a device per core and whole loops, whether it was imported before or not.
+    """Set JAX to 64 bits, a device per core, whole loops and a cache of what it compiles, imported before or not.
 
     XLA reads its flags when the first array is made: one who imports JAX first, and makes none, has them too.
 
@@ -42,6 +43,7 @@ def prepare() -> None:
         if f"--{name}" not in flags:
             flags = f"{flags} --{name}={value}".strip()
     os.environ["XLA_FLAGS"] = flags
+    compilations.keep()
     jax = sys.modules.get("jax")
     if jax is not None and not jax.config.jax_enable_x64:
         _refuse_narrow(jax)

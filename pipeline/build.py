@@ -120,6 +120,7 @@ class Builder:
                 mistakes = chain.mistakes(self.problem, simulates=simulates, progress=self.reporter)
             if mistakes:
                 raise ConfigError(mistakes)
+            runtime.refuse_narrow()
             self.is_checked = True
 
     def _settle(self, step: Step, work: Workplace, thorough: bool) -> Found:
@@ -174,6 +175,7 @@ class Builder:
         with blame(step.link.name, lambda: user_files(self.problem)):
             summary = chain.run(step.link, inputs, folder, self.reporter, failed)
         _refuse_edited(step)
+        runtime.refuse_narrow()
         return summary
 
     def _entries(self, step: Step, summary: dict[str, Any], started: datetime, seconds: float) -> dict[str, Any]:
@@ -185,6 +187,7 @@ class Builder:
             "summary": summary,
             "versions": runtime.versions(),
             "device": runtime.device(),
+            "precision": runtime.precision(),
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
@@ -204,8 +207,16 @@ def _is_enough(step: Step, found: Found) -> bool:
 
 
 def _refuse_edited(step: Step) -> None:
-    """Stop if a file is no longer what the fingerprint says: the result would be kept under a wrong name."""
-    edited = [str(file) for file, digest in step.files.items() if not file.is_file() or file_digest(file) != digest]
+    """Stop if a file is no longer what the fingerprint says: the result would be kept under a wrong name.
+
+    Code is held to the text that was run, too: it may have been edited and put back between a plan and its import.
+    """
+    executed = chain.executed()
+    edited = [
+        str(file)
+        for file, digest in step.files.items()
+        if not file.is_file() or file_digest(file) != digest or executed.get(file, digest) != digest
+    ]
     if edited:
         raise StageError(f"{step.link.name}: edited while this ran: {', '.join(edited)}. Run again.")
 

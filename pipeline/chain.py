@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -49,7 +50,9 @@ __all__ = [
     "UsageError",
     "UserCodeError",
     "did_you_mean",
+    "executed",
     "export",
+    "forget",
     "home",
     "likelihood",
     "links",
@@ -61,6 +64,7 @@ __all__ = [
     "trainings",
 ]
 
+_BESIDE = "simfer.stages.model.beside"
 STAGES = ("simulate", "dataset", "train", "infer", "check")
 
 
@@ -194,6 +198,19 @@ def mistakes(problem: Problem, *, simulates: bool = False, progress: Any = None)
     simulator that is not JAX gives when it is tried, `progress` is told.
     """
     return import_module("simfer.stages.preflight").mistakes(problem, simulates=simulates, progress=progress)  # type: ignore[no-any-return]
+
+
+def executed() -> dict[Path, str]:
+    """Return the user's files that were run, each with the digest of its text as it was then."""
+    beside: Any = sys.modules.get(_BESIDE)  # not imported: then nothing was run
+    return beside.executed() if beside else {}
+
+
+def forget(files: Collection[Path]) -> None:
+    """Have the user's files, and what lies beside them, imported anew."""
+    beside: Any = sys.modules.get(_BESIDE)
+    if beside:
+        beside.forget(files)
 
 
 def load(link: Link, folder: Path) -> Any:

@@ -27,7 +27,7 @@ class Step:
     link: Link
     key: Key
     fingerprint: str
-    files: Mapping[Path, str]  # those that the config names -> their digests
+    files: Mapping[Path, str]  # those that the config names, and the code that it runs -> their digests
 
     @property
     def stage(self) -> str:
@@ -48,7 +48,7 @@ def plan(problem: Problem, extra: Sequence[Link] = ()) -> list[Step]:
             "inputs": inputs,
         }
         # 64 bits in a folder's name: the whole digest would be safer only against a forger.
-        files = {Path(path): read.digest(Path(path)) for path in _marked(link.config, InputFile)}
+        files = {path: read.digest(path) for path in read.files(link.config)}
         steps[link.name] = Step(link, key, manifest.digest(key)[:16], files)
     return list(steps.values())
 
@@ -82,7 +82,13 @@ class _Reader:
     """Reads settings into keys, and each file that they name just once."""
 
     def __init__(self) -> None:
-        self.digest = cache(manifest.file_digest)
+        self.digest, self.closure = cache(manifest.file_digest), cache(closure)
+
+    def files(self, model: BaseModel) -> set[Path]:
+        """Return every file that the settings name, and the code that these files import."""
+        plugins = {Path(value.rpartition(":")[0]).resolve() for value in _marked(model, Code) if ":" in value}
+        code = {file for plugin in plugins for file in self.closure(plugin)}
+        return code | {Path(path) for path in _marked(model, InputFile)}
 
     def settings(self, model: BaseModel) -> Key:
         """Return what of a table of settings enters the key."""
@@ -114,7 +120,7 @@ class _Reader:
         """Return the key of "file.py:Name": the sources of that file and of the local files that it imports."""
         file, _, name = value.rpartition(":")
         plugin = Path(file).resolve()
-        code = {path.relative_to(plugin.parent).as_posix(): self.digest(path) for path in closure(plugin)}
+        code = {path.relative_to(plugin.parent).as_posix(): self.digest(path) for path in self.closure(plugin)}
         return {"name": name, "file": plugin.name, "code": code}
 
 

@@ -13,11 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from simfer.pipeline import compilations
+from simfer.pipeline import chain, compilations
 from simfer.pipeline.chain import SimferError, num_cores
 from simfer.pipeline.manifest import file_digest
 
-_imported: dict[Path, str] = {}  # user's files -> their digests when they were last imported
 # A loop without matrix products becomes one piece of machine code, however large its arrays. By default XLA runs what
 # is in each turn piece by piece, shared out among threads: that costs more than what the lanes of an ensemble do.
 _WHOLE_LOOPS = "xla_backend_extra_options", "xla_cpu_small_while_loop_byte_threshold=1000000000"
@@ -66,14 +65,21 @@ def _refuse_narrow(jax: Any) -> None:
 
 
 def forget_edited(files: Collection[Path]) -> None:
-    """Have the user's modules imported anew if one was edited since they were (as it is from a notebook)."""
-    digests = {file: file_digest(file) for file in files}
-    if any(_imported.get(file, digest) != digest for file, digest in digests.items()):
-        known = {str(file) for file in (*_imported, *files)}
-        for name, module in list(sys.modules.items()):
-            if str(Path(getattr(module, "__dict__", {}).get("__file__") or "").resolve()) in known:
-                del sys.modules[name]
-    _imported.update(digests)
+    """Have the user's modules imported anew if one was edited since it was run (as it is from a notebook)."""
+    executed = chain.executed()
+    if any(executed.get(file, now) != now for file, now in ((file, file_digest(file)) for file in files)):
+        chain.forget({*executed, *files})
+
+
+def refuse_narrow() -> None:
+    """Stop if JAX was set to 32 bits since `prepare`, as by a method of the user's: what it computed is not kept."""
+    jax = sys.modules.get("jax")
+    if jax is not None and not jax.config.jax_enable_x64:
+        jax.config.update("jax_enable_x64", True)
+        raise SimferError(
+            "JAX was set to 32 bits while this ran, and nothing of it was kept: take jax.config.update("
+            '"jax_enable_x64", False) out of your code, or out of what it calls'
+        )
 
 
 def device() -> str:
@@ -82,6 +88,12 @@ def device() -> str:
         return f"{platform.machine()} x {num_cores()}"
     devices = sys.modules["jax"].devices()
     return f"{devices[0].device_kind} x {len(devices)}"
+
+
+def precision() -> str:
+    """Return the type that JAX gives to numbers, which is float64 in whatever is kept."""
+    jax = sys.modules.get("jax")
+    return "float32" if jax is not None and not jax.config.jax_enable_x64 else "float64"
 
 
 @cache

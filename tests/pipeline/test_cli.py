@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -17,6 +18,7 @@ from simfer.pipeline import chain, runtime, screen
 from simfer.pipeline.chain import STAGES, SimferError
 from simfer.pipeline.cli import app
 from simfer.pipeline.studies import STUDIES
+from simfer.stages.model.plugins import resolve
 from tests import fakes
 
 MOST_MODULES = 700  # twice what is imported today: what makes a command slow to start is seen in their number
@@ -305,14 +307,24 @@ class TestRuntime:
         found = self.environment(code).stderr
         assert "something else" in found and "IProgress" not in found
 
-    def test_edited_modules_are_imported_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        file = tmp_path / "an_edited_helper.py"
-        monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    def test_edited_modules_are_imported_anew(self, tmp_path: Path) -> None:
+        (tmp_path / "plug.py").write_text("from helper import value\n")
         for value in (1, 1, 2):
-            file.write_text(f"value = {value}\n")
-            runtime.forget_edited([file])
-            assert __import__("an_edited_helper").value == value
+            (tmp_path / "helper.py").write_text(f"value = {value}\n")
+            runtime.forget_edited([tmp_path / "plug.py", tmp_path / "helper.py"])
+            assert resolve(f"{tmp_path / 'plug.py'}:value", {}) == value
+
+    def test_whoever_asks_for_32_bits_in_the_environment_has_64(self) -> None:
+        code = "from simfer.pipeline import runtime\nruntime.prepare()\nimport jax.numpy as jnp\n"
+        found = self.environment(f"{code}print(jnp.ones(1).dtype, runtime.precision())", JAX_ENABLE_X64="0")
+        assert found.stdout == "float64 float64\n"
+
+    def test_code_that_sets_32_bits_while_it_runs_is_refused(self) -> None:
+        runtime.refuse_narrow()
+        jax.config.update("jax_enable_x64", False)
+        with pytest.raises(SimferError, match="set to 32 bits while this ran"):
+            runtime.refuse_narrow()
+        assert jax.config.jax_enable_x64
 
 
 class TestHelp:

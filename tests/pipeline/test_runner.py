@@ -19,6 +19,7 @@ from simfer.pipeline.plan import plan
 from simfer.pipeline.progress import Progress, Silent, Task
 from simfer.pipeline.runner import RunResult, execute
 from simfer.pipeline.store import Store
+from simfer.stages.model.plugins import resolve
 from tests import fakes
 
 
@@ -333,3 +334,35 @@ def test_data_edited_during_the_run_are_not_kept_under_a_wrong_name(
     assert stages() == ["infer-0"]
     run(project)
     assert stages() == ["infer-0", "check-0"]
+
+
+def test_code_edited_before_it_was_imported_and_put_back_is_not_kept_under_a_wrong_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """JAX's own import takes seconds: whoever saves a file in them runs what no fingerprint says."""
+    helper = project.parent / "helper.py"
+    text = helper.read_text()
+
+    def edit(link: Link, inputs: Any, folder: Path, progress: Any, failed: Any) -> dict[str, Any]:
+        helper.write_text("value = 1000\n")
+        resolve(f"{project.parent / 'my_model.py'}:Model", {})
+        helper.write_text(text)
+        return fakes.run_stage(link, inputs, folder, progress, failed)
+
+    monkeypatch.setattr(chain, "run", edit)
+    with pytest.raises(StageError, match=r"simulate-0: edited while this ran: .*helper\.py"):
+        run(project)
+    monkeypatch.setattr(chain, "run", fakes.run_stage)
+    assert not any(outcome.cached for outcome in run(project).outcomes)
+
+
+def test_code_edited_during_the_run_is_not_kept_under_a_wrong_name(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def edit(link: Link, inputs: Any, folder: Path, progress: Any, failed: Any) -> dict[str, Any]:
+        (project.parent / "helper.py").write_text("value = 1000\n")
+        return fakes.run_stage(link, inputs, folder, progress, failed)
+
+    monkeypatch.setattr(chain, "run", edit)
+    with pytest.raises(StageError, match=r"simulate-0: edited while this ran: .*helper\.py"):
+        run(project)

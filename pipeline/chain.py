@@ -191,6 +191,18 @@ def export(link: Link, emulator: Path, progress: Any, **options: Any) -> dict[st
     return import_module("simfer.stages.emulator.export").run(link.config, emulator, progress, **options)  # type: ignore[no-any-return]
 
 
+def write_report(material: Mapping[str, Any], file: Path) -> None:
+    """Write the page of a run, from what its steps have said and where their artifacts lie."""
+    import_module("simfer.stages.report.page").write(_material(material), file)
+
+
+def _material(plain: Mapping[str, Any]) -> Any:
+    made: Any = import_module("simfer.stages.report.material")
+    failure = made.Failure(**plain["failure"]) if plain["failure"] else None
+    steps = [made.Step(**step) for step in plain["steps"]]
+    return made.Material(**(dict(plain) | {"steps": steps, "failure": failure}))
+
+
 def mistakes(problem: Problem, *, simulates: bool = False, progress: Any = None) -> list[Mistake]:
     """Check what only the simulator can tell: its options, parameters, outputs and the data's coordinates.
 

@@ -12,11 +12,12 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from simfer.pipeline import chain, project, runtime, screen, use
+from simfer.pipeline import report as pages
 from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
 from simfer.pipeline.chain import STAGES, Mistake, SimferError, UsageError
 from simfer.pipeline.plan import plan
-from simfer.pipeline.runner import built, execute, execute_study, has_passed, to_build, until_passed
+from simfer.pipeline.runner import RunResult, built, execute, execute_study, has_passed, to_build, until_passed
 from simfer.pipeline.studies import STUDIES, Option, Study
 from simfer.pipeline.why import why as explain
 
@@ -90,20 +91,39 @@ def _run(
         Stage | None, typer.Option(metavar="STAGE", help="Stop after this stage.", show_default=False)
     ] = None,
     redo: Redo = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Whether to write the page of the run.")] = True,
 ) -> None:
     """Run the whole chain; what the store has already is reused."""
     with answering(call.json) as answer:
-        result = execute(call.problem, call.store, until=until, redo=redo, reporter=call.reporter, folder=call.folder)
+        try:
+            result = execute(
+                call.problem, call.store, until=until, redo=redo, reporter=call.reporter, folder=call.folder
+            )
+        except SimferError as error:
+            if report:
+                _write_page(call, error)
+            raise
         answer |= in_json(result)
         if call.shows:
             screen.show_end(result.latest, console())
+        if report and until is None and (file := _write_page(call, result)):
+            answer["report"] = str(file)
         if result.passed is False:
             raise typer.Exit(4)
 
 
+def _write_page(call: Call, came: RunResult | SimferError) -> Path | None:
+    file = pages.after(call.problem, call.store, call.config, call.settings, call.reporter, came)
+    if file and isinstance(came, SimferError):
+        call.reporter.note(f"report: {file}")  # what is printed of a failure has nothing after it
+    elif file and call.shows:
+        screen.written(file, console())
+    return file
+
+
 def _run_to(stage: Stage) -> Callable[..., None]:
     def run_to(call: Call, redo: Redo = None) -> None:
-        _run(call, stage, redo)
+        _run(call, stage, redo, report=False)
 
     return run_to
 
@@ -152,6 +172,22 @@ def _path(
         print(found[stage].folder)
 
 
+def _report(
+    call: Call,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .html file [default: STORE/reports/CONFIG.html].", show_default=False),
+    ] = None,
+) -> None:
+    """Write all that there is of a run into one page of HTML, to look at, to send, to print."""
+    with answering(call.json) as answer:
+        file = pages.write(call.problem, call.store, call.config, call.settings, output=output)
+        answer |= {"file": str(file)}
+        if call.shows:
+            screen.written(file, console())
+
+
+_command("report", _LOOK, _report)
 _command("status", _LOOK, _status, looks=True)
 _command("show", _LOOK, _show, looks=True)
 _command("path", _LOOK, _path, looks=True)

@@ -59,6 +59,11 @@ def user_files(problem: Problem) -> set[Path]:
     return {file for plugin in plugins for file in closure(plugin)}
 
 
+def files_of(problem: Problem) -> set[Path]:
+    """Return every file of data that `problem` names."""
+    return {Path(path) for path in _marked(problem, InputFile)}
+
+
 def outdated(problem: Problem) -> Iterator[Mistake]:
     """Name the lines of the user's code that import from Simfer as it was, and what to write in their place."""
     for file in sorted(user_files(problem)):

@@ -57,6 +57,11 @@ def show_used(summary: Mapping[str, Any], console: Console) -> None:
     console.print(_summary("", summary, brief=False), soft_wrap=True)
 
 
+def written(file: Path, console: Console) -> None:
+    """Print where a page is."""
+    console.print(f"Report: {place(file)}", highlight=False, markup=False, soft_wrap=True)
+
+
 def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], to_build: Collection[str], console: Console) -> None:
     """Print a line for each step: where it stands, its size, when it was made and how long that took; and why."""
     table = Table(box=None, pad_edge=False)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from simfer.stages.plots.bands import Panel, predictive
 from simfer.stages.plots.comparisons import compare, curve, tuning
+from simfer.stages.plots.figures import Held, Look, looking
 from simfer.stages.plots.influences import Influence, influences, influences_along, influences_over
+from simfer.stages.plots.marginals import Marginal, marginals
 from simfer.stages.plots.planes import Field, Map, fields, maps
 from simfer.stages.plots.posterior import pair, trace
 from simfer.stages.plots.simulations import design, failures
@@ -13,8 +15,11 @@ from simfer.stages.plots.verdicts import calibration, verdict
 
 __all__ = [
     "Field",
+    "Held",
     "Influence",
+    "Look",
     "Map",
+    "Marginal",
     "Panel",
     "calibration",
     "compare",
@@ -26,8 +31,10 @@ __all__ = [
     "influences",
     "influences_along",
     "influences_over",
+    "looking",
     "losses",
     "maps",
+    "marginals",
     "pair",
     "predictive",
     "trace",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
@@ -15,6 +14,7 @@ from simfer.stages.plots.figures import (
     BLUE,
     LEVELS,
     SKY,
+    Place,
     drawable,
     is_log,
     new_figure,
@@ -36,11 +36,11 @@ class Panel:
     observed: Float[np.ndarray, " n"]
     replicated: Float[np.ndarray, "draws n"]
     curve_x: Float[np.ndarray, " m"]
-    curve: Float[np.ndarray, "draws m"]
+    curve: Float[np.ndarray, "draws m"] | None = None  # whole outputs, where they are at hand
     simulated: Float[np.ndarray, "draws m"] | None = None  # a random simulator's outputs, their scatter in them
 
 
-def predictive(file: Path, panels: Sequence[Panel]) -> None:
+def predictive(file: Place, panels: Sequence[Panel]) -> None:
     """Draw the data on the intervals in which the posterior expects data."""
     columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
     rows = -(-len(panels) // columns)
@@ -71,7 +71,8 @@ def _series(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> None:
         set_scale(ax, "x", True, 5)
     ax.fill_between(x, bands[0], bands[3], color=SKY, alpha=0.45, lw=0, label="90 % of predicted data")
     ax.fill_between(x, bands[1], bands[2], color=SKY, lw=0, label="50 % of predicted data")
-    ax.plot(panel.curve_x, quantiles_of(panel.curve, [0.5])[0], color=BLUE, label="median output")
+    if panel.curve is not None:
+        ax.plot(panel.curve_x, quantiles_of(panel.curve, [0.5])[0], color=BLUE, label="median output")
     if panel.simulated is not None:
         ends = quantiles_of(panel.simulated, (LEVELS[0], LEVELS[-1]))
         ax.plot(panel.curve_x, ends.T, color=BLUE, ls="--", lw=0.8, label=["90 % of simulated outputs", None])
@@ -84,7 +85,7 @@ def _side_by_side(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> No
     x, width = np.arange(1, num + 1), float(np.clip(90 / num, 1, 9))
     ax.vlines(x, bands[0], bands[3], color=SKY, alpha=0.45, lw=width, label="90 % of predicted data")
     ax.vlines(x, bands[1], bands[2], color=SKY, lw=width, label="50 % of predicted data")
-    if panel.curve.shape[1] == num:
+    if panel.curve is not None and panel.curve.shape[1] == num:
         median = quantiles_of(panel.curve, [0.5])[0]
         ax.plot(x, median, "_", color=BLUE, ms=width + 2, label="median output")
     ax.plot(x, panel.observed, "o", ms=3.2, mfc="k", mec="white", mew=0.4, label="data")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,11 @@ from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, StrMethodFormatter
 
-from simfer.stages.plots.figures import BLUE, CYCLE, GREY, RED, SKY, drawable, new_figure
+from simfer.stages.plots.figures import BLUE, CYCLE, GREY, RED, SKY, Place, drawable, new_figure
 
 
 def compare(
-    file: Path,
+    file: Place,
     rows: Sequence[Mapping[str, Any]],
     ranges: Mapping[str, tuple[float, float]],
     unit: str,
@@ -53,7 +52,7 @@ def compare(
         figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
 
 
-def curve(file: Path, points: Sequence[Mapping[str, Any]], law: Any, target: float, unit: str, level: float) -> None:
+def curve(file: Place, points: Sequence[Mapping[str, Any]], law: Any, target: float, unit: str, level: float) -> None:
     """Draw the error on test rows against the number of simulations, the line fitted to it, and the target."""
     n, high, middle = (np.array([p[key] for p in points], float) for key in ("simulations", "percentile_99", "median"))
     wanted = law.needed(target, level)[0]
@@ -80,7 +79,7 @@ def curve(file: Path, points: Sequence[Mapping[str, Any]], law: Any, target: flo
         ax.legend()
 
 
-def tuning(file: Path, trials: Sequence[tuple[str, float | None]], importance: Mapping[str, float]) -> None:
+def tuning(file: Place, trials: Sequence[tuple[str, float | None]], importance: Mapping[str, float]) -> None:
     """Draw the loss of every trial and the best so far, and which settings it hangs on."""
     number = np.arange(1, len(trials) + 1)
     state = np.array([each[0] for each in trials])

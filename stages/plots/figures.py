@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import matplotlib.style
 import numpy as np
@@ -33,27 +35,72 @@ STYLE: Any = {
     **dict.fromkeys(("figure.constrained_layout.h_pad", "figure.constrained_layout.w_pad"), 0.06),
     "figure.titlesize": 9.5,
     "lines.linewidth": 1.2,
+    "svg.hashsalt": "simfer",  # the same bytes for the same numbers
+    "svg.fonttype": "none",  # letters stay letters: they can be searched, and edited for a paper
+    "pdf.fonttype": 42,  # TrueType, as journals ask for
 }
 MOST_POINTS = 5000
 LEVELS = 0.05, 0.25, 0.75, 0.95  # the ends of the 90 % and of the 50 % interval
 Values = Float[np.ndarray, "..."]
 
 
+class Held:
+    """In a file's place: keeps the figure instead of writing it."""
+
+    figure: Figure
+
+
+Place: TypeAlias = Path | Held  # where a picture goes
+
+
+@dataclass(frozen=True)
+class Look:
+    """How pictures are written; the default is what the stages put beside their results."""
+
+    formats: Sequence[str] = ("png",)
+    width: float | None = None  # inches, as a page's column has them; the height follows
+    dpi: float = 150
+    style: Mapping[str, Any] = field(default_factory=dict)  # of Matplotlib's rcParams, over our own
+    title: bool = True  # a paper has its caption
+
+
+_LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
+_UNDATED = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
+
 @contextmanager
-def new_figure(file: Path, width: float, height: float, title: str) -> Iterator[Figure]:
-    """Make a figure and, at the end, write it to `file`."""
+def looking(look: Look) -> Iterator[None]:
+    """Have pictures drawn within look so."""
+    token = _LOOK.set(look)
+    try:
+        yield
+    finally:
+        _LOOK.reset(token)
+
+
+@contextmanager
+def new_figure(file: Place, width: float, height: float, title: str) -> Iterator[Figure]:
+    """Make a figure and, at the end, write it to `file`, once for each format, or have it held."""
+    look = _LOOK.get() or Look()
+    share = 1.0 if look.width is None else look.width / width
     # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
-    with matplotlib.style.context(STYLE, after_reset=True):
-        figure = Figure(figsize=(width, height), layout="constrained")
+    with matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
+        figure = Figure(figsize=(share * width, share * height), layout="constrained")
         FigureCanvasAgg(figure)
-        figure.suptitle(title, x=0.01, ha="left", weight="bold")
+        if look.title:
+            figure.suptitle(title, x=0.01, ha="left", weight="bold")
         yield figure
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
+        if isinstance(file, Held):
+            file.figure = figure
+            return
+        for kind in look.formats:
+            target = file.with_suffix(f".{kind}")
+            figure.savefig(target, format=kind, dpi=look.dpi, metadata=_UNDATED[kind])
 
 
 @contextmanager
 def corner_figure(
-    file: Path, cell: float, title: str, labels: list[str], values: list[Values], outside: float = 0.0
+    file: Place, cell: float, title: str, labels: list[str], values: list[Values], outside: float = 0.0
 ) -> Iterator[tuple[dict[tuple[int, int], Axes], list[Any]]]:
     """Lay out the lower triangle of panels, all scales and limits set, and a list to put the legend's keys in.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from simfer.stages.plots.figures import BLUE, GREY, SKY, Values, drawable, forward, is_log, new_figure, set_scale
+from simfer.stages.plots.figures import BLUE, GREY, SKY, Place, Values, drawable, forward, is_log, new_figure, set_scale
 from simfer.stages.plots.planes import draw_image, ends_of
 
 
@@ -32,7 +31,7 @@ class Influence:
     total_each: Float[np.ndarray, "parameters ..."]
 
 
-def influences(file: Path, shown: Sequence[Influence], parameters: Sequence[str], level: float) -> None:
+def influences(file: Place, shown: Sequence[Influence], parameters: Sequence[str], level: float) -> None:
     """Draw first-order and total indices of whole outputs (as many as a page holds), with their intervals."""
     tall = 0.3 * len(parameters) + 0.75
     some = shown[: 3 * _fitting(tall)]
@@ -53,7 +52,7 @@ def influences(file: Path, shown: Sequence[Influence], parameters: Sequence[str]
         figure.legend(handles=keys, loc="outside lower center", ncols=3)
 
 
-def influences_along(file: Path, shown: Sequence[Influence], parameters: Sequence[str]) -> None:
+def influences_along(file: Place, shown: Sequence[Influence], parameters: Sequence[str]) -> None:
     """Draw the indices of outputs over one dimension (as many as a page holds): parameters by coordinate."""
     tall = 0.24 * len(parameters) + 0.95
     some = shown[: _fitting(tall)]
@@ -68,7 +67,7 @@ def influences_along(file: Path, shown: Sequence[Influence], parameters: Sequenc
         _key_to_shares(figure, axes, image, [one.total_each for one in some])
 
 
-def influences_over(file: Path, shown: Sequence[Influence], parameters: Sequence[str]) -> None:
+def influences_over(file: Place, shown: Sequence[Influence], parameters: Sequence[str]) -> None:
     """Draw the total indices of outputs over two dimensions (as many as a page holds), a map for each parameter."""
     some, names = shown[: _fitting(2.1)], parameters[:6]
     title = "Total s" + _SHARE.removeprefix("S") + _few(some, shown) + _few(names, parameters, "parameters")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from simfer.stages.plots.figures import Values, drawable, finite, new_figure, span_of, with_unit
+from simfer.stages.plots.figures import Place, Values, drawable, finite, new_figure, span_of, with_unit
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Map(_Plane):
     sd: Float[np.ndarray, " n"]
 
 
-def fields(file: Path, shown: Sequence[Field], of: int) -> None:
+def fields(file: Place, shown: Sequence[Field], of: int) -> None:
     """Draw outputs over two dimensions (at most 4): simulated, emulated, and the difference on a scale of its own."""
     title = f"Of {of:,} held-out simulations, for each output the one with the median error"
     with new_figure(file, 7.2, 2.2 * len(shown[:4]) + 0.5, title) as figure:
@@ -58,7 +57,7 @@ def fields(file: Path, shown: Sequence[Field], of: int) -> None:
             )
 
 
-def maps(file: Path, shown: Sequence[Map]) -> None:
+def maps(file: Place, shown: Sequence[Map]) -> None:
     """Draw data over two dimensions (at most 4 outputs): observed, expected, and the gap in predicted sd."""
     with new_figure(file, 7.2, 2.2 * len(shown[:4]) + 0.5, "Data and what the posterior expects") as figure:
         for row, one in zip(_rows_of_three(figure, shown[:4]), shown, strict=False):

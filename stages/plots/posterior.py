@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -15,11 +14,13 @@ from simfer.stages.plots.densities import smooth, smooth_2d
 from simfer.stages.plots.figures import (
     BLUE,
     CYCLE,
+    GREEN,
+    ORANGE,
     RED,
     SKY,
+    Place,
     Values,
     corner_figure,
-    drawable,
     finite,
     first_few,
     forward,
@@ -34,9 +35,10 @@ from simfer.stages.plots.figures import (
 
 
 def trace(
-    file: Path,
+    file: Place,
     draws: Mapping[str, Float[np.ndarray, "chains draws"]],
     divergent: Bool[np.ndarray, "chains draws"] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Draw each quantity (at most 20), chain by chain: its density, its trace, and where draws of NUTS diverged."""
     names = list(draws)[:20]
@@ -48,10 +50,10 @@ def trace(
         title += f", {divergent.sum():,} divergent"
     with new_figure(file, 7.0, 1.1 * len(names) + 1.1, title + out_of(names, draws, "quantities")) as figure:
         axes = figure.subplots(len(names), 2, squeeze=False, width_ratios=(1, 2))
-        for name, (left, right) in zip(names, axes, strict=True):
+        for name, label, (left, right) in zip(names, labels_of(names, labels), axes, strict=True):
             _trace_row(left, right, np.asarray(draws[name], float), divergent)
-            left.set_xlabel(drawable(name))
-            right.set_ylabel(drawable(name))
+            left.set_xlabel(label)
+            right.set_ylabel(label)
             right.tick_params(labelbottom=name == names[-1])
         axes[0, 0].set_title("density of each chain")
         axes[0, 1].set_title("trace of each chain")
@@ -64,13 +66,17 @@ def trace(
 
 
 def pair(
-    file: Path,
+    file: Place,
     draws: Mapping[str, Float[np.ndarray, "chains draws"]],
     divergent: Bool[np.ndarray, "chains draws"] | None = None,
     labels: Mapping[str, str] | None = None,
     reference: Mapping[str, Float[np.ndarray, " n"]] | None = None,
+    marks: Mapping[str, Mapping[str, float]] | None = None,
 ) -> None:
-    """Draw every marginal and every pair (at most 10 quantities): the regions that hold 50 % and 90 % of the draws."""
+    """Draw every marginal and every pair (at most 10 quantities): the regions that hold 50 % and 90 % of the draws.
+
+    `marks` are single points by what they are called, such as the truth: values by quantity, of which some may lack.
+    """
     names, values, words = first_few(draws, 10, "quantities")
     others = [np.asarray(reference[name]).ravel() if reference and name in reference else None for name in names]
     marked = np.empty(0, int) if divergent is None else thinned(np.flatnonzero(divergent), 1000)
@@ -85,6 +91,7 @@ def pair(
             if (x := others[j]) is not None and (y := others[i]) is not None:
                 _regions(ax, x, y, outlines=True)
             ax.plot(values[j][marked], values[i][marked], "x", color=RED, ms=3, mew=0.8)
+        keys += _mark(axes, names, marks or {})
         keys.append(Patch(color=SKY, label="90 % of the draws"))
         if len(names) > 1:
             keys.append(Patch(color=BLUE, label="50 % of the draws"))
@@ -95,6 +102,21 @@ def pair(
                 Line2D([], [], color=RED, marker="x" if len(names) > 1 else "|", ls="", label="divergent draws")
             )
         keys.append(Line2D([], [], ls="", label="numbers: median (90 % interval)"))
+
+
+def _mark(
+    axes: Mapping[tuple[int, int], Axes], names: Sequence[str], marks: Mapping[str, Mapping[str, float]]
+) -> list[Line2D]:
+    """Draw points across every panel that they have a value for; return their keys."""
+    keys = []
+    for (called, values), colour in zip(marks.items(), (RED, GREEN, ORANGE), strict=False):
+        for (i, j), ax in axes.items():
+            if names[j] in values:
+                ax.axvline(values[names[j]], color=colour, lw=0.8)
+            if i != j and names[i] in values:
+                ax.axhline(values[names[i]], color=colour, lw=0.8)
+        keys.append(Line2D([], [], color=colour, lw=0.8, label=called))
+    return keys
 
 
 def _trace_row(left: Axes, right: Axes, chains: Values, divergent: Bool[np.ndarray, "chains draws"]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from simfer.stages.plots.figures import (
     BLUE,
     MOST_POINTS,
     STATUSES,
+    Place,
     Values,
     corner_figure,
     drawable,
@@ -33,7 +33,7 @@ from simfer.stages.plots.figures import (
 
 
 def design(
-    file: Path,
+    file: Place,
     theta: Mapping[str, Float[np.ndarray, " rows"]],
     status: Int[np.ndarray, " rows"],
     labels: Mapping[str, str] | None = None,
@@ -59,7 +59,7 @@ def design(
 
 
 def failures(
-    file: Path,
+    file: Place,
     status: Int[np.ndarray, " rows"],
     plane: Mapping[str, Values],
     along: tuple[str, Values],

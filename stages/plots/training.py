@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from simfer.stages.plots.figures import (
     MOST_POINTS,
     RED,
     SKY,
+    Place,
     Values,
     drawable,
     finite,
@@ -32,7 +32,7 @@ from simfer.stages.plots.figures import (
 
 
 def losses(
-    file: Path,
+    file: Place,
     steps: Shaped[np.ndarray, " k"],
     train: Float[np.ndarray, "k members"],
     validation: Float[np.ndarray, "k members"],
@@ -59,7 +59,7 @@ def losses(
 
 
 def held_out(
-    file: Path,
+    file: Place,
     layout: Layout,
     truth: Float[np.ndarray, "n D"],
     emulated: Float[np.ndarray, "n D"],

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simfer.stages.plots.figures import GREEN, RED, Values, drawable, new_figure
+from simfer.stages.plots.figures import GREEN, RED, Place, Values, drawable, new_figure
 
 
-def verdict(file: Path, figures: Sequence[Mapping[str, Any]]) -> None:
+def verdict(file: Place, figures: Sequence[Mapping[str, Any]]) -> None:
     """Draw how much of its limit each figure of the verdict uses up; beyond 1 it fails.
 
-    That is value / threshold, or threshold / value where larger is better, so that a longer bar is always worse.
+    That is value / threshold, or threshold / value where larger is better, so that a longer bar is always worse; of
+    R-hat, which has nothing below 1, its excess over 1.
     """
-    shares = np.asarray([_share(f["value"], f["threshold"], f["larger_is_better"]) for f in figures])
+    shares = np.asarray([_share(*_from_one(f), f["larger_is_better"]) for f in figures])
     known = np.log10(np.clip(shares, 1e-2, 1e2))
     low, high = 10 ** np.floor(known.min(initial=-0.5)), 10 ** np.ceil(known.max(initial=0.4))
     colours = [GREEN if f["passed"] else RED for f in figures]
@@ -39,6 +39,12 @@ def verdict(file: Path, figures: Sequence[Mapping[str, Any]]) -> None:
             ax.annotate(limit, xytext=(30, 0), **end, **at)
 
 
+def _from_one(figure: Mapping[str, Any]) -> tuple[float, float]:
+    """Return value and threshold; of R-hat, which is 1 where all is well, what they have beyond 1."""
+    value, threshold = float(figure["value"]), float(figure["threshold"])
+    return (value - 1.0, threshold - 1.0) if "R-hat" in str(figure["figure"]) else (value, threshold)
+
+
 def _share(value: float, threshold: float, larger_is_better: bool) -> float:
     used, limit = (threshold, value) if larger_is_better else (value, threshold)
     if not np.isfinite(value) or limit <= 0:
@@ -47,7 +53,7 @@ def _share(value: float, threshold: float, larger_is_better: bool) -> float:
 
 
 def calibration(
-    file: Path,
+    file: Place,
     curves: Mapping[str, Values],
     stays: Mapping[str, bool],
     grid: Values,

@@ -29,6 +29,7 @@ HEAVY = ("jax", "numpy", "xarray", "zarr", "numpyro", "equinox", "diffrax", "opt
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(chain, "run", fakes.run_stage)
     monkeypatch.setattr(chain, "mistakes", lambda problem, **_: [])
+    monkeypatch.setattr(chain, "write_report", fakes.write_report)
     monkeypatch.setattr(runtime, "prepare", lambda: None)
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
     return fakes.write_project(tmp_path)
@@ -108,6 +109,38 @@ def test_a_stage_that_cannot_go_on(project: Path, monkeypatch: pytest.MonkeyPatc
     result = simfer("run", project)
     assert (result.exit_code, result.stdout) == (3, "")
     assert result.stderr.endswith("half of the simulations failed\n")
+
+
+def page(project: Path) -> dict[str, Any]:
+    return dict(json.loads((project.parent / "data" / "artifacts" / "reports" / "problem.html").read_text()))
+
+
+def test_a_run_ends_with_its_page(project: Path) -> None:
+    result = simfer("run", project)
+    assert "Report: " in result.stdout and "problem.html" in result.stdout
+    assert page(project) == {"name": "problem", "steps": [f"{name}-0" for name in STAGES], "failure": None}
+    assert answer(simfer("run", project, "--json"))["report"].endswith("problem.html")
+    assert "Report" not in simfer("run", project, "--no-report").stdout
+
+
+def test_the_page_of_a_failed_run_says_what_failed_until_it_does_not(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_FAIL", "train-0")
+    assert simfer("run", project).exit_code == 3
+    assert page(project)["steps"] == ["simulate-0", "dataset-0"]
+    assert page(project)["failure"] == {"where": "A stage could not go on", "what": "too many rows"}
+    simfer("report", project)  # later, it is known still
+    assert page(project)["failure"]["what"] == "too many rows"
+    monkeypatch.delenv("FAKE_FAIL")
+    assert simfer("run", project).exit_code == 0
+    assert page(project)["failure"] is None
+
+
+def test_a_page_that_cannot_be_written_is_no_failed_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chain, "write_report", lambda material, file: 1 / 0)
+    result = simfer("run", project)
+    assert result.exit_code == 0 and "no report was written: ZeroDivisionError" in result.stderr
 
 
 def test_an_interrupt_says_how_to_go_on(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,158 @@
+"""The page of a run: gathered from the store, with what ended it where it did not end well."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from simfer.pipeline import chain, runtime
+from simfer.pipeline.chain import ConfigError, Problem, SimferError
+from simfer.pipeline.plan import Step, files_of, plan, user_files
+from simfer.pipeline.progress import Progress
+from simfer.pipeline.runner import RunResult, until_passed
+from simfer.pipeline.store import Store
+
+_FOLDER = "reports"  # of the store, beside the stages
+_MARK = "<!-- of: "
+
+
+def file_of(store: Store, config: Path) -> Path:
+    """Return where a config's page lies."""
+    return store.root / _FOLDER / f"{config.stem}.html"
+
+
+def write(
+    problem: Problem,
+    store: Store,
+    config: Path,
+    overrides: Sequence[str] = (),
+    *,
+    output: Path | None = None,
+    error: SimferError | None = None,
+) -> Path:
+    """Write the page of what the store has of a config; return its file.
+
+    Args:
+        problem: The config, checked.
+        store: Where the artifacts are.
+        config: The config's file.
+        overrides: What the command line set over it.
+        output: The page's file, if not the store's own for this config.
+        error: What ended the run; if left out, what ended the last one of the same steps, if it was noted down.
+    """
+    steps = plan(problem)
+    file, note = output or file_of(store, config), file_of(store, config).with_suffix(".failed.json")
+    failure = _noted(note, steps) if error is None else _failure(error)
+    runtime.prepare()
+    chain.write_report(_material(problem, store, steps, config, overrides, failure), file)
+    if error is not None:
+        note.parent.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(_failure(error) | {"of": steps[-1].fingerprint}))
+    return file
+
+
+def after(
+    problem: Problem,
+    store: Store,
+    config: Path,
+    overrides: Sequence[str],
+    reporter: Progress,
+    came: RunResult | SimferError,
+) -> Path | None:
+    """Write the page at the end of a run, however it ended; a run is no worse for a page that could not be written.
+
+    Args:
+        problem: The config, checked.
+        store: Where the artifacts are.
+        config: The config's file.
+        overrides: What the command line set over it.
+        reporter: Who is told if there is no page.
+        came: What the run came to, or what ended it.
+
+    Returns:
+        The page's file; None where there is none, as for a config that cannot be run.
+    """
+    file = file_of(store, config)
+    if isinstance(came, ConfigError):
+        return None
+    if isinstance(came, RunResult):
+        failed = file.with_suffix(".failed.json")
+        if file.exists() and not failed.exists() and not overrides and all(each.cached for each in came.outcomes):
+            newest = max(each.folder.stat().st_mtime for each in came.outcomes)
+            if file.stat().st_mtime > max(newest, config.stat().st_mtime):
+                return file
+        failed.unlink(missing_ok=True)
+    try:
+        error = came if isinstance(came, SimferError) else None
+        return write(problem, store, config, overrides, error=error)
+    except Exception as error:
+        reporter.note(f"no report was written: {type(error).__name__}: {error}")
+        return None
+
+
+def _failure(error: SimferError) -> dict[str, str]:
+    what = str(error)
+    where = "The config" if isinstance(error, ConfigError) else type(error).__name__.removesuffix("Error")
+    words = {"Stage": "A stage could not go on", "UserCode": "Your own code raised an exception", "Simfer": "It ended"}
+    return {"where": words.get(where, where), "what": what}
+
+
+def _noted(note: Path, steps: Sequence[Step]) -> dict[str, str] | None:
+    try:
+        stored = json.loads(note.read_text())
+    except (OSError, ValueError):
+        return None
+    same = stored.pop("of", None) == steps[-1].fingerprint
+    return stored if same else None
+
+
+def _material(
+    problem: Problem,
+    store: Store,
+    steps: Sequence[Step],
+    config: Path,
+    overrides: Sequence[str],
+    failure: Mapping[str, str] | None,
+) -> dict[str, Any]:
+    return {
+        "name": config.stem,
+        "config": config.read_text(encoding="utf-8"),
+        "overrides": list(overrides),
+        "code": {file.name: _text(file) for file in sorted(user_files(problem))},
+        "data": {file.name: _text(file) for file in sorted(files_of(problem))},
+        "problem": problem,
+        "steps": [_step(step, store) for step in _there(steps, store)],
+        "simfer": runtime.versions().get("simfer", ""),
+        "revision": runtime.revision(config.resolve().parent),
+        "failure": failure,
+        "loading": chain.loading(problem),
+    }
+
+
+def _there(steps: Sequence[Step], store: Store) -> list[Step]:
+    """Return the steps of the rounds that were needed which the store has."""
+    passed = lambda step: _facts(store, step).get("passed") is True  # noqa: E731
+    own = [step for step in steps if not step.link.variant]
+    return [step for step in until_passed(own, passed) if store.find(step.stage, step.fingerprint).sound]
+
+
+def _facts(store: Store, step: Step) -> Mapping[str, Any]:
+    found = store.find(step.stage, step.fingerprint)
+    return dict(found.manifest["summary"].get("facts", {})) if found.sound and found.manifest else {}
+
+
+def _step(step: Step, store: Store) -> dict[str, Any]:
+    found = store.find(step.stage, step.fingerprint)
+    assert found.manifest is not None
+    kept = {key: found.manifest[key] for key in ("summary", "versions", "device", "finished", "seconds")}
+    place = {"name": step.link.name, "stage": step.stage, "round": step.link.round, "folder": found.folder}
+    return place | {"fingerprint": step.fingerprint} | kept
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        return f"(not shown: {error})"

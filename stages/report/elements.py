@@ -1,0 +1,90 @@
+"""Pieces of HTML: tables, pictures with captions, things to unfold. All that is said is escaped here."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+
+def number(value: Any) -> str:
+    """Write a value for a reader: four digits of a number, yes or no, a dash where there is none."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return (
+            f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−") if math.isfinite(value) else "–"
+        )
+    return str(value)
+
+
+def duration(seconds: float) -> str:
+    """Write a time: 3.2 s, 5 min, 2.5 h."""
+    for unit, size in (("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
+    """Write a table of rows by the names of their columns; on a narrow screen it is scrolled."""
+    if not rows:
+        return ""
+    names = list(columns) if columns else list(dict.fromkeys(name for row in rows for name in row))
+    names = [name for name in names if any(row.get(name) not in ("", None) for row in rows)]
+    numeric = {name for name in names if not any(isinstance(row.get(name), (str, bool)) for row in rows)}
+    head = "".join(f"<th{_side(name in numeric)}>{escape(name.replace('_', ' '))}</th>" for name in names)
+    body = "".join(f"<tr>{''.join(_cell(row.get(name), name in numeric) for name in names)}</tr>" for row in rows)
+    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _side(numeric: bool) -> str:
+    return ' class="n"' if numeric else ""
+
+
+def _cell(value: Any, numeric: bool) -> str:
+    kind = f' class="{"yes" if value else "no"}"' if isinstance(value, bool) else _side(numeric)
+    return f"<td{kind}>{escape(number(value))}</td>"
+
+
+def said(text: str) -> str:
+    """Escape words; what stands in backquotes is code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
+
+
+def paragraph(text: str, kind: str = "") -> str:
+    """Write a paragraph."""
+    return f"<p{f' class={kind!r}' if kind else ''}>{said(text)}</p>"
+
+
+def items(texts: Iterable[str], kind: str = "") -> str:
+    """Write a list; nothing where there is nothing."""
+    inner = "".join(f"<li>{said(text)}</li>" for text in texts)
+    return f"<ul{f' class={kind!r}' if kind else ''}>{inner}</ul>" if inner else ""
+
+
+def listing(text: str) -> str:
+    """Write code or a config as it is."""
+    return f"<pre><code>{escape(text)}</code></pre>"
+
+
+def figure(svg: str, caption: str) -> str:
+    """Put a caption below a picture."""
+    return f'<figure><div class="wide">{svg}</div><figcaption>{escape(caption)}</figcaption></figure>'
+
+
+def fold(title: str, inner: str, opened: bool = False) -> str:
+    """Put what only some will read behind its title."""
+    return f"<details{' open' if opened else ''}><summary>{escape(title)}</summary>{inner}</details>"
+
+
+def section(anchor: str, title: str, *parts: str) -> str:
+    """Write a section; nothing where it has nothing to say."""
+    inner = "".join(parts)
+    return f'<section id="{anchor}"><h2>{escape(title)}</h2>{inner}</section>' if inner else ""

@@ -1,0 +1,171 @@
+"""Pictures drawn anew from what lies on disk: for the page, for a paper, for `simfer.plots`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from matplotlib.figure import Figure
+
+from simfer.stages import plots
+from simfer.stages.artifacts.posterior import Posterior
+from simfer.stages.artifacts.simulations import Simulations
+from simfer.stages.artifacts.verdict import Verdict
+from simfer.stages.emulator.saved import HEADER
+from simfer.stages.errors import SimferError
+from simfer.stages.model.space import distribution, from_normal
+from simfer.stages.report.material import labelled
+from simfer.stages.settings import Prior
+
+_NORMAL = np.linspace(-4.0, 4.0, 401)
+Draws = Mapping[str, np.ndarray]
+
+
+class Gallery:
+    """What of a run can be drawn, from the folders of its stages."""
+
+    def __init__(self, folders: Mapping[str, Path], priors: Mapping[str, Prior]) -> None:
+        self.folders, self.priors = folders, priors
+
+    @property
+    def pictures(self) -> dict[str, Callable[..., None]]:
+        """What can be drawn of what is there, by name."""
+        every: dict[str, tuple[Callable[..., None], str]] = {
+            "posterior": (self.posterior, "infer"),
+            "prior_posterior": (self.prior_posterior, "infer"),
+            "predictive": (self.predictive, "infer"),
+            "trace": (self.trace, "infer"),
+            "verdict": (self.verdict, "check"),
+            "design": (self.design, "simulate"),
+        }
+        return {name: draw for name, (draw, stage) in every.items() if stage in self.folders}
+
+    def figure(self, draw: Callable[..., None], **options: Any) -> Figure:
+        """Return the figure of a picture."""
+        held = plots.Held()
+        draw(held, **options)
+        return held.figure
+
+    @cached_property
+    def tree(self) -> xr.DataTree:
+        """The posterior's file, read once."""
+        return Posterior.load(self._folder("infer")).tree()
+
+    @cached_property
+    def units(self) -> dict[str, str]:
+        """The units of outputs and of their coordinates, as the emulator's header has them."""
+        if "train" not in self.folders:
+            return {}
+        header = json.loads((self.folders["train"] / HEADER).read_text())
+        outputs = {name: str(output["unit"]) for name, output in header["layout"].items()}
+        return outputs | dict(header.get("coordinate_units", {}))
+
+    @property
+    def draws(self) -> Draws:
+        """The posterior's draws of each quantity."""
+        return {str(name): np.asarray(values) for name, values in self.tree["posterior"].data_vars.items()}
+
+    def posterior(
+        self,
+        place: plots.figures.Place,
+        names: Sequence[str] | None = None,
+        truth: Mapping[str, float] | None = None,
+        best: Mapping[str, float] | None = None,
+    ) -> None:
+        """Draw every marginal and every pair; the truth and a best fit where they are given."""
+        marks = {label: values for label, values in (("truth", truth), ("best fit", best)) if values}
+        plots.pair(place, self._some(names), self._divergent(), self._labels(), marks=marks)
+
+    def prior_posterior(
+        self,
+        place: plots.figures.Place,
+        names: Sequence[str] | None = None,
+        truth: Mapping[str, float] | None = None,
+    ) -> None:
+        """Draw each quantity's posterior over its prior."""
+        shown = [
+            plots.Marginal(
+                self._labels()[name], values, prior_quantiles(self.priors[name]), _NORMAL, (truth or {}).get(name)
+            )
+            for name, values in self._some(names).items()
+            if name in self.priors
+        ]
+        plots.marginals(place, shown)
+
+    def trace(self, place: plots.figures.Place, names: Sequence[str] | None = None) -> None:
+        """Draw each quantity chain by chain."""
+        plots.trace(place, self._some(names), self._divergent(), self._labels())
+
+    def predictive(self, place: plots.figures.Place, outputs: Sequence[str] | None = None) -> None:
+        """Draw the data on the intervals in which the posterior expects data."""
+        observed = self.tree["observed_data"].to_dataset()
+        chosen = [str(name) for name in observed.data_vars if outputs is None or name in outputs]
+        if not chosen:
+            raise SimferError(f"got outputs {outputs}, expected some of {list(observed.data_vars)}")
+        plots.predictive(place, [self._panel(name, observed) for name in chosen])
+
+    def verdict(self, place: plots.figures.Place) -> None:
+        """Draw how much of its limit each figure of the verdict uses up."""
+        rows = Verdict.load(self._folder("check")).figures["figures"]
+        plots.verdict(place, [row | {"value": np.nan if row["value"] is None else row["value"]} for row in rows])
+
+    def design(self, place: plots.figures.Place) -> None:
+        """Draw where the simulator ran, and how it ended there."""
+        simulations = Simulations.load(self._folder("simulate"))
+        z, status, _ = simulations.endings()
+        space = simulations.space
+        theta = np.asarray(space.theta(jnp.asarray(z)))
+        labels = {name: labelled(name, prior) for name, prior in space.priors.items()} | self._labels()
+        plots.design(place, dict(zip(space.names, theta.T, strict=True)), status, labels)
+
+    def _folder(self, stage: str) -> Path:
+        if stage not in self.folders:
+            raise SimferError(f"there is nothing to draw of {stage}, which has not been run")
+        return self.folders[stage]
+
+    def _some(self, names: Sequence[str] | None) -> Draws:
+        draws = self.draws
+        if unknown := set(names or ()) - set(draws):
+            raise SimferError(f"got names {sorted(unknown)}, expected some of {list(draws)}")
+        return draws if names is None else {name: draws[name] for name in names}
+
+    def _labels(self) -> dict[str, str]:
+        return {name: name for name in self.draws if "infer" in self.folders} | {
+            name: labelled(name, prior) for name, prior in self.priors.items()
+        }
+
+    def _divergent(self) -> np.ndarray | None:
+        statistics = self.tree["sample_stats"].to_dataset()
+        return np.asarray(statistics["diverging"]) if "diverging" in statistics else None
+
+    def _panel(self, name: str, observed: xr.Dataset) -> plots.Panel:
+        values = np.asarray(observed[name])
+        replicated = np.asarray(self.tree["posterior_predictive"].to_dataset()[name])
+        replicated = replicated.reshape(-1, *replicated.shape[2:])
+        dims = [str(each) for each in observed.coords if observed[each].dims == (f"{name}_datum",)]
+        varied = [dim for dim in dims if len(np.unique(observed[dim])) > 1]
+        line = len(dims) == 1 or len(varied) == 1
+        dim = (varied or dims)[0] if line and dims else ""
+        x = np.asarray(observed[dim], float) if dim else np.arange(len(values), dtype=float)
+        order = np.argsort(x, kind="stable")
+        return plots.Panel(
+            output=name,
+            unit=self.units.get(name, ""),
+            dim=dim.removeprefix(f"{name}_"),
+            dim_unit=self.units.get(dim.removeprefix(f"{name}_"), ""),
+            x=x[order],
+            observed=values[order],
+            replicated=replicated[:, order],
+            curve_x=x[order],
+        )
+
+
+def prior_quantiles(prior: Prior) -> np.ndarray:
+    """Return the prior's quantiles at those of a standard normal; of a periodic one, evenly around."""
+    return np.asarray(from_normal(distribution(prior), jnp.asarray(_NORMAL)))

@@ -1,0 +1,58 @@
+"""A figure as a picture within a page: it takes the page's colours, and its letters are letters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html import escape
+from io import StringIO
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from simfer.stages.plots import Look, looking
+from simfer.stages.plots.figures import Held
+
+_ID = re.compile(r'\bid="([^"]+)"')
+_INK = re.compile(r"(fill|stroke): #000000")
+_FONT = re.compile(r"font: ([^;\"]*?)(?:'DejaVu Sans'|'STIX)[^;\"]*")
+_HEAD = re.compile(r'<svg[^>]*viewBox="([^"]+)"[^>]*>')
+
+
+def inline(number: int, alt: str, draw: Callable[[Held], None]) -> str:
+    """Draw a picture and return it as SVG to put into a page; `number` keeps its names from those of others."""
+    held = Held()
+    with looking(Look(title=False)):
+        draw(held)
+        text = _written(held.figure)
+    return _tidied(text, f"p{number}-", alt)
+
+
+def _written(figure: Figure) -> str:
+    import matplotlib.style
+
+    options: Any = {"format": "svg", "transparent": True, "metadata": {"Date": None}}
+    with matplotlib.style.context({"svg.hashsalt": "simfer", "svg.fonttype": "none"}), StringIO() as file:
+        figure.savefig(file, **options)
+        return file.getvalue()
+
+
+def _tidied(text: str, prefix: str, alt: str) -> str:
+    """Return what is within the file: no metadata, no names but those referred to, ink in the page's colour."""
+    head = _HEAD.search(text)
+    assert head is not None
+    body = text[head.end() : text.rindex("</svg>")]
+    body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
+    body = re.sub(r"<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    used = set(re.findall(r'(?:url\(#|href="#)([^)"]+)', body))
+    body = _ID.sub(lambda found: f'id="{prefix}{found[1]}"' if found[1] in used else "", body)
+    body = re.sub(r'(url\(#|href="#)', rf"\g<1>{prefix}", body).replace("xlink:href", "href")
+    body = _INK.sub(r"\1: currentColor", body)
+    body = _FONT.sub(r"font: \1system-ui, sans-serif", body)
+    width = round(float(head[1].split()[2]) * 1.7)
+    said = escape(alt, quote=True)
+    return (
+        f'<svg class="picture" role="img" aria-label="{said}" viewBox="{head[1]}" '
+        f'style="max-width: {width}px"><title>{said}</title>{body}</svg>'
+    )

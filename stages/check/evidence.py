@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.special import logsumexp
 
+from simfer.stages.batches import in_batches
 from simfer.stages.check.verdict import Figure
 from simfer.stages.infer.target import Target
 from simfer.stages.settings import Check
@@ -53,7 +54,7 @@ def gather(target: Target, draws: Float[np.ndarray, "draws size"], y: Float[np.n
         )
 
     rows = (jnp.asarray(draws), truth, keys)
-    error, ratio, less = jax.jit(lambda rows: jax.lax.map(lambda row: one(*row), rows))(rows)
+    error, ratio, less = in_batches(lambda row: one(*row), rows, together=False)
     weights, k_hat = smooth(np.asarray(ratio))
     z = draws[:, : target.num_named]
     shift = np.abs(weights @ z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-300)
@@ -102,8 +103,11 @@ def dropped(target: Target, draws: np.ndarray, y: np.ndarray) -> dict[str, Float
     if not lost:
         return {}
     truth = jnp.asarray(likelihood.to_transformed(y, target.predictor.floor))
-    variance = jax.jit(jax.vmap(lambda mean, z: likelihood.noise_variance(mean, likelihood.noise_space.values(z))))
-    sigma = np.sqrt(np.asarray(variance(truth, jnp.asarray(target.split(draws)[1]))))
+
+    def variance(row: tuple[Array, Array]) -> Array:
+        return likelihood.noise_variance(row[0], likelihood.noise_space.values(row[1]))
+
+    sigma = np.sqrt(in_batches(variance, (truth, target.split(draws)[1])))
     return {
         b.name: lost[b.name][:, likelihood.data.series[b.name].index] / sigma[:, b.at]
         for b in likelihood.blocks

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.stats import chi2, kstest, kurtosistest, norm, skewtest
 
+from simfer.stages.batches import in_batches
 from simfer.stages.check.verdict import Figure
 from simfer.stages.infer.target import Target
 from simfer.stages.model.likelihood import Prediction
@@ -64,7 +65,7 @@ def standardise(target: Target, draws: np.ndarray, y: np.ndarray) -> Residuals:
         return both[:, 0], both[:, 1:], marginal, _is_likelier(target, second, z, values, prediction)
 
     rows = (jnp.asarray(draws), truth, keys)
-    whitened, slopes, marginal, less = map(np.asarray, jax.jit(lambda rows: jax.lax.map(one, rows))(rows))
+    whitened, slopes, marginal, less = in_batches(one, rows, together=False)
     return Residuals(whitened, marginal, _scores(whitened, slopes), float(np.mean(less)))
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
+from simfer.stages.batches import in_batches
 from simfer.stages.emulator import between as curves
 from simfer.stages.emulator import description
 from simfer.stages.emulator.architectures.base import ClosedForm, Continuous
@@ -450,14 +451,9 @@ def predict(
     """Evaluate every member at many whitened points, at all places of the flat vector or at some."""
     if index is not None and emulator.bases:
         members = emulator.at(index)
-        return np.asarray(jax.jit(lambda z: jax.lax.map(members, z, batch_size=256))(jnp.asarray(z)))
-    everywhere = np.asarray(_members(emulator, jnp.asarray(z)))
+        return in_batches(members, z)
+    everywhere = in_batches(emulator.members, z)
     return everywhere if index is None else everywhere[:, :, index]
-
-
-@eqx.filter_jit
-def _members(emulator: Emulator, z: Float[Array, "n size"]) -> Float[Array, "n members outputs"]:
-    return jax.lax.map(emulator.members, z, batch_size=256)
 
 
 def unexplained(

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
+from simfer.stages.batches import in_batches
+
 MOST_OUTPUTS = 64  # of which a covariance has 2,080 entries to be learned
 
 
@@ -79,8 +81,7 @@ def cross_validated(
         whitening = lower(raw.mean(axis=0), len(q))
         return lower(raw[member], len(q)) @ q, ((spread @ whitening.T) ** 2).sum(axis=0)
 
-    rows = tuple(map(jnp.asarray, (x, unseen_by, q, spread)))
-    whitened, spread = map(np.asarray, eqx.filter_jit(lambda rows: jax.lax.map(one, rows, batch_size=256))(rows))
+    whitened, spread = in_batches(one, (x, unseen_by, q, spread))
     even = np.full(len(x), 1.0 / len(x))
     left_over = jnp.asarray(excess(whitened, spread, even))
     return Scatter(

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from simfer.stages.batches import in_batches
 from simfer.stages.infer.predictor import Predictor
 from simfer.stages.infer.target import Target
 from simfer.stages.model.likelihood import Prediction
@@ -33,10 +34,9 @@ def evaluate(target: Target, z: Float[np.ndarray, "chains draws size"], seed: in
     flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
     keys = jax.random.split(jax.random.key(seed + 1), len(flat))
 
-    # One by one: a batch would be compiled twice (its remainder too), and random numbers in it take seconds each time.
-    at_data = jax.jit(lambda points: jax.lax.map(lambda point: _at_data(target, *point), points))((flat, keys))
+    at_data = in_batches(lambda point: _at_data(target, *point), (flat, keys), together=False)
     thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)]
-    curves = eqx.filter_jit(lambda points: jax.lax.map(lambda z: _curve(target, z), points, batch_size=32))(thinned)
+    curves = in_batches(lambda z: _curve(target, z), thinned, size=32)
     predictor = target.predictor
     simulated = {} if predictor.random is None else _simulated(predictor, target.split(thinned)[0], seed)
     return Predictive(*(jax.tree.map(np.asarray, values) for values in (*at_data, curves, simulated)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import chi2
 
+from simfer.stages.batches import in_batches
 from simfer.stages.errors import StageError
 from simfer.stages.infer.target import Target
 
@@ -20,7 +20,7 @@ def choose_starts(target: Target, count: int) -> Float[np.ndarray, "chains size"
     """
     z = np.asarray(target.predictor.training_z)
     padded = jnp.asarray(np.pad(z, ((0, 0), (0, target.size - z.shape[1]))))
-    score = np.array(jax.jit(lambda z: jax.lax.map(target.log_likelihood, z, batch_size=256))(padded))
+    score = in_batches(target.log_likelihood, padded)
     score[~np.isfinite(score)] = -np.inf
     best = np.argsort(-score)[:count]
     if not np.isfinite(score[best[0]]):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from simfer.stages.batches import in_batches
 from simfer.stages.emulator.emulator import spread_factor, unexplained
 from simfer.stages.emulator.scatter import excess
 from simfer.stages.infer.predictor import Predictor
@@ -60,7 +61,6 @@ class ErrorModel:
         Rows picked for an output near the data would have residuals that lead to the data, and too small ones.
         """
         values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
-        z = jnp.asarray(self.predictor.training_z)
 
         def score(z: Float[Array, " size"]) -> Float[Array, ""]:
             prediction = self.predict(z)
@@ -68,7 +68,7 @@ class ErrorModel:
                 return likelihood.marginal(prediction, values)
             return likelihood.exact(prediction.mean, values)
 
-        distance = -np.asarray(jax.jit(lambda z: jax.lax.map(score, z, batch_size=256))(z))
+        distance = -in_batches(score, self.predictor.training_z)
         return temper(np.where(np.isfinite(distance), distance, np.finfo(float).max))
 
     @property

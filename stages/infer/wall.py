@@ -18,6 +18,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 
 from simfer.stages.artifacts.simulations import Simulations
+from simfer.stages.batches import in_batches
 from simfer.stages.errors import StageError
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
@@ -69,7 +70,7 @@ def _width(target: Target, border: Border) -> float:
     def density(z: Float[Array, " size"]) -> Float[Array, ""]:
         return target.log_likelihood(jnp.concatenate([z, rest])) + norm.logpdf(z).sum()
 
-    scores = np.array(jax.jit(lambda z: jax.lax.map(density, z, batch_size=256))(padded[:, :size]))
+    scores = in_batches(density, padded[:, :size])
     best = jnp.asarray(z[int(np.argmax(np.where(np.isfinite(scores), scores, -np.inf)))])
     slope = jax.jit(jax.grad(border.latent))
     outward = -np.asarray(slope(best))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float
 from scipy.stats import chi2
 
+from simfer.stages.batches import in_batches
 from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.observation import read
 from simfer.stages.model.outputs import Layout
@@ -39,7 +39,7 @@ def select_near_data(
 def _distance(likelihood: Likelihood, at_data: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
     values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
     finite = jnp.asarray(np.where(np.isfinite(at_data), at_data, 0.0))
-    score = -np.asarray(jax.jit(jax.vmap(lambda mean: likelihood.exact(mean, values)))(finite))
+    score = -in_batches(lambda mean: likelihood.exact(mean, values), finite)
     return np.where(np.isfinite(score), score, np.finfo(float).max)
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
+from simfer.stages.batches import in_batches
 from simfer.stages.emulator.emulator import Emulator, predict
 from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.observation import read
@@ -53,8 +53,7 @@ def held_out(dataset: TrainingSet, observation: Observation, noise: Mapping[str,
     y = dataset.outputs(int(rows[0]), int(rows[-1]) + 1)[rows - rows[0]]
     likelihood = Likelihood(noise, read(observation.file, layout), layout, dataset.transform)
     values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
-    variance = jax.jit(lambda y: jax.lax.map(lambda mean: likelihood.noise_variance(mean, values), y))
-    sigma = np.sqrt(np.asarray(variance(jnp.asarray(y[:, likelihood.index]))))
+    sigma = np.sqrt(in_batches(lambda mean: likelihood.noise_variance(mean, values), y[:, likelihood.index]))
     unit = "data sigma"
     if not (np.isfinite(sigma).all() and (sigma > 0).all()):
         sigma, unit = np.broadcast_to(np.where(spread > 0, spread, np.inf)[likelihood.index], sigma.shape), "spread"

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 
 from simfer.stages import plots
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
+from simfer.stages.batches import in_batches
 from simfer.stages.emulator.emulator import Emulator, predict
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.transforms import TRANSFORMS
@@ -81,7 +82,7 @@ def _test(emulator: Emulator, dataset: TrainingSet, memory: int) -> _Tested:
 def _scatter_variance(emulator: Emulator, z: Float[np.ndarray, "n size"]) -> Float[np.ndarray, "n outputs"]:
     if emulator.random is None:
         return np.zeros((len(z), emulator.layout.size))
-    factors = eqx.filter_jit(lambda z: jax.lax.map(emulator.scatter_factor, z, batch_size=256))(jnp.asarray(z))
+    factors = in_batches(emulator.scatter_factor, z)
     return np.asarray(((1.0 + emulator.random.excess)[:, None] * factors**2).sum(axis=1))
 
 
@@ -131,7 +132,7 @@ def _slope_errors(emulator: Emulator, dataset: TrainingSet, rows: Int[np.ndarray
     def slopes(z: Float[jax.Array, " size"]) -> Float[jax.Array, "size outputs"]:
         return value_and_slopes(lambda z: emulator.members(z).mean(axis=0), z)[1]
 
-    by_z = jax.jit(lambda z: jax.lax.map(slopes, z, batch_size=64))(z)
+    by_z = in_batches(slopes, z, size=64)
     error = np.asarray(by_z / emulator.space.input_speeds(z)[:, :, None]) - truth
     return {
         name: float(np.sum(error[:, :, at] ** 2) / max(np.sum(truth[:, :, at] ** 2), 1e-300))

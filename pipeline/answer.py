@@ -35,9 +35,11 @@ def answering(as_json: bool = False) -> Iterator[Answer]:
         answer["error"] = {"kind": "interrupted", "message": "interrupted"}
         again = shlex.join(["simfer", *sys.argv[1:]])
         print(f"\nInterrupted. Nothing that was finished is lost; go on with: {again}", file=sys.stderr)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a library that calls sys.exit() has not done what was asked
         if as_json:
             _print({"exit_code": 1, "error": _in_json(error)})
+        if isinstance(error, SystemExit):
+            raise RuntimeError(f"sys.exit({error.code!r}) was called") from error
         raise
     if as_json:
         _print({"exit_code": code} | answer)
@@ -70,7 +72,7 @@ def _in_words(error: SimferError) -> str:
     return str(error)
 
 
-def _in_json(error: Exception) -> Answer:
+def _in_json(error: BaseException) -> Answer:
     mistakes = [{"where": each.where, "what": each.what} for each in getattr(error, "mistakes", [])]
     return {"kind": type(error).__name__, "message": str(error)} | ({"mistakes": mistakes} if mistakes else {})
 

@@ -17,21 +17,21 @@ def blame(where: str, user_files: Callable[[], Collection[Path]]) -> Iterator[No
         yield
     except SimferError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # who calls sys.exit() would end the command as if it had done its work
         frames = _frames(error, user_files())
         if frames:
             raise UserCodeError(_text(where, error, frames)) from error
         raise
 
 
-def _frames(error: Exception, files: Collection[Path]) -> list[traceback.FrameSummary]:
+def _frames(error: BaseException, files: Collection[Path]) -> list[traceback.FrameSummary]:
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).resolve() in files]
     if isinstance(error, SyntaxError) and error.filename and Path(error.filename).resolve() in files:
         frames.append(traceback.FrameSummary(error.filename, error.lineno, "<module>"))
     return frames
 
 
-def _text(where: str, error: Exception, frames: list[traceback.FrameSummary]) -> str:
+def _text(where: str, error: BaseException, frames: list[traceback.FrameSummary]) -> str:
     notes = [note for note in getattr(error, "__notes__", []) if "JAX_TRACEBACK_FILTERING" not in note]
     lines = "".join(traceback.format_list(frames))
     said = "\n".join([f"{type(error).__name__}: {error}", *notes])

@@ -97,7 +97,8 @@ def _member(union: Any, tag: str) -> Any:
     for kind in get_args(union):
         tags = [extra.tag for extra in getattr(kind, "__metadata__", ()) if isinstance(extra, Tag)]
         bare = _bare(kind)
-        if tag in tags or (not tags and tag in get_args(bare.model_fields["dist"].annotation)):
+        dist = getattr(bare, "model_fields", {}).get("dist")  # of a model that its dist tells from the others
+        if tag in tags or (not tags and dist is not None and tag in get_args(dist.annotation)):
             return bare
     return None
 

@@ -43,6 +43,9 @@ def from_normal(prior: dist.Distribution, z: Float[Array, "..."]) -> Float[Array
         return jnp.exp(prior.loc + prior.scale * z)
     if isinstance(prior, dist.Weibull):  # F^-1(u) = scale (-log(1 - u))^(1 / k), with 1 - u = Phi(-z)
         return prior.scale * (-log_ndtr(-z)) ** (1.0 / prior.concentration)
+    if isinstance(prior, dist.Laplace):  # whose sign has no slope at the median, where phi / f is sqrt(2 / pi)
+        near = prior.loc + prior.scale * jnp.sqrt(2.0 / jnp.pi) * z
+        return jnp.where(z == 0.0, near, prior.icdf(jnp.clip(ndtr(z), _SMALLEST, _LARGEST)))
     if isinstance(prior, dist.HalfCauchy):
         return prior.scale * _half_cauchy(z)
     if isinstance(prior, dist.Cauchy):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import closing
-from typing import Any
 
 import equinox as eqx
 import jax
@@ -20,15 +19,17 @@ from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model import noise as noises
 from simfer.stages.model import observation
 from simfer.stages.model.outputs import Layout
-from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
-from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each
+from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each, option_mistakes
+from simfer.stages.preflight.code import code_mistakes
 from simfer.stages.preflight.foreign import solver_settings
+from simfer.stages.preflight.noise import noise_mistakes
 from simfer.stages.preflight.numerical import numerical_mistakes
+from simfer.stages.preflight.priors import prior_mistakes
 from simfer.stages.preflight.solver import additive_mistakes, break_mistakes, sde_solver_mistakes, solver_mistakes
 from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.progress import Progress, Silent
-from simfer.stages.settings import Problem
+from simfer.stages.settings import CustomNoise, Problem
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
 from simfer.stages.settings.spelling import unwritable
 from simfer.stages.simulate.backends import build_backend
@@ -66,6 +67,8 @@ def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | N
     A few rows of the prior are solved, twice, where it `simulates` and nothing else is wrong. A simulator that is not
     JAX cannot be traced: it is run at the prior's median, and `progress` is told what it gave.
     """
+    if priors := prior_mistakes(config):
+        return priors  # of which nothing can be drawn to try
     training = [*of_each(config, architecture_mistakes), *optimizers.mistakes(config.train)]
     if config.simulate.kind != "jax":
         return [*training, *_foreign(config, progress or Silent(), bool(training))]
@@ -75,6 +78,8 @@ def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | N
     solving = _solving(config, simulator)
     names = unknown_names("parameters", config.parameters, simulator.parameters, needed=True)
     found = training + solving + names
+    if not names and (wrong := code_mistakes(simulator)):
+        return [*training, *solving, *wrong]
     if isinstance(simulator, DifferentialSimulator) and not found:
         solving = break_mistakes(config, simulator)
         found = solving
@@ -154,6 +159,9 @@ def _simulator(config: Problem) -> tuple[Simulator | None, list[Mistake]]:
             found.append(Mistake("simulate.options", f"{config.simulate.simulator} needs {name}"))
     if not isinstance(getattr(make, "parameters", None), Mapping):
         found.append(Mistake("simulate.simulator", 'the class needs parameters = {"name": "unit", ...}'))
+    found = found or option_mistakes(
+        make, config.simulate.options, {name: f"simulate.options.{name}" for name in config.simulate.options}
+    )
     if found:
         return None, found
     try:
@@ -290,16 +298,6 @@ def _data(config: Problem, layout: Layout) -> list[Mistake]:
         if noise.dist == "LogNormal" and transform != "log":
             what = f'got "{transform}"; LogNormal noise needs "log", or the emulator can give it a negative median'
             found.append(Mistake(f"dataset.transform.{name}", what))
-        if ":" in noise.dist:
-            found += _custom_noise(name, noise, layout)
+        if isinstance(noise, CustomNoise):
+            found += noise_mistakes(name, noise, data.series[name].values)
     return found
-
-
-def _custom_noise(name: str, noise: Any, layout: Layout) -> list[Mistake]:
-    where = f"noise.{name}"
-    try:
-        make = resolve(noise.dist, {}, f"{where}.dist")
-    except ConfigError as error:
-        return error.mistakes
-    known = list(inspect.signature(make).parameters)[1:]
-    return unknown_names(where, noises.arguments(noise), known)

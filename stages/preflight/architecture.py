@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from pydantic import TypeAdapter, ValidationError
 
-from simfer.stages.emulator.architectures.base import PROVIDED, Architecture
+from simfer.stages.emulator.architectures.base import PROVIDED, Architecture, ClosedForm
 from simfer.stages.emulator.networks import build_networks, network_options
 from simfer.stages.emulator.scatter import num_entries
 from simfer.stages.errors import Mistake, did_you_mean
@@ -21,6 +23,7 @@ from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.settings import Problem, Train
 from simfer.stages.settings.names import ARCHITECTURES
 
+_TWO_NUMBERS = Layout({"a": Output(), "b": Output()})  # two, as a network of one would be taken for all
 _EXPECTED = {  # instead of Pydantic's words, which speak of "integers"
     "int_type": "a whole number",
     "float_type": "a number",
@@ -49,30 +52,37 @@ def architecture_mistakes(config: Problem, where: str) -> list[Mistake]:
         return found
     known = [name for name in inspect.signature(make).parameters if name not in PROVIDED]
     found += unknown_names("train.options", config.train.options, known)
-    return found or _options(config.train, make) or _trial(config.train, Layout({"y": Output()}), 1, "train.options")
+    return found or _options(config.train, make) or _trial(config.train, _TWO_NUMBERS, 2, "train.options")
 
 
 def _options(train: Train, make: Callable[..., Any]) -> list[Mistake]:
     """List the options whose values are not what the constructor's annotations say."""
+    places = {
+        name: f"train.options.{name}" if name in train.options else f"train.{name}" for name in network_options(train)
+    }
+    return option_mistakes(make, network_options(train), places)
+
+
+def option_mistakes(make: Callable[..., Any], options: Mapping[str, Any], places: Mapping[str, str]) -> list[Mistake]:
+    """List the options whose values are not what a constructor's annotations say, each at its place in the config."""
     found, hints = [], _hints(make)
-    for name, value in network_options(train).items():
+    for name, value in options.items():
         try:
             TypeAdapter(hints.get(name, Any)).validate_python(value, strict=True)
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             expected = _EXPECTED.get(first["type"], first["msg"].removeprefix("Input should be "))
             near = did_you_mean(str(value), get_args(hints[name])) if first["type"] == "literal_error" else ""
-            where = f"train.options.{name}" if name in train.options else f"train.{name}"
-            found.append(Mistake(where, f"got {json.dumps(value, default=str)}, expected {expected}.{near}"))
+            found.append(Mistake(places[name], f"got {json.dumps(value, default=str)}, expected {expected}.{near}"))
     return found
 
 
 def _hints(make: Callable[..., Any]) -> dict[str, Any]:
     """Return what a constructor's annotations say of plain values; one's own class need not have any."""
-    try:
-        hints = get_type_hints(make.__init__, include_extras=True)
-    except (NameError, TypeError):
-        return {}
+    hints: dict[str, Any] = {}
+    for source in (make.__init__, make):  # one that a dataclass has made cannot say them, and its fields can
+        with suppress(NameError, TypeError):
+            hints = hints or get_type_hints(source, include_extras=True)
     plain = (bool, int, float, str)
     return {
         name: hint
@@ -82,15 +92,24 @@ def _hints(make: Callable[..., Any]) -> dict[str, Any]:
 
 
 def _trial(train: Train, layout: Layout, size: int, where: str) -> list[Mistake]:
-    """Build the networks without computing anything, for `size` values to learn."""
+    """Build the networks, and ask them, without computing anything, for `size` values to learn."""
     given = {"layout": layout, "families": ("normal",), "varies": (True,) * size}
     options, keys = network_options(train), jax.random.split(jax.random.key(0), 1)
+
+    def ask(keys: Any) -> Any:
+        networks = build_networks(train.architecture, options, (1, size), keys, train.dtype, given)
+        if isinstance(networks, ClosedForm):
+            return jnp.zeros((1, size))  # which answers once it is fitted
+        return eqx.filter_vmap(lambda network: network(jnp.zeros(1)), axis_size=1)(networks)
+
     try:
-        eqx.filter_eval_shape(
-            lambda keys: build_networks(train.architecture, options, (1, size), keys, train.dtype, given), keys
-        )
+        answer = eqx.filter_eval_shape(ask, keys)
     except (ValueError, TypeError) as error:
         return [Mistake(where, str(error))]
+    if not hasattr(answer, "shape") or answer.shape != (1, size):
+        got = f"an array of shape {answer.shape[1:]}" if hasattr(answer, "shape") else type(answer).__name__
+        what = f"{train.architecture.rpartition('/')[2]} gives {got} where out_size = {size}, expected shape ({size},)"
+        return [Mistake("train.architecture", what + ("; is a `return` missing?" if answer is None else ""))]
     return []
 
 

@@ -397,3 +397,22 @@ def test_settings_are_listed_and_the_schema_is_json() -> None:
     assert wrong.exit_code == 2
     assert "The command cannot be run" in wrong.stderr and 'Did you mean "train"?' in wrong.stderr
     assert simfer("list", "noise", "train").exit_code == 2
+
+
+class TestExits:
+    """What calls sys.exit() has not done what was asked."""
+
+    def test_in_the_user_s_code(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (project.parent / "my_model.py").write_text(
+            "import sys, helper\n\ndef stop():\n    sys.exit(0)\n\nclass Model: ...\n"
+        )
+        stop = resolve(f"{project.parent / 'my_model.py'}:stop", {})
+        monkeypatch.setattr(chain, "run", lambda *given: stop())
+        result = simfer("run", project, "--json")
+        assert result.exit_code == 3 and answer(result)["error"]["kind"] == "UserCodeError"
+        assert "your code raised SystemExit" in result.stderr and "line 4, in stop" in result.stderr
+
+    def test_elsewhere(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(chain, "run", lambda *given: sys.exit(0))
+        result = simfer("run", project, "--json")
+        assert result.exit_code == 1 and answer(result)["exit_code"] == 1

@@ -1,0 +1,53 @@
+"""Whether a prior can be drawn from: its quantiles tell."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from simfer.stages.errors import Mistake
+from simfer.stages.model.space import distribution, from_normal
+from simfer.stages.settings import Prior, Problem
+
+_Z = np.linspace(-3.0, 3.0, 7)  # nearly all of the prior
+
+
+def prior_mistakes(config: Problem) -> list[Mistake]:
+    """List the priors, those of the noise too, whose quantiles are no numbers, or do not increase."""
+    return [Mistake(where, what) for where, prior in _priors(config) if (what := _wrong(prior))]
+
+
+def _priors(config: Problem) -> Iterator[tuple[str, Prior]]:
+    """Yield each prior with its place."""
+    for name, value in config.parameters.items():
+        if isinstance(value, Prior):
+            yield f"parameters.{name}", value
+    for output, noise in config.noise.items():
+        for name, value in noise.arguments.items():
+            if isinstance(value, Prior):
+                yield f"noise.{output}.{name}", value
+
+
+def _wrong(prior: Prior) -> str:
+    try:
+        made = distribution(prior)
+        values, slopes = (np.asarray(each) for each in jax.jvp(lambda z: from_normal(made, z), (_Z,), (np.ones(7),)))
+    except ValueError as error:  # NumPyro knows bounds that the table of priors does not
+        return f"{prior.dist} cannot be made of these arguments: {error}"
+    if what := _not_increasing(values, slopes):
+        return f"{prior.dist} with these arguments {what}; are they in the parameter's unit, and of its size?"
+    return ""
+
+
+def _not_increasing(values: Float[np.ndarray, " 7"], slopes: Float[np.ndarray, " 7"]) -> str:
+    """Say what is wrong with quantiles, and with their slope in z."""
+    if not np.isfinite(values).all():
+        return "has quantiles that are no finite numbers"
+    if (np.diff(values) <= 0.0).any():
+        return f"is all but a single point: its quantiles from {values[0]:.6g} to {values[-1]:.6g} do not increase"
+    if not np.isfinite(slopes).all() or (slopes <= 0.0).any():
+        return "has quantiles without a finite slope"
+    return ""

@@ -87,8 +87,13 @@ def _hints(make: Callable[..., Any]) -> dict[str, Any]:
     return {
         name: hint
         for name, hint in hints.items()
-        if hint in plain or get_origin(hint) is Literal or get_args(hint)[:1] in {(each,) for each in plain}
+        if hint in plain or get_origin(hint) is Literal or _first(hint) in plain
     }
+
+
+def _first(hint: Any) -> Any:
+    """Return the first type inside another; none inside a tuple, which no config has, a list is made into it."""
+    return None if get_origin(hint) is tuple else next(iter(get_args(hint)), None)
 
 
 def _trial(train: Train, layout: Layout, size: int, where: str) -> list[Mistake]:

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simfer.pipeline import chain
-from simfer.stages.preflight.architecture import architecture_mistakes
+from simfer.pipeline import chain, config
+from simfer.stages.model.plugins import resolve
+from simfer.stages.preflight.architecture import architecture_mistakes, option_mistakes
 from simfer.stages.preflight.code import code_mistakes
 from simfer.stages.preflight.noise import noise_mistakes
 from simfer.stages.settings import CustomNoise, Simulate
+from simfer.stages.settings.names import SIMULATORS
 from simfer.stages.simulate.ensemble import build_simulator
 from tests import helpers
 
@@ -245,3 +247,10 @@ def test_options_of_the_wrong_type_are_named(options: dict[str, Any], where: str
     )
     [mistake] = [each for each in chain.mistakes(helpers.problem(table)) if each.where.startswith("simulate")]
     assert mistake.where == f"simulate.options.{where}" and mistake.what.startswith("got ")
+
+
+def test_a_list_may_be_given_for_a_tuple() -> None:
+    simulate = config.load(helpers.ROOT / "configs" / "nbody.toml").simulate
+    places = dict.fromkeys(simulate.options, "there")
+    assert "percents" in places
+    assert option_mistakes(resolve(simulate.simulator, SIMULATORS), simulate.options, places) == []

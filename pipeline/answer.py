@@ -11,6 +11,7 @@ from typing import Any
 
 import typer
 
+from simfer.pipeline import machine
 from simfer.pipeline.chain import ConfigError, SimferError, UsageError
 from simfer.pipeline.runner import Outcome, RunResult
 
@@ -22,7 +23,8 @@ def answering(as_json: bool = False) -> Iterator[Answer]:
     """Run a command's body: a user's mistake ends in words and an exit code, only a bug of ours in a traceback."""
     answer: Answer = {}
     try:
-        yield answer
+        with machine.in_words():
+            yield answer
         code = 0
     except typer.Exit as stop:
         code = stop.exit_code

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -19,18 +18,21 @@ Table = dict[str, Any]
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Problem:
     """Read the config file at `path`, with `overrides` such as "train.steps=2000" on top."""
-    return from_table(read(Path(path)), overrides, folder=Path(path).resolve().parent)
+    file = home(path)
+    return from_table(read(file), overrides, folder=file.resolve().parent)
 
 
 def from_table(table: Mapping[str, Any], overrides: Sequence[str] = (), *, folder: Path) -> Problem:
     """Check a config given as a table; paths in it are relative to `folder`."""
-    merged = deepcopy(dict(table))
-    for override in overrides:
-        _set(merged, override)
     try:
+        merged = deepcopy(dict(table))
+        for override in overrides:
+            _set(merged, override)
         return Problem.model_validate(merged, context={"folder": folder})
     except ValidationError as error:
         raise ConfigError(in_words(error)) from None
+    except RecursionError:
+        raise ConfigError([Mistake("", "its tables are nested too deeply for a config")]) from None
 
 
 def project_folder(config: Path) -> Path:
@@ -51,11 +53,15 @@ def store_folder(project: Path, chosen: str | Path | None = None) -> Path:
 def read(path: Path) -> Table:
     """Read a TOML file as it is, unchecked."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a mark before the text
     except tomllib.TOMLDecodeError as error:
         raise _refusal(path, f"not TOML: {error}") from None
+    except RecursionError:
+        raise _refusal(path, "not a config: its brackets or dotted keys are nested too deeply") from None
     except UnicodeDecodeError as error:
         raise _refusal(path, f"not text in UTF-8, as TOML has to be ({error.reason} at byte {error.start})") from None
+    except ValueError as error:  # an integer of thousands of digits, a zero byte in the file's name
+        raise _refusal(path, f"cannot be read: {error}") from None
     except FileNotFoundError:
         raise _refusal(path, f"no such file{_nearby(path)}") from None
     except IsADirectoryError:
@@ -87,8 +93,9 @@ def _set(table: Table, override: str) -> None:
 def _parse(override: str) -> tuple[list[str], Any]:
     key, equals, text = override.partition("=")
     try:
+        override.encode()  # what a shell hands over may be bytes that are no text
         keys = _keys(tomllib.loads(f"{key} = 0"))
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         keys = []
     if not keys or not equals:
         raise ConfigError([Mistake(f"--set {override}", "expected KEY=VALUE, such as train.steps=2000")])
@@ -101,12 +108,9 @@ def _keys(nested: Any) -> list[str]:
 
 def _value(text: str) -> Any:
     try:
-        document = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        document = tomllib.loads(
-            f"value = {json.dumps(text)}"
-        )  # a bare word, which the shell has stripped of its quotes
-    return document["value"]
+        return tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text  # a bare word, which the shell has stripped of its quotes
 
 
 def _from_here(value: Any) -> Any:

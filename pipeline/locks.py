@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +16,10 @@ def lock(path: Path, on_wait: Callable[[], None] | None = None) -> Iterator[bool
 
     A lock that another process holds is waited for, which `on_wait` is told first. Without `on_wait`, `Busy` is raised.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError:  # as in /proc, where there are no folders but the system's
+        raise PermissionError(errno.EACCES, "no folder can be made here", str(path.parent)) from None
     descriptor, alone = _acquire(path, on_wait)
     try:
         yield alone

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from simfer.pipeline import chain, config, description, runtime
+from simfer.pipeline import chain, config, description, machine, runtime
 from simfer.pipeline.chain import Problem, SimferError
 from simfer.pipeline.plan import plan
 from simfer.pipeline.progress import reporter
@@ -221,7 +221,8 @@ def run(
     """
     checked, folder = _read(problem, overrides)
     place, listener = _store(problem, store), reporter(quiet)
-    result = execute(checked, place, until=until, redo=redo, reporter=listener, folder=folder)
+    with machine.in_words():
+        result = execute(checked, place, until=until, redo=redo, reporter=listener, folder=folder)
     return Result(result.latest, result.outcomes)
 
 

@@ -12,6 +12,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from simfer.stages import plots
+from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.artifacts.verdict import VERDICT, Verdict
@@ -143,7 +144,7 @@ def _reweight(file: Path, named: Mapping[str, Float[np.ndarray, " draws"]], evid
     """Write the simulated draws with their weights: no row is repeated, so nothing is lost."""
     values = {name: ("draw", drawn) for name, drawn in named.items()}
     attributes = {"k_hat": evidence.k_hat, "comment": "weights sum to one; draws are those that check simulated"}
-    xr.Dataset(values | {"weight": ("draw", evidence.weights)}, attrs=attributes).to_netcdf(file, engine="h5netcdf")
+    write_netcdf(xr.Dataset(values | {"weight": ("draw", evidence.weights)}, attrs=attributes), file)
 
 
 def _write(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import POSTERIOR, Posterior
 from simfer.stages.infer.pictures import draw_pictures
 from simfer.stages.infer.posterior import named_draws, to_tree
@@ -34,7 +35,7 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
         border.save(folder)
     predictive, named = evaluate(target, draws.z, config.infer.seed), named_draws(target, draws.z)
     tree = to_tree(target, draws, named, predictive)
-    tree.to_netcdf(folder / POSTERIOR, engine="h5netcdf")
+    write_netcdf(tree, folder / POSTERIOR)
     table = summarize(tree["posterior"].to_dataset())
     pictures = draw_pictures(folder, target, draws, named, predictive)
     summary = posterior_summary(config.infer.likelihood, target, draws, predictive, table) | {"pictures": pictures}

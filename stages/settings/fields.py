@@ -155,8 +155,8 @@ ExistingFile = Annotated[str, AfterValidator(_existing_file), InputFile(), Field
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(gt=0)]
-Natural = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(gt=0, lt=2**31)]  # as many as JAX and HDF5 count, and more than anyone can wait for
+Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _MOST_BYTES = 2**63
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -86,13 +86,13 @@ class Train(Settings):
     """What "auto" chooses from; those that suit most problems, if left out."""
     options: dict[str, Any] = {}
     """Arguments of this architecture's own; the next three are of any that has such."""
-    width: Annotated[Count | None, AddedLater(), Unit("units")] = None
+    width: Annotated[Annotated[Count, Field(le=100_000)] | None, AddedLater(), Unit("units")] = None
     """Units of a layer."""
-    depth: Annotated[Count | None, AddedLater(), Unit("layers")] = None
+    depth: Annotated[Annotated[Count, Field(le=1000)] | None, AddedLater(), Unit("layers")] = None
     """Layers, or blocks of them."""
     activation: Annotated[str | None, AddedLater()] = None
     """What a unit does: "learned" by each for itself, "silu", "gelu", "softplus" or "tanh"."""
-    ensemble_size: Annotated[Count, Unit("networks")] = 5
+    ensemble_size: Annotated[Count, Field(le=1000), Unit("networks")] = 5
     """Networks that are trained; how far they differ is a part of the emulator's error."""
     dtype: Literal["float32", "float64"] = "float32"
     """Numbers of the networks while they train; scaling and likelihood are float64."""

@@ -16,6 +16,7 @@ from jaxtyping import Float
 from scipy.stats import norm
 
 from simfer.stages import plots
+from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.saved import load_emulator
@@ -40,7 +41,7 @@ def run(config: SensitivityConfig, inputs: Mapping[str, Sequence[Path]], folder:
         raise StageError(f"{', '.join(around)}: the share of what is periodic is not estimated; make it a fixed number")
     z = design.saltelli(settings.num_points, emulator.space.size, settings.seed)
     found = analyse(emulator, z, settings, progress)
-    _tree(emulator, found, settings).to_netcdf(folder / SENSITIVITY, engine="h5netcdf")
+    write_netcdf(_tree(emulator, found, settings), folder / SENSITIVITY)
     simulations = Simulations.load(inputs["simulations"][0])
     units = {str(dim): at.attrs.get("units", "") for dim, at in simulations.to_xarray().coords.items()}
     facts = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from simfer.pipeline import config
 from simfer.pipeline.chain import ConfigError
+from simfer.stages.simulate.simulators.base import as_times
+from tests import helpers
 from tests.fakes import CONFIG, write_project
 
 
@@ -151,3 +154,67 @@ def test_where_artifacts_go(tmp_path: Path) -> None:
     assert config.project_folder(tmp_path / "study" / "a.toml") == tmp_path / "study"
     assert config.store_folder(tmp_path) == tmp_path / "data" / "artifacts"
     assert config.store_folder(tmp_path, tmp_path / "elsewhere") == tmp_path / "elsewhere"
+
+
+class TestAnyText:
+    """Whatever is typed or saved by an editor ends in a config or in a sentence."""
+
+    @pytest.mark.parametrize("label", ["𝜔", "$\\alpha$", 'say "x"', "\x7f", "a\nb", "[" * 5000])
+    def test_a_bare_word_is_text(self, label: str) -> None:
+        problem = config.from_table(helpers.line(), [f"parameters.slope.label={label}"], folder=helpers.scratch())
+        assert problem.parameters["slope"].label == label  # type: ignore[union-attr]
+
+    @pytest.mark.parametrize(
+        "override", ["train.steps=1\udcff", f"{'a.' * 3000}b=1", "=1", f"train.steps={'9' * 5000}"]
+    )
+    def test_what_is_none_is_refused(self, override: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            config.from_table(helpers.line(), [override], folder=helpers.scratch())
+        assert len(refused.value.mistakes) == 1
+
+    @pytest.mark.parametrize("text", ["a = " + "[" * 5000, "a." * 5000 + "b = 1", "a = " + "9" * 5000, "a = \0"])
+    def test_a_file_that_no_parser_likes(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "a.toml").write_text(text)
+        with pytest.raises(ConfigError):
+            config.load(tmp_path / "a.toml")
+
+    def test_a_mark_before_the_text_is_none_of_it(self, tmp_path: Path) -> None:
+        (tmp_path / "a.toml").write_text("a = 1\n", encoding="utf-8-sig")
+        assert config.read(tmp_path / "a.toml") == {"a": 1}
+
+    def test_a_name_too_long(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError, match="cannot be read"):
+            config.read(tmp_path / f"{'n' * 300}.toml")
+        with pytest.raises(ConfigError, match="which cannot be a file"):
+            config.from_table(helpers.line(observation={"file": "n" * 300}), folder=tmp_path)
+
+    def test_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        helpers.write_line(tmp_path / "mine.csv")
+        problem = config.from_table(helpers.line(observation={"file": "~/mine.csv"}), folder=helpers.scratch())
+        assert problem.observation.file == str(tmp_path / "mine.csv")
+        assert config.store_folder(tmp_path, "~/store") == tmp_path / "store"
+
+    @pytest.mark.parametrize(
+        "override",
+        [
+            "simulate.num_simulations=64000000000000",
+            "train.depth=18446744073709551616",
+            "train.width=4294967296",
+            "train.ensemble_size=2000000000000",
+            f"simulate.solver.max_steps={10**30}",
+            'train.memory="inf GB"',
+            'train.memory="1e400 GB"',
+            'train.robust="yes"',
+        ],
+    )
+    def test_sizes_have_bounds(self, override: str) -> None:
+        with pytest.raises(ConfigError) as refused:
+            config.from_table(helpers.line(), [override], folder=helpers.scratch())
+        assert all(each.where in override for each in refused.value.mistakes)
+
+
+@pytest.mark.parametrize("num", [10**13, 0, -1, 2.5, "x"])
+def test_save_times_are_bounded(num: Any) -> None:
+    with pytest.raises(ValueError, match=r"got times.num = .*, expected a whole number from 1 to"):
+        as_times({"start": 0.0, "stop": 1.0, "num": num})

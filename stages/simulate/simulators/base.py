@@ -138,13 +138,18 @@ def _evaluated(values: Mapping[str, Any]) -> Solution:
     return Solution(outputs, final_status(outputs, jnp.asarray(Status.OK)), jnp.asarray(0))
 
 
+_MOST_TIMES = 10**7
+
+
 def as_times(times: Any) -> np.ndarray:
     """Read save times: a list, or a table { start, stop, num } of evenly spaced ones."""
     if isinstance(times, Mapping):
         unknown = set(times) - {"start", "stop", "num"}
         if unknown or len(times) < 3:
             raise ValueError(f"got times = {dict(times)}, expected a list or {{ start, stop, num }}")
-        times = np.linspace(times["start"], times["stop"], times["num"])
+        if type(num := times["num"]) is not int or not 0 < num <= _MOST_TIMES:
+            raise ValueError(f"got times.num = {num!r}, expected a whole number from 1 to {_MOST_TIMES:,}")
+        times = np.linspace(times["start"], times["stop"], num)
     times = np.asarray(times, float)
     if times.ndim != 1 or not len(times) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
         raise ValueError(f"got times = {times}, expected finite numbers that increase")

@@ -6,12 +6,12 @@ import json
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
 
-from simfer.pipeline import machine
+from simfer.pipeline import machine, stopping
 from simfer.pipeline.chain import ConfigError, SimferError, UsageError
 from simfer.pipeline.runner import Outcome, RunResult
 
@@ -23,7 +23,7 @@ def answering(as_json: bool = False) -> Iterator[Answer]:
     """Run a command's body: a user's mistake ends in words and an exit code, only a bug of ours in a traceback."""
     answer: Answer = {}
     try:
-        with machine.in_words():
+        with machine.in_words(), stopping.last_words(lambda: _print_stopped(as_json)):
             yield answer
         code = 0
     except typer.Exit as stop:
@@ -33,10 +33,8 @@ def answering(as_json: bool = False) -> Iterator[Answer]:
         answer["error"] = _in_json(error)
         print(_in_words(error), file=sys.stderr)
     except KeyboardInterrupt:
-        code = 130
-        answer["error"] = {"kind": "interrupted", "message": "interrupted"}
-        again = shlex.join(["simfer", *sys.argv[1:]])
-        print(f"\nInterrupted. Nothing that was finished is lost; go on with: {again}", file=sys.stderr)
+        _print_stopped(as_json)
+        raise typer.Exit(stopping.exit_code()) from None
     except (Exception, SystemExit) as error:  # a library that calls sys.exit() has not done what was asked
         if as_json:
             _print({"exit_code": 1, "error": _in_json(error)})
@@ -46,6 +44,19 @@ def answering(as_json: bool = False) -> Iterator[Answer]:
     if as_json:
         _print({"exit_code": code} | answer)
     raise typer.Exit(code)
+
+
+def _print_stopped(as_json: bool) -> None:
+    """Say how to go on; a terminal that has hung up hears nothing of it."""
+    again = shlex.join(["simfer", *sys.argv[1:]])
+    shown = "\x1b[?25h" if sys.stderr.isatty() else ""  # the cursor, which a bar may have hidden
+    with suppress(OSError):
+        print(
+            f"{shown}\nInterrupted. Nothing that was finished is lost; go on with: {again}", file=sys.stderr, flush=True
+        )
+        if as_json:
+            error = {"kind": "interrupted", "message": "interrupted"}
+            _print({"exit_code": stopping.exit_code(), "error": error})
 
 
 def in_json(result: RunResult) -> Answer:
@@ -80,4 +91,4 @@ def _in_json(error: BaseException) -> Answer:
 
 
 def _print(answer: Answer) -> None:
-    print(json.dumps(answer, indent=1, ensure_ascii=False))
+    print(json.dumps(answer, indent=1, ensure_ascii=False), flush=True)

@@ -17,6 +17,7 @@ from simfer.pipeline.manifest import NAME as MANIFEST
 from simfer.pipeline.manifest import Manifest, file_digest
 from simfer.pipeline.plan import Step, outdated, plan, user_files
 from simfer.pipeline.progress import Progress, duration, place
+from simfer.pipeline.stopping import Stoppable
 from simfer.pipeline.store import Found, Store, Workplace
 
 
@@ -69,7 +70,7 @@ class Builder:
         lease: Lease | None = None,
     ) -> None:
         self.lease = lease or Lease(store.root)
-        self.problem, self.store, self.reporter, self.folder = problem, store, reporter, folder
+        self.problem, self.store, self.reporter, self.folder = problem, store, Stoppable(reporter), folder
         self.steps = {step.link.name: step for step in plan(problem, extra)}
         self.again = _downstream(self.steps.values(), redo)
         self.is_checked = False  # the config, against the simulator

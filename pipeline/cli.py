@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from simfer.pipeline import chain, project, runtime, screen, use
+from simfer.pipeline import chain, project, runtime, screen, stopping, use
 from simfer.pipeline import report as pages
 from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
@@ -308,6 +308,7 @@ def clean(
 def main() -> None:
     """Run the command line."""
     runtime.prepare()
+    stopping.listen()
     app(prog_name="simfer")
 
 

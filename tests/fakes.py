@@ -2,11 +2,12 @@
 
 What the environment says happens to it: FAKE_LOG is a file that gets a line for each thing computed, FAKE_PAUSE the
 seconds that each takes, FAKE_FAIL the step that cannot go on, FAKE_KILL the moment at which the process kills itself,
-as by kill -9.
+as by kill -9, FAKE_STUCK where it is deaf to signals.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simfer.pipeline import chain, store
+from simfer.pipeline import chain, stopping, store
 from simfer.pipeline.chain import Link
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -54,6 +55,7 @@ def run_stage(
 ) -> dict[str, Any]:
     """Stand in for every stage: its files depend on its config and on what it reads, and on nothing else."""
     say(link.name)
+    _stuck(os.environ.get("FAKE_STUCK"), progress)
     if os.environ.get("FAKE_FAIL") == link.name:
         raise chain.StageError("too many rows")
     if link.stage == "simulate":
@@ -147,6 +149,17 @@ def process(*arguments: str | Path, **environment: str) -> dict[str, Any]:
     return {"args": command, "cwd": ROOT, "env": os.environ | environment}
 
 
+def _stuck(how: str | None, progress: Any) -> None:
+    """Be where Control-C does not reach: in a callback that loses it, or in machine code, which Python waits for."""
+    if how == "callback":
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(60)
+        progress.note("going on")
+        time.sleep(60)
+    if how == "machine code":
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)
+
+
 def _pause() -> float:
     return float(os.environ.get("FAKE_PAUSE", "0"))
 
@@ -175,5 +188,6 @@ if __name__ == "__main__":
 
     # What a script runs in the background is deaf to Control-C and hands that on: the tests may be such a process.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    stopping.SECONDS = 0.5
     install()
     main()

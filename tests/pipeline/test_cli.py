@@ -152,15 +152,37 @@ def test_an_interrupt_says_how_to_go_on(project: Path, monkeypatch: pytest.Monke
     assert result.exit_code == 130 and "go on with: simfer" in result.stderr
 
 
-def test_control_c_in_a_process(project: Path) -> None:
-    process = subprocess.Popen(**fakes.process("run", project, FAKE_PAUSE="20"), text=True, stdout=-1, stderr=-1)
-    while "shard 0" not in fakes.said():
+def begun(project: Path, **environment: str) -> subprocess.Popen[str]:
+    """Start a run, and return when its first stage is at work."""
+    process = subprocess.Popen(
+        **fakes.process("run", project, "--json", **environment), text=True, stdout=-1, stderr=-1
+    )
+    while "simulate-0" not in fakes.said():
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == 130
+    return process
+
+
+@pytest.mark.parametrize(
+    ("number", "environment"),
+    [
+        (signal.SIGINT, {"FAKE_PAUSE": "20"}),
+        (signal.SIGTERM, {"FAKE_PAUSE": "20"}),
+        (signal.SIGHUP, {"FAKE_STUCK": "machine code"}),
+        (signal.SIGINT, {"FAKE_STUCK": "callback"}),  # as of JAX, which loses what is raised in it
+        (signal.SIGINT, {"FAKE_STUCK": "machine code"}),  # as of XLA, in which Python has no turn
+    ],
+)
+def test_a_process_is_stopped_whatever_it_is_at(
+    project: Path, number: signal.Signals, environment: dict[str, str]
+) -> None:
+    process = begun(project, **environment)
+    time.sleep(0.3)
+    process.send_signal(number)
+    shown, errors = process.communicate(timeout=50)
+    assert process.returncode == 128 + number
     assert "Traceback" not in errors and f"simfer run {project}" in errors
+    assert json.loads(shown)["error"]["kind"] == "interrupted"
 
 
 def test_a_bug_of_ours_has_a_traceback(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 """How a run is stopped from outside: Ctrl-C, SIGTERM and SIGHUP all end it, whatever it is at.
 
-Python raises KeyboardInterrupt in whatever callback runs just then, and one of JAX's cannot hand it on: it is lost. And
-while XLA compiles or computes, Python has no turn at all. So the wish to stop is remembered and asked for at each report
-of progress, and a thread ends the process if it has not ended by itself. Nothing is lost by that: a process may be killed
-at any point.
+Python raises KeyboardInterrupt in whatever callback runs just then, and one of JAX's cannot hand it on: it is lost.
+And while XLA compiles or computes, Python has no turn at all. So the wish to stop is remembered and asked for at each
+report of progress, and a thread ends the process if it has not ended by itself. Nothing is lost by that: a process may
+be killed at any point.
 """
 
 from __future__ import annotations

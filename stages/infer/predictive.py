@@ -54,7 +54,7 @@ def _at_data(target: Target, z: Array, key: Array) -> tuple[dict[str, Array], di
     elif not errors.is_exact:  # the draw says which error, and which scatter, it is
         mean = mean + weights @ prediction.factors
     replicated = likelihood.replicate(key, uncertain, mean, values, observed_offset=True)
-    return replicated, likelihood.pointwise(mean, variance, values), *shares
+    return likelihood.shown(replicated), likelihood.pointwise(mean, variance, values), *shares
 
 
 def _shares(prediction: Prediction, noise: Array) -> tuple[Array, Array]:

@@ -8,15 +8,14 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from simfer.stages.batches import in_batches
 from simfer.stages.emulator.emulator import spread_factor, unexplained
 from simfer.stages.emulator.scatter import excess
 from simfer.stages.infer.predictor import Predictor
-from simfer.stages.model.likelihood import Likelihood, Prediction
+from simfer.stages.model.likelihood import Likelihood, Prediction, read_likelihood
 from simfer.stages.model.near_data import near_data, temper
-from simfer.stages.model.observation import read
 from simfer.stages.settings import LikelihoodConfig
 
 Point = TypeVar("Point", Array, np.ndarray)  # one, or many of them
@@ -53,7 +52,11 @@ class ErrorModel:
         residuals = np.asarray(rows.residuals)[:, likelihood.index]
         spread = np.asarray(rows.spread)[:, likelihood.index]
         rest = residuals * np.sqrt(unexplained(residuals, spread, weights))
-        self.factor, self.rest = split_covariance(rest, weights)
+        _, once, datum, count = np.unique(likelihood.index, True, True, True)
+        if (count == 1).all():
+            self.factor, self.rest = split_covariance(rest, weights)
+        else:
+            self.factor, self.rest = of_replicates(*split_covariance(rest[:, once], weights), datum, count)
 
     def _weights_by_mean(self, likelihood: Likelihood) -> Float[np.ndarray, " rows"]:
         """Weigh a random simulator's rows by what their parameters predict: never by an output that was drawn.
@@ -115,6 +118,26 @@ def split_covariance(
     return factor, np.maximum(variance - (factor**2).sum(axis=0), 0.0)
 
 
+def of_replicates(
+    factor: Float[np.ndarray, "k m"],
+    rest: Float[np.ndarray, " m"],
+    datum: Int[np.ndarray, " n"],
+    count: Int[np.ndarray, " m"],
+) -> tuple[Float[np.ndarray, "j n"], Float[np.ndarray, " n"]]:
+    """Return the error at data, of which several may be of one output: these have all of its error in common.
+
+    Args:
+        factor: Of the outputs' error, each output once.
+        rest: The error's variance that no factor has.
+        datum: Which of the outputs each datum is of.
+        count: How many data each output has.
+    """
+    shared = np.flatnonzero(count > 1)
+    own = np.zeros((len(shared), len(rest)))
+    own[np.arange(len(shared)), shared] = np.sqrt(rest[shared])
+    return np.concatenate([factor, own])[:, datum], np.where(count[datum] > 1, 0.0, rest[datum])
+
+
 def _principal(
     residuals: Float[np.ndarray, "rows n"], weights: Float[np.ndarray, " rows"]
 ) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, "n k"], Float[np.ndarray, " n"]]:
@@ -172,8 +195,7 @@ class Target(NamedTuple):
 
 def build_target(config: LikelihoodConfig, predictor: Predictor, near: bool = True) -> Target:
     """Put predictor, error and data together; the error is that `near` the data, or that of the whole training set."""
-    observed = read(config.observation.file, predictor.layout)
-    likelihood = Likelihood(config.noise, observed, predictor.layout, predictor.transform)
+    likelihood = read_likelihood(config, predictor.layout, predictor.transform)
     errors = ErrorModel(predictor, likelihood, near, config.infer.emulator_error == "full")
     at, end = predictor.space.size, predictor.space.size + likelihood.noise_space.size
     latent, scatter = (0, 0) if likelihood.is_gaussian else (errors.num_factors, errors.num_scatter)
@@ -185,6 +207,7 @@ def build_target(config: LikelihoodConfig, predictor: Predictor, near: bool = Tr
         prediction = errors.predict(z[:at])
         if likelihood.is_gaussian:
             return likelihood.marginal(prediction, values, data)
-        return likelihood.exact(prediction.mean + z[end:] @ prediction.factors, values, data)
+        rest = prediction.rest if likelihood.is_censored else None
+        return likelihood.exact(prediction.mean + z[end:] @ prediction.factors, values, data, rest)
 
     return Target(log_likelihood, end + latent, likelihood, errors, scatter)

@@ -6,7 +6,7 @@ Whitened points hold the simulator's free parameters first, then the noise's (`L
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,13 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from simfer.stages.model import noise as noises
-from simfer.stages.model.observation import Data
+from simfer.stages.model.observation import Data, Series, read
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
+from simfer.stages.model.tails import censored_log_prob
 from simfer.stages.model.transforms import TRANSFORMS
-from simfer.stages.settings import Noise
+from simfer.stages.settings import Noise, Observation, Prior
+from simfer.stages.settings.noise import names_used, quantities
 
 
 class Prediction(NamedTuple):
@@ -62,6 +64,35 @@ class Block(NamedTuple):
     transform: str
     noise: Noise
     family: Callable[..., dist.Distribution]
+    series: Series
+
+    @property
+    def is_censored(self) -> bool:
+        """Whether of some data a bound alone is known."""
+        return self.series.side is not None
+
+    @property
+    def coded(self) -> Float[np.ndarray, " n"]:
+        """The data as the likelihood takes them: those below a limit at -inf, those above one at inf."""
+        side = self.series.side
+        if side is None:
+            return self.values
+        return np.where(side < 0, -np.inf, np.where(side > 0, np.inf, self.values))
+
+    def decode(self, data: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Return data as a file has them: a censored one at its limit."""
+        return data if (limits := self.series.limits) is None else jnp.clip(data, limits.lower, limits.upper)
+
+    def censor(self, data: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Code new data as the observed ones are, by the same limits."""
+        if (limits := self.series.limits) is None:
+            return data
+        return jnp.where(data < limits.lower, -jnp.inf, jnp.where(data > limits.upper, jnp.inf, data))
+
+    def log_prob(self, distribution: dist.Distribution, data: Float[Array, " n"]) -> Float[Array, "..."]:
+        """Return the log probability of coded data."""
+        limits = self.series.limits
+        return distribution.log_prob(data) if limits is None else censored_log_prob(distribution, data, limits)
 
     def natural(self, mean: Float[Array, "... n"]) -> Float[Array, "... n"]:
         """Undo the transform of a mean at all data, for these data."""
@@ -77,25 +108,63 @@ class Block(NamedTuple):
         return noises.GAUSSIAN.get(self.noise.dist) == self.transform
 
 
+class Observed(Protocol):
+    """What a likelihood is made of, in a slice of the config."""
+
+    @property
+    def observation(self) -> Observation:
+        """Where the data are."""
+
+    @property
+    def noise(self) -> Mapping[str, Noise]:
+        """How they scatter, by output."""
+
+    @property
+    def noise_parameters(self) -> Mapping[str, float | Prior]:
+        """What the noise of several outputs shares."""
+
+
+def read_data(problem: Observed, layout: Layout) -> Data:
+    """Read the data that a config names, with the columns that its noise takes."""
+    shared = problem.noise_parameters
+    needed = {output: [name for name in names_used(output, noise) if name not in shared]
+              for output, noise in problem.noise.items()}  # fmt: skip
+    return read(problem.observation, layout, needed)
+
+
+def read_likelihood(problem: Observed, layout: Layout, transform: Mapping[str, str]) -> Likelihood:
+    """Read the data of a config, and put them together with its noise."""
+    every = {name: transform.get(name, "none") for name in layout.outputs}
+    return Likelihood(problem.noise, read_data(problem, layout), layout, every, problem.noise_parameters)
+
+
 class Likelihood:
     """The data's probability as a function of the outputs and the noise's parameters."""
 
-    def __init__(self, noise: Mapping[str, Noise], data: Data, layout: Layout, transform: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        noise: Mapping[str, Noise],
+        data: Data,
+        layout: Layout,
+        transform: Mapping[str, str],
+        shared: Mapping[str, float | Prior] = {},
+    ) -> None:
         self.data, self.layout = data, layout
         self.index = data.index(layout)
         self.blocks = [
             Block(name, at, data.series[name].values, transform[name], noise[name],
-                  noises.family(noise[name], data.series[name].values))
+                  noises.family(noise[name], data.series[name].values), data.series[name])
             for name, at in data.slices.items()
         ]  # fmt: skip
         self.noise_space = Space(
-            {f"{name}_{key}": value for name in data.slices for key, value in noises.arguments(noise[name]).items()}
+            {each.name: each.value for each in quantities({name: noise[name] for name in data.slices}, shared)}
         )
-        self.is_gaussian = all(block.is_gaussian for block in self.blocks)
+        self.is_censored = any(block.is_censored for block in self.blocks)
+        self.is_gaussian = all(block.is_gaussian for block in self.blocks) and not self.is_censored
 
-    def arguments(self, block: Block, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Pick a block's noise arguments out of the noise space's named values."""
-        return {key: values[f"{block.name}_{key}"] for key in noises.arguments(block.noise)}
+    def arguments(self, block: Block, values: Mapping[str, Any], y: Float[Array, " n"]) -> dict[str, Any]:
+        """Return what a block's distribution takes around natural outputs y, of the noise space's named values."""
+        return noises.argument_values(block.noise, block.name, values, block.series.columns, y)
 
     def distribution(
         self, block: Block, y: Float[Array, " n"], values: Mapping[str, Any], error: Float[Array, " n"] | None = None
@@ -104,7 +173,7 @@ class Likelihood:
 
         `error`, the emulator's variance in the transformed scale, widens it where the family is Gaussian there.
         """
-        given = self.arguments(block, values)
+        given = self.arguments(block, values, y)
         if error is not None and block.is_gaussian:
             if block.noise.dist == "MultivariateNormal":
                 base = block.family(y)
@@ -113,18 +182,26 @@ class Likelihood:
         return block.family(y, **given)
 
     def exact(
-        self, mean: Float[Array, " n"], values: Mapping[str, Any], data: Mapping[str, Array] | None = None
+        self,
+        mean: Float[Array, " n"],
+        values: Mapping[str, Any],
+        data: Mapping[str, Array] | None = None,
+        error: Float[Array, " n"] | None = None,
     ) -> Float[Array, ""]:
         """Return the log likelihood of outputs that carry no error; `mean` is in the transformed scale.
 
-        `data` by output take the place of the observed ones.
+        `data` by output take the place of the observed ones; `error`, a variance of each datum's own in the transformed
+        scale, widens families that are Gaussian there.
         """
         given = self._observed() if data is None else data
-        parts = [self.distribution(b, b.natural(mean), values).log_prob(given[b.name]).sum() for b in self.blocks]
+        parts = []
+        for b in self.blocks:
+            widened = self.distribution(b, b.natural(mean), values, None if error is None else error[b.at])
+            parts.append(b.log_prob(widened, given[b.name]).sum())
         return jnp.sum(jnp.stack(parts))
 
     def _observed(self) -> dict[str, Array]:
-        return {b.name: jnp.asarray(b.values) for b in self.blocks}
+        return {b.name: jnp.asarray(b.coded) for b in self.blocks}
 
     def marginal(
         self, prediction: Prediction, values: Mapping[str, Any], data: Mapping[str, Array] | None = None
@@ -136,7 +213,7 @@ class Likelihood:
             transformed = TRANSFORMS[b.transform].forward(given[b.name], noises.smallest(b.values))  # type: ignore[index]
             gaps.append(transformed - prediction.mean[b.at])
             jacobian += transformed.sum() if b.transform == "log" else 0.0
-            noise.append(self._covariance(b, values))
+            noise.append(self._covariance(b, values, b.natural(prediction.mean)))
         gap, factor = jnp.concatenate(gaps), prediction.factors
         # A random simulator's factors are as many as the data, or more: no low rank to make use of.
         if all(each.ndim == 1 for each in noise) and prediction.scatter is None:
@@ -148,18 +225,19 @@ class Likelihood:
             density = dist.MultivariateNormal(jnp.zeros_like(gap), covariance_matrix=covariance)
         return density.log_prob(gap) - jacobian
 
-    def _covariance(self, block: Block, values: Mapping[str, Any]) -> Float[Array, "..."]:
+    def _covariance(self, block: Block, values: Mapping[str, Any], y: Float[Array, " n"]) -> Float[Array, "..."]:
         if block.noise.dist == "MultivariateNormal":
             return block.family(jnp.zeros(len(block.values))).covariance_matrix
-        return jnp.broadcast_to(self.arguments(block, values)["scale"] ** 2, block.values.shape)
+        return jnp.broadcast_to(self.arguments(block, values, y)["scale"] ** 2, block.values.shape)
 
     def pointwise(
         self, mean: Float[Array, " n"], error: Float[Array, " n"] | None, values: Mapping[str, Any]
     ) -> dict[str, Float[Array, "..."]]:
         """Return each datum's log likelihood, by output (one number for a joint distribution)."""
         return {
-            b.name: self.distribution(b, b.natural(mean), values, None if error is None else error[b.at]).log_prob(
-                jnp.asarray(b.values)
+            b.name: b.log_prob(
+                self.distribution(b, b.natural(mean), values, None if error is None else error[b.at]),
+                jnp.asarray(b.coded),
             )
             for b in self.blocks
         }
@@ -174,7 +252,7 @@ class Likelihood:
         parts = []
         for b in self.blocks:
             if b.is_gaussian:
-                covariance = self._covariance(b, values)
+                covariance = self._covariance(b, values, b.natural(mean))
                 parts.append(covariance if covariance.ndim == 1 else 1.0 / jnp.diag(jnp.linalg.inv(covariance)))
             else:
                 scatter = lambda t, b=b: self.distribution(b, b.inverse(t), values)  # noqa: E731
@@ -196,6 +274,7 @@ class Likelihood:
     ) -> dict[str, Float[Array, " n"]]:
         """Draw data of the same shape as the observed ones, the emulator's error and the scatter drawn with them.
 
+        They are coded, and censored at the limits of the observed ones; `shown` has them as a file would.
         An offset that the noise integrates over is drawn from its prior, or from what the observed data say it is.
         """
         error_key, *keys = jax.random.split(key, 1 + len(self.blocks))
@@ -206,8 +285,13 @@ class Likelihood:
         drawn = {}
         for b, k in zip(self.blocks, keys, strict=True):
             new = self.distribution(b, b.natural(mean), values)
-            drawn[b.name] = (noises.at_observed_offset(b.noise, new, b.values) if observed_offset else new).sample(k)
+            new = noises.at_observed_offset(b.noise, new, b.values) if observed_offset else new
+            drawn[b.name] = b.censor(new.sample(k))
         return drawn
+
+    def shown(self, data: Mapping[str, Array]) -> dict[str, Array]:
+        """Return coded data as a file has them: a censored one at its limit."""
+        return {b.name: b.decode(data[b.name]) for b in self.blocks}
 
     def offsets(self, mean: Float[Array, " n"], values: Mapping[str, Any]) -> dict[str, Float[Array, ""]]:
         """Return how far the data say they lie from each output, where the noise integrates over an offset; or zero.

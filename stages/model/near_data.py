@@ -10,8 +10,7 @@ from jaxtyping import Bool, Float
 from scipy.stats import chi2
 
 from simfer.stages.batches import in_batches
-from simfer.stages.model.likelihood import Likelihood
-from simfer.stages.model.observation import read
+from simfer.stages.model.likelihood import Likelihood, read_likelihood
 from simfer.stages.model.outputs import Layout
 from simfer.stages.settings import SelectConfig
 
@@ -27,8 +26,7 @@ def select_near_data(
     stretched posterior of `size` parameters could hold, however many there are: log likelihood ratios there are half
     a chi-squared (Wilks 1938), here up to its 99.9 % point.
     """
-    transform = {name: config.dataset.transform.get(name, "none") for name in layout.outputs}
-    likelihood = Likelihood(config.noise, read(config.observation.file, layout), layout, transform)
+    likelihood = read_likelihood(config, layout, config.dataset.transform)
     at_data = [likelihood.to_transformed(block, config.dataset.floor) for block in y]
     distance = _distance(likelihood, np.concatenate(at_data))
     reach = 0.5 * chi2.ppf(0.999, size) * config.refine.stretch**2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from simfer.stages.errors import ConfigError, Mistake
+from simfer.stages.model.observation import Series
 from simfer.stages.model.plugins import resolve
-from simfer.stages.settings import CustomNoise, MultivariateNormalNoise, Noise
+from simfer.stages.settings import Column, CustomNoise, MultivariateNormalNoise, Noise
+from simfer.stages.settings.expressions import parse
+from simfer.stages.settings.noise import arguments
 
 _NUM_SCORES = 1024  # draws that an information is the mean of: a sigma is then within some percent
 SMALLEST = 1e-10  # a rate or a median is not let below it, but for data that are as small themselves
@@ -197,27 +200,58 @@ def _has_moments(distribution: dist.Distribution) -> bool:
         return False
 
 
-def mistakes(output: str, noise: Noise, data: Float[np.ndarray, " n"]) -> list[Mistake]:
+def argument_values(
+    noise: Noise, output: str, values: Mapping[str, Any], columns: Mapping[str, Any], y: Float[Array, " n"]
+) -> dict[str, Any]:
+    """Return what a noise's distribution takes: numbers, or one for each datum.
+
+    Args:
+        noise: The noise.
+        output: The output's name, which a formula may have.
+        values: The noise's quantities by name.
+        columns: Columns of the data by name.
+        y: The outputs at the data.
+    """
+    known = {**values, **columns, output: y}
+    taken: dict[str, Any] = {}
+    for key, value in arguments(noise).items():
+        name = f"{output}_{key}"
+        if isinstance(value, str):
+            taken[key] = jnp.asarray(parse(value)(known, jnp), float)
+        elif isinstance(value, Column):
+            column = jnp.asarray(columns[value.column]) * (1.0 if value.times is None else values[f"{name}_times"])
+            taken[key] = column if value.plus is None else jnp.hypot(column, values[f"{name}_plus"])
+        else:
+            taken[key] = values[name]
+    return taken
+
+
+def mistakes(output: str, noise: Noise, series: Series) -> list[Mistake]:
     """List the data that the noise could never have produced, and a covariance that does not fit them."""
-    found = []
+    found, data = [], series.values
+    place = f"observation.file: column {output}"
     expected, allowed = _SUPPORT.get(noise.dist, ("", lambda x: np.ones(len(x), bool)))
-    if not allowed(data).all():
-        got = ", ".join(f"{x:g}" for x in data[~allowed(data)][:4])
-        found.append(Mistake(f"observation.file: column {output}", f"got {got}; {noise.dist} noise needs {expected}"))
+    measured = np.ones(len(data), bool) if series.side is None else series.side == 0  # a bound may be any number
+    if not (fine := allowed(data) | ~measured).all():
+        got = ", ".join(f"{x:g}" for x in data[~fine][:4])
+        found.append(Mistake(place, f"got {got}; {noise.dist} noise needs {expected}"))
     total = getattr(noise, "total_count", None)
-    if total is not None and (data > total).any():
-        what = f"got {data.max():g}, above noise.{output}.total_count = {total}"
-        found.append(Mistake(f"observation.file: column {output}", what))
+    if isinstance(total, Column):
+        total = series.columns[total.column]
+    if isinstance(total, (int, np.ndarray)) and (beyond := data > total).any():
+        most = total if isinstance(total, int) else f"{total[beyond][0]:g}"
+        found.append(Mistake(place, f"got {data[beyond].max():g}, above noise.{output}.total_count = {most}"))
+    for column, numbers in series.columns.items():
+        if not isinstance(noise, CustomNoise) and (numbers < 0.0).any():
+            what = f"got {numbers.min():g}, which no noise.{output} can have; expected numbers of at least 0"
+            found.append(Mistake(f"observation.file: column {column}", what))
     if isinstance(noise, MultivariateNormalNoise):
+        if series.side is not None:
+            found.append(
+                Mistake(f"noise.{output}", "a joint distribution has no censored data; take independent noise")
+            )
         try:
             joint_covariance(noise, len(data))
         except ConfigError as error:
             found += error.mistakes
     return found
-
-
-def arguments(noise: Noise) -> dict[str, Any]:
-    """Return the arguments that are numbers or priors, those left out not among them; a covariance is not of these."""
-    if isinstance(noise, MultivariateNormalNoise):
-        return {}
-    return {k: v for k, v in noise.arguments.items() if v is not None and not isinstance(v, str)}

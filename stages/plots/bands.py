@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
@@ -38,6 +38,7 @@ class Panel:
     curve_x: Float[np.ndarray, " m"]
     curve: Float[np.ndarray, "draws m"] | None = None  # whole outputs, where they are at hand
     simulated: Float[np.ndarray, "draws m"] | None = None  # a random simulator's outputs, their scatter in them
+    side: Int[np.ndarray, " n"] | None = None  # -1 where a datum lies below what is drawn, 1 above
 
 
 def predictive(file: Place, panels: Sequence[Panel]) -> None:
@@ -76,7 +77,7 @@ def _series(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> None:
     if panel.simulated is not None:
         ends = quantiles_of(panel.simulated, (LEVELS[0], LEVELS[-1]))
         ax.plot(panel.curve_x, ends.T, color=BLUE, ls="--", lw=0.8, label=["90 % of simulated outputs", None])
-    ax.plot(panel.x, panel.observed, "o", ms=3.2, mfc="k", mec="white", mew=0.4, label="data")
+    _data(ax, panel.x, panel)
     ax.set_xlabel(with_unit(panel.dim, panel.dim_unit))
 
 
@@ -88,6 +89,15 @@ def _side_by_side(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> No
     if panel.curve is not None and panel.curve.shape[1] == num:
         median = quantiles_of(panel.curve, [0.5])[0]
         ax.plot(x, median, "_", color=BLUE, ms=width + 2, label="median output")
-    ax.plot(x, panel.observed, "o", ms=3.2, mfc="k", mec="white", mew=0.4, label="data")
+    _data(ax, x, panel)
     ax.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10], min_n_ticks=1))
     ax.set(xlim=(0.3, num + 0.7), xlabel="number of the datum")
+
+
+def _data(ax: Axes, x: Float[np.ndarray, " n"], panel: Panel) -> None:
+    """Draw the data; those of which a bound alone is known as an open triangle that points to where they lie."""
+    side = np.zeros(len(x), int) if panel.side is None else panel.side
+    ax.plot(x[side == 0], panel.observed[side == 0], "o", ms=3.2, mfc="k", mec="white", mew=0.4, label="data")
+    for sign, marker, word in ((-1, "v", "below"), (1, "^", "above")):
+        if (at := side == sign).any():
+            ax.plot(x[at], panel.observed[at], marker, ms=4.5, mfc="none", mec="k", mew=0.8, label=f"data {word} this")

@@ -15,21 +15,19 @@ from simfer.stages.artifacts.arrays import DERIVATIVES
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.labels import ERROR, INSIDE, POINT, SCATTER
 from simfer.stages.emulator.scatter import MOST_OUTPUTS
-from simfer.stages.errors import ConfigError, Mistake
-from simfer.stages.model import noise as noises
-from simfer.stages.model import observation
+from simfer.stages.errors import Mistake
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
 from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each, option_mistakes
 from simfer.stages.preflight.code import code_mistakes
+from simfer.stages.preflight.data import data_mistakes, loss_mistakes
 from simfer.stages.preflight.foreign import solver_settings
-from simfer.stages.preflight.noise import noise_mistakes
 from simfer.stages.preflight.numerical import numerical_mistakes
 from simfer.stages.preflight.priors import prior_mistakes
 from simfer.stages.preflight.solver import additive_mistakes, break_mistakes, sde_solver_mistakes, solver_mistakes
 from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.progress import Progress, Silent
-from simfer.stages.settings import CustomNoise, Problem
+from simfer.stages.settings import Problem
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
 from simfer.stages.settings.spelling import unwritable
 from simfer.stages.simulate.backends import build_backend
@@ -143,7 +141,11 @@ def _dataset(config: Problem, layout: Layout) -> list[Mistake]:
 
 def _likelihood(config: Problem, layout: Layout) -> list[Mistake]:
     """List where outputs, data and noise do not belong together."""
-    return [*unknown_names("noise", config.noise, layout.outputs), *_loss(config), *_data(config, layout)]
+    return [
+        *unknown_names("noise", config.noise, layout.outputs),
+        *loss_mistakes(config),
+        *data_mistakes(config, layout),
+    ]
 
 
 def _simulator(config: Problem) -> tuple[Simulator | None, list[Mistake]]:
@@ -263,41 +265,3 @@ def _derivatives(config: Problem, simulator: Simulator) -> list[Mistake]:
         reason = str(error).partition("\n")[0]
         return [Mistake(where, f"JAX cannot differentiate {config.simulate.simulator} in forward mode: {reason}")]
     return []
-
-
-def _loss(config: Problem) -> list[Mistake]:
-    """List the outputs in units of whose noise no error can be had beforehand."""
-    if config.train.loss != "chi_squared":
-        return []
-    transforms = {name: config.dataset.transform.get(name, "none") for name in config.noise}
-    what = 'needs noise that is Gaussian where the network learns it, its scale a number; take "scaled" or "whitened"'
-    return [
-        Mistake("train.loss", f'got "chi_squared", which {what} (noise.{name}, dataset.transform.{name})')
-        for name, noise in config.noise.items()
-        if noises.known_scale(noise, transforms[name]) is None
-    ]
-
-
-def _data(config: Problem, layout: Layout) -> list[Mistake]:
-    try:
-        data = observation.read(config.observation.file, layout)
-    except ConfigError as error:
-        return error.mistakes
-    found = [
-        Mistake(f"noise.{name}", f"missing: the data hold {name}; say how they scatter around the output")
-        for name in data.series
-        if name not in config.noise
-    ]
-    for name, noise in config.noise.items():
-        if name not in data.series:
-            if name in layout.outputs:
-                found.append(Mistake(f"noise.{name}", f"the data hold no column {name}"))
-            continue
-        found += noises.mistakes(name, noise, data.series[name].values)
-        transform = config.dataset.transform.get(name, "none")
-        if noise.dist == "LogNormal" and transform != "log":
-            what = f'got "{transform}"; LogNormal noise needs "log", or the emulator can give it a negative median'
-            found.append(Mistake(f"dataset.transform.{name}", what))
-        if isinstance(noise, CustomNoise):
-            found += noise_mistakes(name, noise, data.series[name].values)
-    return found

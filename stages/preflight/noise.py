@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -14,13 +14,17 @@ from jaxtyping import Array, Float
 
 from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model import noise as noises
+from simfer.stages.model.observation import Series
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.preflight.words import unknown_names
-from simfer.stages.settings import CustomNoise
+from simfer.stages.settings import CustomNoise, Prior
+from simfer.stages.settings.noise import arguments, quantities
 
 
-def noise_mistakes(output: str, noise: CustomNoise, data: Float[np.ndarray, " n"]) -> list[Mistake]:
+def noise_mistakes(
+    output: str, noise: CustomNoise, series: Series, shared: Mapping[str, float | Prior] = {}
+) -> list[Mistake]:
     """List what is wrong with one's own noise of an output; what the function itself raises goes through."""
     where = f"noise.{output}"
     try:
@@ -29,12 +33,17 @@ def noise_mistakes(output: str, noise: CustomNoise, data: Float[np.ndarray, " n"
         return error.mistakes
     if not callable(make):
         return [Mistake(f"{where}.dist", f"got {make!r}, expected a function of the output and its arguments")]
-    return _arguments(where, noise, make) or _result(f"{where}.dist", noise, make, data)
+    space = Space({each.name: each.value for each in quantities({output: noise}, shared)})
+    values = space.values(jnp.zeros(space.size))  # at their priors' medians
+    given = lambda y: noises.argument_values(noise, output, values, series.columns, y)  # noqa: E731
+    return _arguments(where, noise, make) or _result(
+        f"{where}.dist", noise.dist.rpartition(":")[2], lambda y: make(y, **given(y)), series.values
+    )
 
 
 def _arguments(where: str, noise: CustomNoise, make: Callable[..., Any]) -> list[Mistake]:
     parameters = list(inspect.signature(make).parameters.values())[1:]
-    given = noises.arguments(noise)
+    given = arguments(noise)
     missing = [
         each.name
         for each in parameters
@@ -49,13 +58,12 @@ def _arguments(where: str, noise: CustomNoise, make: Callable[..., Any]) -> list
     ]
 
 
-def _result(where: str, noise: CustomNoise, make: Callable[..., Any], data: Float[np.ndarray, " n"]) -> list[Mistake]:
-    """Call the function with its arguments at their priors' medians, and ask its distribution what will be asked."""
-    space, name = Space(noises.arguments(noise)), noise.dist.rpartition(":")[2]
+def _result(where: str, name: str, given: Callable[[Array], Any], data: Float[np.ndarray, " n"]) -> list[Mistake]:
+    """Call the function with its arguments, and ask its distribution what will be asked."""
     seen: list[Any] = []
 
     def scatter(y: Float[Array, " n"]) -> Any:
-        seen.append(make(y, **space.values(jnp.zeros(space.size))))
+        seen.append(given(y))
         return jnp.zeros(())
 
     jax.eval_shape(scatter, data)  # what it raises is the user's
@@ -64,7 +72,6 @@ def _result(where: str, noise: CustomNoise, make: Callable[..., Any], data: Floa
         return [Mistake(where, what + ("; is a `return` missing?" if seen[0] is None else ""))]
     if (shape := seen[0].batch_shape + seen[0].event_shape) != data.shape:
         return [Mistake(where, f"{name} gives a distribution of shape {shape}, expected {data.shape}, as the output")]
-    given = lambda y: make(y, **space.values(jnp.zeros(space.size)))  # noqa: E731
     asked: dict[str, Callable[[Any], Any]] = {
         "log_prob": lambda y: given(y).log_prob(data),
         "sample": lambda y: given(y).sample(jax.random.key(0)),

@@ -8,8 +8,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from simfer.stages.errors import Mistake
-from simfer.stages.model.likelihood import Likelihood
-from simfer.stages.model.observation import read
+from simfer.stages.model.likelihood import Likelihood, read_likelihood
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import scaled_floor
@@ -90,8 +89,7 @@ def _floor(config: Problem, again: Again, y: Float[np.ndarray, "rows outputs"]) 
 
 
 def _likelihood(config: Problem, layout: Layout) -> Likelihood:
-    transform = {name: config.dataset.transform.get(name, "none") for name in layout.outputs}
-    return Likelihood(config.noise, read(config.observation.file, layout), layout, transform)
+    return read_likelihood(config, layout, config.dataset.transform)
 
 
 def _gaps(likelihood: Likelihood, layout: Layout, y: np.ndarray, exact: np.ndarray, floor: float) -> Gaps:

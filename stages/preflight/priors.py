@@ -11,6 +11,7 @@ from jaxtyping import Float
 from simfer.stages.errors import Mistake
 from simfer.stages.model.space import distribution, from_normal
 from simfer.stages.settings import Prior, Problem
+from simfer.stages.settings.noise import quantities
 
 _Z = np.linspace(-3.0, 3.0, 7)  # nearly all of the prior
 
@@ -25,10 +26,9 @@ def _priors(config: Problem) -> Iterator[tuple[str, Prior]]:
     for name, value in config.parameters.items():
         if isinstance(value, Prior):
             yield f"parameters.{name}", value
-    for output, noise in config.noise.items():
-        for name, value in noise.arguments.items():
-            if isinstance(value, Prior):
-                yield f"noise.{output}.{name}", value
+    for each in quantities(config.noise, config.noise_parameters):
+        if isinstance(each.value, Prior):
+            yield each.place, each.value
 
 
 def _wrong(prior: Prior) -> str:

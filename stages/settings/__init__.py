@@ -7,6 +7,7 @@ result, and so is not in its fingerprint.
 
 from __future__ import annotations
 
+from simfer.stages.settings.arguments import Column
 from simfer.stages.settings.fields import (
     AddedLater,
     Code,
@@ -18,8 +19,9 @@ from simfer.stages.settings.fields import (
     Settings,
     home,
 )
-from simfer.stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
+from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.noise import NOISE, AnyNoise, CustomNoise, MultivariateNormalNoise, Noise
+from simfer.stages.settings.observation import Observation, Source
 from simfer.stages.settings.priors import AnyPrior, NumberOrPrior, Prior
 from simfer.stages.settings.problem import Problem
 from simfer.stages.settings.simulation import Simulate, Solver
@@ -53,6 +55,7 @@ __all__ = [
     "Check",
     "CheckConfig",
     "Code",
+    "Column",
     "CompareConfig",
     "ComparePosteriorsConfig",
     "Count",
@@ -82,6 +85,7 @@ __all__ = [
     "SimulateConfig",
     "Slice",
     "Solver",
+    "Source",
     "Train",
     "TrainConfig",
     "Transform",

@@ -10,13 +10,6 @@ from pydantic import AfterValidator, Field
 from simfer.stages.settings.fields import AddedLater, Count, ExistingFile, Fraction, Positive, Seed, Settings, Unit
 
 
-class Observation(Settings):
-    """The data: a CSV file of coordinates and outputs."""
-
-    file: ExistingFile
-    """A CSV file: first the coordinates, then a column for each output measured; an empty cell is a missing datum."""
-
-
 class Infer(Settings):
     """How the posterior is drawn from."""
 

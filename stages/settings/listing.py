@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from simfer.stages.errors import Mistake, UsageError, did_you_mean
+from simfer.stages.settings.arguments import Column
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
 from simfer.stages.settings.noise import NOISE, Noise
 from simfer.stages.settings.prior_table import PRIORS
@@ -19,6 +20,8 @@ from simfer.stages.settings.problem import Problem
 
 _LARGE = 1e6  # bounds beyond it only keep numbers within their type
 _MANY = 6  # names are listed up to here
+
+_ANY = "number, table of a prior or of a column, or formula"
 
 Schema = dict[str, Any]
 
@@ -92,7 +95,10 @@ def _section(name: str) -> Iterator[Setting]:
             for each in _table("noise.OUTPUT", model.model_json_schema(), without="dist"):
                 yield each._replace(meaning=f"{family}: {each.meaning}")
         meaning = "Your own: what your function takes, by its names."
-        yield Setting("noise.OUTPUT.ARGUMENT", "number, or table of a prior", "required", "", meaning)
+        yield Setting("noise.OUTPUT.ARGUMENT", _ANY, "required", "", meaning)
+        yield from _table("noise.OUTPUT.ARGUMENT", Column.model_json_schema())
+    elif name == "noise_parameters":
+        yield Setting(f"{name}.NAME", "number, or table of a prior", "left out", "", _meaning(whole, name))
     else:
         yield from _table(name, whole, whole["properties"][name]["$ref"])
 
@@ -126,6 +132,10 @@ def _in_toml(value: Any) -> str:
 def _in_words(each: Schema) -> str:
     """Write a type as one who edits a config would say it."""
     if kinds := each.get("anyOf") or each.get("oneOf"):
+        if any(kind.get("$ref", "").endswith("/Column") for kind in kinds):
+            kinds = [kind for kind in kinds if not kind.get("$ref", "").endswith("/Column")]
+            words = [_in_words(kind) for kind in kinds if kind.get("type") not in ("null", "string")]
+            return " or ".join([*words, "column", "formula"])
         if all("$ref" in kind for kind in kinds):
             return "prior"  # of all tables it is the one that has several forms
         return " or ".join(dict.fromkeys(_in_words(kind) for kind in kinds if kind.get("type") != "null"))

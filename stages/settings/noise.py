@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
 
 from pydantic import ConfigDict, Discriminator, Tag, model_validator
 
-from simfer.stages.settings.fields import Code, Count, ExistingFile, Positive, Settings, Unit
-from simfer.stages.settings.priors import NumberOrPrior, PositiveOrPrior
+from simfer.stages.settings.arguments import Argument, Column, CountArgument, PositiveArgument
+from simfer.stages.settings.expressions import parse
+from simfer.stages.settings.fields import Code, ExistingFile, Positive, Settings, Unit
+from simfer.stages.settings.priors import Prior
 
 
 class Noise(Settings):
-    """How data scatter around an output: a family and its arguments, each a number or a prior."""
+    """How data scatter around an output: a family and its arguments.
+
+    An argument is a number, a prior, a column of the data, the name of a shared one, or a formula of such.
+    """
 
     dist: str
     """A family (`simfer list noise`), or your own function in a file beside the config."""
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The family's arguments: numbers, priors, and (for a covariance) a file."""
+        """The family's arguments; of a covariance, the file."""
         return {name: getattr(self, name) for name in type(self).model_fields if name != "dist"} | (
             self.__pydantic_extra__ or {}
         )
@@ -28,7 +34,7 @@ class NormalNoise(Noise):
     """Gaussian; the output is its mean."""
 
     dist: Literal["Normal"]
-    scale: Annotated[PositiveOrPrior, Unit("of the output")]
+    scale: Annotated[PositiveArgument, Unit("of the output")]
     """Standard deviation, or a prior for it."""
 
 
@@ -36,7 +42,7 @@ class LogNormalNoise(Noise):
     """Gaussian in the logarithm; the output is its median."""
 
     dist: Literal["LogNormal"]
-    scale: PositiveOrPrior
+    scale: PositiveArgument
     """Standard deviation of the logarithm, or a prior for it."""
 
 
@@ -44,9 +50,9 @@ class StudentTNoise(Noise):
     """Gaussian with outliers; the output is its centre."""
 
     dist: Literal["StudentT"]
-    df: PositiveOrPrior
+    df: PositiveArgument
     """Degrees of freedom: the fewer, the heavier the tails."""
-    scale: Annotated[PositiveOrPrior, Unit("of the output")]
+    scale: Annotated[PositiveArgument, Unit("of the output")]
     """Width of the middle, or a prior for it."""
 
 
@@ -60,9 +66,9 @@ class NegativeBinomial2Noise(Noise):
     """Counts with more scatter than Poisson: variance = mean + mean^2 / concentration; the output is the mean."""
 
     dist: Literal["NegativeBinomial2"]
-    concentration: PositiveOrPrior | None = None
+    concentration: PositiveArgument | None = None
     """Large is close to Poisson; give it or its inverse."""
-    inverse_concentration: PositiveOrPrior | None = None
+    inverse_concentration: PositiveArgument | None = None
     """1 / concentration: 0 is Poisson."""
 
     @model_validator(mode="after")
@@ -76,7 +82,7 @@ class BinomialNoise(Noise):
     """Successes out of total_count; the output divided by `population` is the probability."""
 
     dist: Literal["Binomial"]
-    total_count: Annotated[Count, Unit("trials")]
+    total_count: Annotated[CountArgument, Unit("trials")]
     """Trials behind each datum."""
     population: Annotated[Positive, Unit("of the output")] = 1.0
     """What the output is divided by to be a probability."""
@@ -96,7 +102,7 @@ class CustomNoise(Noise):
     """The user's own: a function of the output and these arguments that returns a NumPyro distribution."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, NumberOrPrior]
+    __pydantic_extra__: dict[str, Argument]
     dist: Annotated[str, Code(tuple)]
     """Your own function in a file beside the config: "file.py:name"."""
 
@@ -127,3 +133,43 @@ if TYPE_CHECKING:
 else:
     _tagged = [*(Annotated[model, Tag(name)] for name, model in NOISE.items()), Annotated[CustomNoise, Tag("custom")]]
     AnyNoise = Annotated[Union[tuple(_tagged)], Discriminator(_noise_tag)]  # noqa: UP007
+
+
+class Quantity(NamedTuple):
+    """A number of the noise: where the config has it, what it is called, and its value or its prior."""
+
+    place: str
+    name: str
+    value: float | Prior
+
+
+def quantities(noise: Mapping[str, Noise], shared: Mapping[str, float | Prior]) -> list[Quantity]:
+    """List the numbers and priors of these outputs' noise, the shared ones that they use after their own."""
+    own = [each for output, each_noise in noise.items() for each in _own(output, each_noise)]
+    used = {name for output, each in noise.items() for name in names_used(output, each)}
+    return own + [Quantity(f"noise_parameters.{name}", name, shared[name]) for name in shared if name in used]
+
+
+def _own(output: str, noise: Noise) -> Iterator[Quantity]:
+    for key, value in arguments(noise).items():
+        place, name = f"noise.{output}.{key}", f"{output}_{key}"
+        if isinstance(value, Column):
+            more = {"times": value.times, "plus": value.plus}
+            yield from (Quantity(f"{place}.{k}", f"{name}_{k}", v) for k, v in more.items() if v is not None)
+        elif not isinstance(value, str):
+            yield Quantity(place, name, value)
+
+
+def arguments(noise: Noise) -> dict[str, Any]:
+    """Return the arguments that a distribution takes, those left out not among them; a covariance is not of these."""
+    if isinstance(noise, MultivariateNormalNoise):
+        return {}
+    return {key: value for key, value in noise.arguments.items() if value is not None}
+
+
+def names_used(output: str, noise: Noise) -> list[str]:
+    """List what the arguments name beside the output itself: shared quantities, or columns of the data."""
+    formulas = [parse(value) for value in arguments(noise).values() if isinstance(value, str)]
+    columns = [value.column for value in arguments(noise).values() if isinstance(value, Column)]
+    named = [name for formula in formulas for name in formula.names if name != output]
+    return list(dict.fromkeys([*columns, *named]))

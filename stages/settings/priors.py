@@ -108,8 +108,9 @@ def _number_or_prior(value: Any) -> str:
 NumberOrPrior = Annotated[
     Annotated[Finite, Tag("number")] | Annotated[AnyPrior, Tag("prior")], Discriminator(_number_or_prior)
 ]
+PositivePrior = Annotated[AnyPrior, AfterValidator(_surely_positive)]
 PositiveOrPrior = Annotated[
-    Annotated[Positive, Tag("number")] | Annotated[AnyPrior, AfterValidator(_surely_positive), Tag("prior")],
+    Annotated[Positive, Tag("number")] | Annotated[PositivePrior, Tag("prior")],
     Discriminator(_number_or_prior),
 ]
 Parameters = dict[str, NumberOrPrior]

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from simfer.stages.settings.fields import Settings
-from simfer.stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
-from simfer.stages.settings.noise import AnyNoise
-from simfer.stages.settings.priors import Parameters, Prior
+from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
+from simfer.stages.settings.noise import AnyNoise, CustomNoise, Quantity, arguments, quantities
+from simfer.stages.settings.observation import Observation
+from simfer.stages.settings.priors import Parameters, Prior, is_positive
 from simfer.stages.settings.simulation import Refine, Simulate
 from simfer.stages.settings.slices import Slice
 from simfer.stages.settings.spelling import clashes, unwritable
@@ -31,6 +32,8 @@ class Problem(Settings):
     """The data."""
     noise: Annotated[dict[str, AnyNoise], Field(min_length=1)]
     """How data scatter around each output that was measured."""
+    noise_parameters: Parameters = {}
+    """Numbers or priors that the noise of several outputs shares: an argument names them, alone or in a formula."""
     infer: Infer = Infer()
     """How the posterior is drawn from."""
     check: Check = Check()
@@ -56,7 +59,7 @@ class Problem(Settings):
 
     @model_validator(mode="after")
     def _names_can_be_written(self) -> Problem:
-        found = {name: unwritable(name) for name in (*self.parameters, *self.noise)}
+        found = {name: unwritable(name) for name in (*self.parameters, *self.noise, *self.noise_parameters)}
         if wrong := [f"{name}: {why}" for name, why in found.items() if why]:
             raise ValueError("; ".join(wrong))
         return self
@@ -64,25 +67,33 @@ class Problem(Settings):
     @model_validator(mode="after")
     def _names_apart(self) -> Problem:
         free = [name for name, value in self.parameters.items() if isinstance(value, Prior)]
-        if wrong := clashes(free, {place: name for place, name, _ in self._noise_quantities}):
+        inferred = {each.place: each.name for each in self._noise_quantities if isinstance(each.value, Prior)}
+        if wrong := clashes(free, inferred):
             raise ValueError("; ".join(wrong))
+        return self
+
+    @model_validator(mode="after")
+    def _shared_are_used(self) -> Problem:
+        used = {each.name for each in self._noise_quantities}
+        if unused := [name for name in self.noise_parameters if name not in used]:
+            raise ValueError(f"noise_parameters: no argument of a noise names {', '.join(unused)}")
+        for output, noise in self.noise.items():
+            for key, value in arguments(noise).items():
+                shared = self.noise_parameters.get(value) if isinstance(value, str) else None
+                if isinstance(shared, Prior) and not isinstance(noise, CustomNoise) and not is_positive(shared):
+                    what = f"its prior, {shared.dist}, reaches below zero, where only a positive number makes sense"
+                    raise ValueError(f"noise.{output}.{key}: got {value}, but {what}")
         return self
 
     @property
     def edges_meant(self) -> list[str]:
         """Parameters, and those of the noise, whose prior may end the posterior."""
-        every = [*self.parameters.items(), *((name, value) for _, name, value in self._noise_quantities)]
+        every = [*self.parameters.items(), *((each.name, each.value) for each in self._noise_quantities)]
         return [name for name, value in every if isinstance(value, Prior) and value.edge == "meant"]
 
     @property
-    def _noise_quantities(self) -> list[tuple[str, str, Prior]]:
-        """What is inferred of the noise: its place in the config, what it is called, and its prior."""
-        return [
-            (f"noise.{output}.{key}", f"{output}_{key}", value)
-            for output, noise in self.noise.items()
-            for key, value in noise.arguments.items()
-            if isinstance(value, Prior)
-        ]
+    def _noise_quantities(self) -> list[Quantity]:
+        return quantities(self.noise, self.noise_parameters)
 
     def slice(self, kind: type[Slice], **more: Any) -> Slice:
         """Return the part of this problem that `kind` names; `more` gives the fields that are not sections."""

@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from simfer.stages.settings.fields import AddedLater, NotInKey, Settings
-from simfer.stages.settings.inference import Calibrate, Check, Infer, Observation, Sensitivity
+from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.noise import AnyNoise
+from simfer.stages.settings.observation import Observation
 from simfer.stages.settings.priors import Parameters
 from simfer.stages.settings.simulation import Refine, Simulate
 from simfer.stages.settings.training import Architecture, Candidates, Dataset, Train, Tune
@@ -47,6 +48,7 @@ class SelectConfig(Slice):
     refine: Refine
     observation: Observation
     noise: dict[str, AnyNoise]
+    noise_parameters: Annotated[Parameters, AddedLater()] = {}
 
 
 class TrainConfig(Slice):
@@ -65,6 +67,7 @@ class LikelihoodConfig(Slice):
     exact: SimulateConfig | None = None  # where the simulator itself is the likelihood
     observation: Observation
     noise: dict[str, AnyNoise]
+    noise_parameters: Annotated[Parameters, AddedLater()] = {}
     infer: Infer
 
 
@@ -104,6 +107,7 @@ class CompareConfig(Slice):
     candidates: Candidates  # each an input by its short name, trained from one seed after another
     observation: Observation
     noise: dict[str, AnyNoise]
+    noise_parameters: Annotated[Parameters, AddedLater()] = {}
     limit: float  # of the emulator's error: `check.max_emulator_error`
 
 
@@ -116,6 +120,7 @@ class CurveConfig(Slice):
     num_simulations: int
     observation: Observation
     noise: dict[str, AnyNoise]
+    noise_parameters: Annotated[Parameters, AddedLater()] = {}
     target: float
 
 

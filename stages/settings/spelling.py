@@ -33,7 +33,8 @@ def clashes(parameters: Iterable[str], noise: Mapping[str, str]) -> list[str]:
     """
     taken, times = set(parameters), Counter(noise.values())
     return [
-        f'{where}: what is inferred there is called "{name}", as a parameter is; rename the parameter'
+        f'{where}: what is inferred there is called "{name}", as a parameter is; rename the parameter, or give the '
+        f'noise\'s a name of its own: [noise_parameters] NAME = {{ ... }}, and {where} = "NAME"'
         for where, name in noise.items()
         if name in taken
     ] + [

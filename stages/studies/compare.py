@@ -46,7 +46,7 @@ def run(
     if not there:
         said = "".join(f"\n  {name}: {why}" for name, why in failed.items())
         raise StageError(f"none of the architectures could be trained:{said}")
-    rows = held_out(TrainingSet.load(inputs["dataset"][0]), config.observation, config.noise)
+    rows = held_out(TrainingSet.load(inputs["dataset"][0]), config)
     scores: dict[str, list[Scores]] = {}
     first: dict[str, Emulator] = {}
     with progress.task("compare", total=sum(len(inputs[name]) for name in there), unit="emulators") as task:

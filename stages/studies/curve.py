@@ -34,7 +34,7 @@ def run(
 ) -> Summary:
     """Judge emulators of nested subsets by the same test rows, fit a power law, and read the target off it."""
     dataset = TrainingSet.load(inputs["dataset"][0])
-    rows = held_out(dataset, config.observation, config.noise)
+    rows = held_out(dataset, config)
     trained = [(name, path) for name in config.parts for path in inputs[name]]
     points = []
     with progress.task("curve", total=len(trained), unit="emulators") as task:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -12,9 +11,7 @@ from jaxtyping import Float
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.batches import in_batches
 from simfer.stages.emulator.emulator import Emulator, predict
-from simfer.stages.model.likelihood import Likelihood
-from simfer.stages.model.observation import read
-from simfer.stages.settings import Noise, Observation
+from simfer.stages.model.likelihood import Likelihood, Observed, read_likelihood
 
 _MOST_ROWS = 2000
 _FEW_ROWS = 30
@@ -45,13 +42,13 @@ class HeldOut(NamedTuple):
         return float(np.mean((error / self.spread[changing]) ** 2))
 
 
-def held_out(dataset: TrainingSet, observation: Observation, noise: Mapping[str, Noise]) -> HeldOut:
+def held_out(dataset: TrainingSet, problem: Observed) -> HeldOut:
     """Read the test rows, and how the data would scatter about each: the noise's parameters at their medians."""
     layout, spread = dataset.layout, dataset.scale
     z, fold = dataset.points()
     rows = np.flatnonzero(fold == TEST)[:_MOST_ROWS]
     y = dataset.outputs(int(rows[0]), int(rows[-1]) + 1)[rows - rows[0]]
-    likelihood = Likelihood(noise, read(observation.file, layout), layout, dataset.transform)
+    likelihood = read_likelihood(problem, layout, dataset.transform)
     values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
     sigma = np.sqrt(in_batches(lambda mean: likelihood.noise_variance(mean, values), y[:, likelihood.index]))
     unit = "data sigma"

@@ -105,7 +105,7 @@ def test_the_configs_likelihood_of_union3_is_that_with_the_offset_projected_out(
     checked = config.load(helpers.ROOT / "configs" / "supernova.toml")
     simulator = build_simulator(checked.simulate)
     layout = Layout(simulator.outputs())
-    likelihood = Likelihood(checked.noise, read(checked.observation.file, layout), layout, {"distance_modulus": "none"})
+    likelihood = Likelihood(checked.noise, read(checked.observation, layout), layout, {"distance_modulus": "none"})
 
     def one(point: Any) -> Any:
         given = {"omega_m": point[0], "w": point[1], "offset": jnp.asarray(43.16)}

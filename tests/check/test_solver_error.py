@@ -31,7 +31,7 @@ def figures(folder: Any, shift: float, solver: dict[str, Any], drawn: int = 40) 
     layout = Layout(ensemble.simulator.outputs())
     draws = np.asarray(jax.random.normal(jax.random.key(1), (drawn, space.size)))
     y = ensemble(draws, np.arange(drawn), "check-0").outputs["y"] + shift
-    likelihood = Likelihood(config.noise, read(config.observation.file, layout), layout, {"y": "none"})
+    likelihood = Likelihood(config.noise, read(config.observation, layout), layout, {"y": "none"})
     target: Any = SimpleNamespace(
         predictor=SimpleNamespace(space=space, floor=1e-10),
         likelihood=likelihood,

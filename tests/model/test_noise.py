@@ -15,7 +15,9 @@ from scipy import integrate, stats
 
 from simfer.stages.errors import ConfigError
 from simfer.stages.model import noise as noises
+from simfer.stages.model.observation import Series
 from simfer.stages.settings import NOISE, AnyNoise, Noise
+from simfer.stages.settings.noise import arguments
 
 Y = np.array([0.7, 3.0, 12.5])
 COUNTS = np.array([1.0, 0.0, 14.0])
@@ -25,8 +27,12 @@ def made(**table: Any) -> Noise:
     return TypeAdapter(AnyNoise).validate_python(table)  # type: ignore[no-any-return]
 
 
+def series(data: np.ndarray) -> Series:
+    return Series(data, np.arange(len(data)))
+
+
 def log_prob(noise: Noise, data: np.ndarray, y: np.ndarray = Y) -> np.ndarray:
-    given = {name: jnp.asarray(value) for name, value in noises.arguments(noise).items()}
+    given = {name: jnp.asarray(value) for name, value in arguments(noise).items()}
     return np.asarray(noises.family(noise, data)(jnp.asarray(y), **given).log_prob(jnp.asarray(data)))
 
 
@@ -62,7 +68,7 @@ def test_the_output_is_the_median_or_the_mean_as_documented() -> None:
     key = jax.random.key(0)
     for name, statistic in (("LogNormal", np.median), ("Normal", np.mean), ("Poisson", np.mean)):
         noise = made(dist=name, **CASES[name][0])
-        given = {k: jnp.asarray(v) for k, v in noises.arguments(noise).items()}
+        given = {k: jnp.asarray(v) for k, v in arguments(noise).items()}
         draws = noises.family(noise, Y)(jnp.asarray(Y), **given).sample(key, (20000,))
         assert statistic(np.asarray(draws), axis=0) == pytest.approx(Y, rel=0.03), name
 
@@ -73,7 +79,7 @@ def test_a_joint_gaussian_with_a_covariance_from_a_file(tmp_path: Path) -> None:
     noise = made(dist="MultivariateNormal", covariance=str(tmp_path / "c.csv"))
     data = np.array([0.5, 3.3, 12.0])
     assert log_prob(noise, data) == pytest.approx(stats.multivariate_normal.logpdf(data, Y, covariance))
-    assert noises.mistakes("y", noise, data) == []
+    assert noises.mistakes("y", noise, series(data)) == []
 
 
 COVARIANCE = np.array([[0.5, 0.2, 0.0], [0.2, 0.4, -0.1], [0.0, -0.1, 0.3]])
@@ -122,9 +128,9 @@ def test_an_offset_as_the_data_say_it_is(tmp_path: Path) -> None:
 
 
 def test_an_offset_so_wide_that_rounding_would_spoil_the_rest_is_refused(tmp_path: Path) -> None:
-    (problem,) = noises.mistakes("y", offset_noise(tmp_path, 1e9), NEAR)
+    (problem,) = noises.mistakes("y", offset_noise(tmp_path, 1e9), series(NEAR))
     assert problem.where == "noise: offset_scale" and "got 1e+09, expected at most" in problem.what
-    assert noises.mistakes("y", offset_noise(tmp_path, 1e4), NEAR) == []
+    assert noises.mistakes("y", offset_noise(tmp_path, 1e4), series(NEAR)) == []
 
 
 @pytest.mark.parametrize(
@@ -155,7 +161,7 @@ def test_a_covariance_that_is_none_is_refused(tmp_path: Path, text: str, words: 
     ],
 )
 def test_data_that_a_family_cannot_make(table: dict[str, Any], data: list[float], words: str) -> None:
-    (problem,) = noises.mistakes("y", made(**table), np.asarray(data))
+    (problem,) = noises.mistakes("y", made(**table), series(np.asarray(data)))
     assert problem.where == "observation.file: column y" and words in problem.what
 
 
@@ -163,7 +169,7 @@ def test_an_output_out_of_range_has_a_finite_gradient() -> None:
     # An emulator may dip below zero: NUTS must be pushed back, not stopped.
     for name in ("LogNormal", "Poisson", "NegativeBinomial2"):
         noise = made(dist=name, **CASES[name][0])
-        given = {k: jnp.asarray(v) for k, v in noises.arguments(noise).items()}
+        given = {k: jnp.asarray(v) for k, v in arguments(noise).items()}
         family = noises.family(noise, COUNTS)
         value, slope = jax.value_and_grad(lambda y, f=family, g=given: f(y, **g).log_prob(5.0))(jnp.asarray(-0.3))
         assert np.isfinite(value) and np.isfinite(slope), name

@@ -15,7 +15,7 @@ from simfer.stages.model.likelihood import Likelihood, Prediction
 from simfer.stages.model.observation import read
 from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.model.transforms import scaled_floor
-from simfer.stages.settings import AnyNoise, Noise
+from simfer.stages.settings import AnyNoise, Noise, Observation
 
 YEAST = np.array([9.6, 29.0, 71.1, 174.6, 350.7, 513.3, 594.8, 640.8, 655.9, 661.8])  # Carlson (1913)
 UNIT = 1e-13  # cells in mol/ml, say
@@ -27,7 +27,9 @@ def likelihood(folder: Path, unit: float) -> Likelihood:
     (folder / "yeast.csv").write_text("time,yeast\n" + rows)
     layout = Layout({"yeast": Output(("time",), {"time": np.arange(0.0, 20.0, 2.0)})})
     noise: Noise = TypeAdapter(AnyNoise).validate_python({"dist": "LogNormal", "scale": 0.05})
-    return Likelihood({"yeast": noise}, read(str(folder / "yeast.csv"), layout), layout, {"yeast": "log"})
+    return Likelihood(
+        {"yeast": noise}, read(Observation(file=str(folder / "yeast.csv")), layout), layout, {"yeast": "log"}
+    )
 
 
 def test_a_likelihood_does_not_depend_on_the_unit(tmp_path: Path) -> None:

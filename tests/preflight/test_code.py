@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from simfer.pipeline import chain, config
+from simfer.stages.model.observation import Series
 from simfer.stages.model.plugins import resolve
 from simfer.stages.preflight.architecture import architecture_mistakes, option_mistakes
 from simfer.stages.preflight.code import code_mistakes
@@ -190,7 +191,9 @@ def odd(y, s):
 def test_what_a_noise_function_gives(tmp_path: Path, name: str, given: dict[str, Any], expected: str) -> None:
     (tmp_path / "noise.py").write_text(NOISE)
     noise = CustomNoise.model_validate({"dist": f"{tmp_path / 'noise.py'}:{name}", **given})
-    found = "\n".join(f"{each.where}: {each.what}" for each in noise_mistakes("y", noise, np.arange(5.0)))
+    found = "\n".join(
+        f"{each.where}: {each.what}" for each in noise_mistakes("y", noise, Series(np.arange(5.0), np.arange(5)))
+    )
     assert expected in found and bool(expected) == bool(found)
 
 

@@ -98,7 +98,7 @@ def test_the_command_trains_what_is_asked_for_on_one_dataset(tmp_path: Path, mon
 def test_noise_without_a_variance_has_a_unit_all_the_same() -> None:
     problem = helpers.problem(helpers.line(noise={"y": {"dist": "StudentT", "df": 1.5, "scale": 0.5}}))
     dataset = TrainingSet.load(helpers.line_run(until="dataset").folders["dataset"])
-    rows = held_out(dataset, problem.observation, problem.noise)
+    rows = held_out(dataset, problem)
     assert rows.unit == "data sigma" and np.allclose(rows.sigma, 0.5 * np.sqrt(4.5 / 2.5))
 
 
@@ -108,9 +108,9 @@ def test_where_noise_tells_nothing_the_unit_is_the_spread(tmp_path: Path) -> Non
     noise = {"y": {"dist": f"{tmp_path / 'still.py'}:none"}}
     problem = helpers.problem(helpers.line(noise=noise))
     dataset = TrainingSet.load(helpers.line_run(until="dataset").folders["dataset"])
-    rows = held_out(dataset, problem.observation, problem.noise)
+    rows = held_out(dataset, problem)
     assert rows.unit == "spread"
     assert np.array_equal(rows.sigma[0], dataset.scale)
     gaussian = helpers.problem(helpers.line())
-    rows = held_out(dataset, gaussian.observation, gaussian.noise)
+    rows = held_out(dataset, gaussian)
     assert rows.unit == "data sigma" and np.allclose(rows.sigma, SIGMA)

@@ -1,0 +1,85 @@
+"""Whether data and noise belong together: every number of the one must be possible by the other."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jaxtyping import Array
+
+from simfer.stages.errors import ConfigError, Mistake
+from simfer.stages.model import noise as noises
+from simfer.stages.model.likelihood import Block, Likelihood, read_data
+from simfer.stages.model.outputs import Layout
+from simfer.stages.preflight.noise import noise_mistakes
+from simfer.stages.settings import CustomNoise, Problem
+
+
+def loss_mistakes(config: Problem) -> list[Mistake]:
+    """List the outputs in units of whose noise no error can be had beforehand."""
+    if config.train.loss != "chi_squared":
+        return []
+    transforms = {name: config.dataset.transform.get(name, "none") for name in config.noise}
+    what = 'needs noise that is Gaussian where the network learns it, its scale a number; take "scaled" or "whitened"'
+    return [
+        Mistake("train.loss", f'got "chi_squared", which {what} (noise.{name}, dataset.transform.{name})')
+        for name, noise in config.noise.items()
+        if noises.known_scale(noise, transforms[name]) is None
+    ]
+
+
+def data_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
+    """List what is wrong with the data, with the noise, and with either beside the other."""
+    try:
+        data = read_data(config, layout)
+    except ConfigError as error:
+        return error.mistakes
+    found = [
+        Mistake(f"noise.{name}", f"missing: the data hold {name}; say how they scatter around the output")
+        for name in data.series
+        if name not in config.noise
+    ]
+    for name, noise in config.noise.items():
+        if name not in data.series:
+            if name in layout.outputs:
+                found.append(Mistake(f"noise.{name}", f"the data hold no column {name}"))
+            continue
+        found += noises.mistakes(name, noise, data.series[name])
+        transform = config.dataset.transform.get(name, "none")
+        if noise.dist == "LogNormal" and transform != "log":
+            what = f'got "{transform}"; LogNormal noise needs "log", or the emulator can give it a negative median'
+            found.append(Mistake(f"dataset.transform.{name}", what))
+        if isinstance(noise, CustomNoise):
+            found += noise_mistakes(name, noise, data.series[name], config.noise_parameters)
+    if found or any(name not in config.noise for name in data.series):
+        return found
+    transforms = {name: config.dataset.transform.get(name, "none") for name in layout.outputs}
+    likelihood = Likelihood(config.noise, data, layout, transforms, config.noise_parameters)
+    return [mistake for block in likelihood.blocks for mistake in _tried(likelihood, block)]
+
+
+def _tried(likelihood: Likelihood, block: Block) -> list[Mistake]:
+    """Take the log probability of an output's data, and its derivatives, once without computing it."""
+    where, count = f"noise.{block.name}", len(block.values)
+
+    def total(y: Array, z: Array) -> Array:
+        made = likelihood.distribution(block, y, likelihood.noise_space.values(z))
+        if not isinstance(made, dist.Distribution):
+            raise TypeError(f"got {type(made).__name__} from it, expected a NumPyro distribution")
+        terms = block.log_prob(made, jnp.asarray(block.coded))
+        if terms.shape not in ((), (count,)):
+            raise TypeError(
+                f"got log probabilities of shape {terms.shape} from it, expected ({count},): one for each datum"
+            )
+        return terms.sum()
+
+    z = jnp.zeros(likelihood.noise_space.size)
+    try:
+        jax.eval_shape(jax.grad(total, argnums=(0, 1)), jnp.ones(count), z)
+    except Exception as error:  # whatever the user's code, or a family without a CDF, has in it
+        reason = str(error).partition("\n")[0]
+        what = f"its log probability cannot be taken: {type(error).__name__}: {reason}"
+        if block.is_censored:
+            what += " (of censored data it needs a CDF with derivatives: a df that is inferred has none, say)"
+        return [Mistake(where, what)]
+    return []

@@ -45,7 +45,7 @@ def _panel(target: Target, b: Block, predictive: Predictive) -> plots.Panel:
     line = len(output.dims) == 1
     coords = np.asarray(output.coords[output.dims[0]]) if line else np.arange(output.size)
     x = coords[index] if line else np.arange(len(index), dtype=float)
-    order, curve = np.argsort(x), predictive.curves[b.name]
+    order, curve, side = np.argsort(x), predictive.curves[b.name], b.series.side
     return plots.Panel(
         output=b.name,
         unit=output.unit,
@@ -57,6 +57,7 @@ def _panel(target: Target, b: Block, predictive: Predictive) -> plots.Panel:
         curve_x=coords if line else x,
         simulated=predictive.simulated.get(b.name) if line else None,
         curve=curve if line else curve.reshape(len(curve), -1)[:, index],
+        side=None if side is None else side[order],
     )
 
 

@@ -81,7 +81,8 @@ def _places(target: Target, name: str) -> dict[str, Any]:
     """Return the coordinates of an output's data, along the dimension of its data."""
     output, series = target.predictor.layout.outputs[name], target.likelihood.data.series[name]
     at = np.unravel_index(series.index, output.shape) if output.dims else ()
-    return {
+    sides = {} if series.side is None else {f"{name}_censored": ((f"{name}_datum",), series.side)}  # -1 below, 1 above
+    return sides | {
         f"{name}_{dim}": ((f"{name}_datum",), np.asarray(output.coords[dim])[i])
         for dim, i in zip(output.dims, at, strict=True)
     }

@@ -1,4 +1,4 @@
-"""A function of one row, asked at many of them: compiled once, whatever their number and whatever it closes over."""
+"""Functions are compiled once, whatever emulator they close over, and whatever the number of rows they are asked at."""
 
 from __future__ import annotations
 
@@ -41,15 +41,29 @@ def in_batches(function: Callable[[Row], Any], rows: Rows, size: int = 256, toge
         return jax.tree.map(lambda out: np.zeros((0, *out.shape), out.dtype), jax.eval_shape(function, first))
     size = min(size, 1 << (count - 1).bit_length())
     # A method of a module has its arrays for arguments already, and need not be traced again when it is asked again.
-    closed: Any = function
-    if not isinstance(closed, eqx.Module):
-        closed = eqx.filter_closure_convert(partial(_ask, function), first)
+    is_module = isinstance(function, eqx.Module)
+    closed = function if is_module else eqx.filter_closure_convert(partial(function), first)
     parts = [_evaluate(closed, _batch(rows, start, size), together) for start in range(0, count, size)]
     return jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[:count], *parts)
 
 
-def _ask(function: Callable[[Row], Any], row: Row) -> Any:
-    return function(row)
+def compiled(function: Callable[..., Any], *examples: Any) -> Callable[..., Any]:
+    """Compile a function of arrays, those that it closes over being arguments of what is compiled.
+
+    Two emulators of one shape are then one program, which XLA's cache on disk has after the first.
+
+    Args:
+        function: Takes and returns trees of arrays.
+        examples: Arguments of the shapes and types that it will be called with.
+    """
+    traced, shape = jax.make_jaxpr(function, return_shape=True)(*examples)
+    tree = jax.tree.structure(shape)
+    program = jax.jit(lambda constants, leaves: jax.core.eval_jaxpr(traced.jaxpr, constants, *leaves))
+
+    def call(*arguments: Any) -> Any:
+        return jax.tree.unflatten(tree, program(traced.consts, jax.tree.leaves(arguments)))
+
+    return call
 
 
 @eqx.filter_jit

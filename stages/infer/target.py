@@ -18,6 +18,7 @@ from simfer.stages.model.likelihood import Likelihood, Prediction, read_likeliho
 from simfer.stages.model.near_data import near_data, temper
 from simfer.stages.settings import LikelihoodConfig
 
+_MOST_FACTORS = 8  # of the covariance of residuals; what they leave of each variance is on a diagonal
 Point = TypeVar("Point", Array, np.ndarray)  # one, or many of them
 
 
@@ -57,6 +58,9 @@ class ErrorModel:
             self.factor, self.rest = split_covariance(rest, weights)
         else:
             self.factor, self.rest = of_replicates(*split_covariance(rest[:, once], weights), datum, count)
+        if likelihood.is_gaussian:  # factors of zeros cost next to nothing where they are integrated out, and another
+            missing = min(_MOST_FACTORS, size) - len(self.factor)  # number of factors is another program to compile
+            self.factor = np.pad(self.factor, ((0, max(missing, 0)), (0, 0)))
 
     def _weights_by_mean(self, likelihood: Likelihood) -> Float[np.ndarray, " rows"]:
         """Weigh a random simulator's rows by what their parameters predict: never by an output that was drawn.
@@ -113,7 +117,7 @@ def split_covariance(
     """Write the covariance of weighted residuals as a few leading factors and a diagonal, its variances exact."""
     values, vectors, variance = _principal(residuals, weights)
     total = max(values.sum(), 1e-300)
-    count = min(int(np.searchsorted(np.cumsum(values) / total, 0.99)) + 1, 8, len(values))
+    count = min(int(np.searchsorted(np.cumsum(values) / total, 0.99)) + 1, _MOST_FACTORS, len(values))
     factor = (vectors[:, :count] * np.sqrt(np.maximum(values[:count], 0.0))).T
     return factor, np.maximum(variance - (factor**2).sum(axis=0), 0.0)
 

@@ -99,7 +99,7 @@ VERSIONS = {
     "simulate": 3,
     "dataset": 1,
     "train": 4,
-    "infer": 2,
+    "infer": 3,
     "check": 4,
     "compare_posteriors": 1,
     "calibrate": 2,

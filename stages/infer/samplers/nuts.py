@@ -13,6 +13,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 from numpyro.infer import NUTS
 
+from simfer.stages.batches import compiled
 from simfer.stages.cores import num_cores
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.starts import choose_starts
@@ -54,17 +55,20 @@ def sample(
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if vectorized else range(settings.num_chains)
     # Compiled as one, and once for all chains; left to itself it is hundreds of small compilations.
-    init = jax.jit(lambda key, z: stepper.init(key, settings.num_warmup, z, (), {}))
-    states: Sequence[Any] = [init(keys[g], jnp.asarray(starts[g])) for g in groups]
+    points = jnp.asarray(starts)
+    begin = compiled(
+        lambda key, z: stepper.init(key, settings.num_warmup, z, (), {}), keys[groups[0]], points[groups[0]]
+    )
+    states: Sequence[Any] = [begin(keys[g], points[g]) for g in groups]
 
-    @jax.jit
-    def advance(state: Any) -> tuple[Any, dict[str, Array]]:
+    def stretch_of_steps(state: Any) -> tuple[Any, dict[str, Array]]:
         def step(state: Any, _: None) -> tuple[Any, dict[str, Array]]:
             state = stepper.sample(state, (), {})
             return state, {name: getattr(state, name) for name in _STATISTICS} | {"z": state.z}
 
         return jax.lax.scan(step, state, None, length=_STRETCH)
 
+    advance = compiled(stretch_of_steps, states[0])
     begun = time.perf_counter()
     total, stretches, divergent = settings.num_warmup + settings.num_samples, [], 0
     workers = num_cores() if settings.chain_method == "parallel" else 1

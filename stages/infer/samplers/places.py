@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
+
+from simfer.stages.batches import in_batches
 
 _VALLEY = 1.0  # nats below the lower end of a line
 _BETWEEN = (0.25, 0.5, 0.75)
@@ -53,7 +53,7 @@ def _joined(
     a = np.repeat(np.arange(len(z)), _NEAR + _FAR)
     b = np.concatenate([neighbours, rng.integers(0, len(z), (len(z), _FAR))], axis=1).ravel()
     lines = np.concatenate([z, *(z[a] + share * (z[b] - z[a]) for share in _BETWEEN)])
-    heights = np.asarray(jax.jit(lambda rows: jax.lax.map(log_density, rows, batch_size=1000))(jnp.asarray(lines)))
+    heights = in_batches(log_density, lines, size=1024)
     heights = np.where(np.isfinite(heights), heights, -np.inf)
     ends, between = heights[: len(z)], heights[len(z) :].reshape(len(_BETWEEN), -1).min(axis=0)
     level = between >= np.minimum(ends[a], ends[b]) - _VALLEY

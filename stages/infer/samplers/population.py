@@ -17,6 +17,8 @@ from jaxtyping import Array, Float, Int
 from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
 
+from simfer.stages.batches import compiled
+
 IMPOSSIBLE = -1e30  # the log likelihood where there is none
 _CHAIN = 10  # points of each chain, all of which are kept
 _LEAPS = 5
@@ -104,7 +106,6 @@ def compile_moves(log_ratio: Callable[[Array], Array], forward: bool) -> Moves:
 
     both = jax.vmap(value_and_gradient)
 
-    @jax.jit
     def move(
         rows: _Rows, momentum: Array, scale: Array, uniform: Array, power: Array, root: Array, leaps: Array
     ) -> tuple[_Rows, Array]:
@@ -128,7 +129,16 @@ def compile_moves(log_ratio: Callable[[Array], Array], forward: bool) -> Moves:
         chosen = jax.tree.map(lambda a, b: jnp.where(taken.reshape(-1, *[1] * (a.ndim - 1)), a, b), proposed, rows)
         return chosen, probability.mean()
 
-    return move
+    programs: dict[tuple[int, ...], Moves] = {}
+
+    def moves(rows: _Rows, *others: Any) -> tuple[_Rows, Array]:
+        shape = rows.z.shape
+        if shape not in programs:
+            programs[shape] = compiled(move, rows, *others)
+        moved: tuple[_Rows, Array] = programs[shape](rows, *others)
+        return moved
+
+    return moves
 
 
 def _evaluated(moves: Moves, z: Float[np.ndarray, "rows size"]) -> _Rows:

@@ -24,6 +24,7 @@ from simfer.stages.settings.noise import NOISE, AnyNoise, CustomNoise, Multivari
 from simfer.stages.settings.observation import Observation, Source
 from simfer.stages.settings.priors import AnyPrior, NumberOrPrior, Prior
 from simfer.stages.settings.problem import Problem
+from simfer.stages.settings.run_table import RunTable
 from simfer.stages.settings.simulation import Simulate, Solver
 from simfer.stages.settings.slices import (
     CalibrateConfig,
@@ -77,6 +78,7 @@ __all__ = [
     "Prior",
     "Problem",
     "RefineConfig",
+    "RunTable",
     "SelectConfig",
     "Sensitivity",
     "SensitivityConfig",

@@ -112,6 +112,8 @@ class Code(Marker):
         return {"anyOf": [{"enum": names}, own, *others]} if names else own
 
     def _check(self, name: str, info: ValidationInfo) -> str:
+        if not name:
+            return name  # none is named
         if self.also and re.match(self.also, name):
             return name
         if ":" in name:
@@ -134,14 +136,15 @@ def home(path: str | Path) -> Path:
         return Path(path)
 
 
-def _below_config(path: str, info: ValidationInfo) -> str:
+def below_config(path: str, info: ValidationInfo) -> str:
+    """Return the full path of one that is relative to the config file."""
     folder = (info.context or {}).get("folder", Path.cwd())
     return str((Path(folder) / home(path)).resolve())
 
 
 def _existing_file(path: str, info: ValidationInfo) -> str:
     try:
-        full = _below_config(path, info)
+        full = below_config(path, info)
         is_there = Path(full).is_file()
     except (OSError, ValueError) as error:  # a name too long, or with a zero byte in it
         reason = getattr(error, "strerror", None) or error

@@ -12,6 +12,7 @@ from simfer.stages.settings.fields import (
     Count,
     ExistingFile,
     Fraction,
+    Natural,
     NotInKey,
     Positive,
     Seed,
@@ -19,6 +20,7 @@ from simfer.stages.settings.fields import (
     Unit,
 )
 from simfer.stages.settings.names import SIMULATORS
+from simfer.stages.settings.run_table import RunTable
 
 
 class Solver(Settings):
@@ -51,9 +53,11 @@ class Solver(Settings):
 class Simulate(Settings):
     """Where to simulate, with what, and how many times."""
 
-    simulator: Annotated[str, Code(lambda: SIMULATORS)]
-    """A name (`simfer list simulators`), or your own class in a file beside the config."""
-    num_simulations: Annotated[Count, Unit("simulations")]
+    table: Annotated[RunTable | None, AddedLater()] = None
+    """Runs that are finished: a file, a list of files, or a table that says what their columns are."""
+    simulator: Annotated[str, Code(lambda: SIMULATORS)] = ""
+    """A name (`simfer list simulators`), or your own class in a file beside the config; none beside a `table` alone."""
+    num_simulations: Annotated[Natural, Unit("simulations")] = 0
     """How many times the simulator is run in the first round; growing it keeps the rows that are there."""
     design: Literal["sobol", "prior", "latin_hypercube"] = "sobol"
     """How the prior is covered: by Sobol's sequence, by independent draws, or by a Latin hypercube."""
@@ -83,7 +87,24 @@ class Simulate(Settings):
     @property
     def kind(self) -> str:
         """Where rows come from: a name of the table of backends."""
-        return "jax"
+        return "jax" if self.simulator else "table"
+
+    @field_validator("simulator")
+    @classmethod
+    def _runs_come_from_somewhere(cls, simulator: str, info: ValidationInfo) -> str:
+        if not simulator and info.data.get("table", ...) is None:
+            raise ValueError("missing; name a simulator, or give the runs that you have as simulate.table")
+        return simulator
+
+    @field_validator("num_simulations")
+    @classmethod
+    def _somebody_makes_them(cls, num: int, info: ValidationInfo) -> int:
+        table, simulator = info.data.get("table", ...), info.data.get("simulator", ...)
+        if not num and table is None:
+            raise ValueError("got no simulations, expected a whole number > 0")
+        if num and simulator == "":
+            raise ValueError(f"got {num}, and beside the table no simulator that could make them; remove it")
+        return num
 
     @field_validator("retry", mode="before")
     @classmethod

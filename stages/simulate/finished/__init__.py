@@ -1,0 +1,1 @@
+"""Runs that are finished: files of them, read row by row."""

@@ -1,0 +1,108 @@
+"""Several files as one: runs below one another, or what belongs to the same runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from simfer.stages.simulate.finished.file import RunFile, refuse
+
+_GAP = 64  # rows between two that are read rather than skipped
+_BLOCK = 65536
+
+
+class Stacked(RunFile):
+    """Files with the same columns, one below the other."""
+
+    def __init__(self, files: Sequence[RunFile]) -> None:
+        super().__init__(files[0].path)
+        self._files, self.columns = list(files), files[0].columns
+        self.others, self.coordinate_units = files[0].others, files[0].coordinate_units
+        self._starts = np.cumsum([0, *(file.num for file in files)])
+        self.num = int(self._starts[-1])
+
+    def read(self, start: int, stop: int, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Return columns of some runs, from whichever files they are in."""
+        parts = []
+        for file, at in zip(self._files, self._starts, strict=False):
+            a, b = max(start - at, 0), min(stop - at, file.num)
+            if a < b:
+                parts.append(file.read(int(a), int(b), names, texts))
+        return {name: np.concatenate([part[name] for part in parts]) for name in (*names, *texts)}
+
+    def place(self, row: int) -> str:
+        """Say in which file a run is, and where."""
+        at = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._files[at].place(row - int(self._starts[at]))
+
+
+class Joined(RunFile):
+    """Files that hold different columns of the same runs, matched by a column `run`, or row by row without one.
+
+    The first has the parameters; a run of it that another file lacks has no outputs there.
+    """
+
+    def __init__(self, files: Sequence[RunFile], run: str) -> None:
+        super().__init__(files[0].path)
+        self._files, self.num = list(files), files[0].num
+        by_run = all(run in file.columns for file in files)
+        self._rows = [self._matched(file, run) if by_run else self._row_by_row(file) for file in files[1:]]
+        for file in files:
+            if twice := (self.columns.keys() & file.columns.keys()) - {run}:
+                refuse(f"{self.path.name} and {file.path.name} both have {', '.join(sorted(twice))}")
+            self.columns |= {name: c for name, c in file.columns.items() if name != run or file is files[0]}
+            self.others = {**self.others, **file.others}
+            self.coordinate_units = {**self.coordinate_units, **file.coordinate_units}
+
+    def _row_by_row(self, file: RunFile) -> np.ndarray:
+        if file.num != self.num:
+            what = f"got {self.num} runs in {self.path.name} and {file.num} in {file.path.name}"
+            refuse(f"{what}, expected as many, or a column `run` in both by which they are matched")
+        return np.arange(self.num)
+
+    def _matched(self, file: RunFile, run: str) -> np.ndarray:
+        """Return where each run of the first file is in another; -1 where it is not."""
+        ids, others = _ids(self._files[0], run), _ids(file, run)
+        for each, which in ((ids, self.path), (others, file.path)):
+            if len(set(each)) < len(each):
+                twice = next(name for name in each if each.count(name) > 1)
+                refuse(f"{which.name}: run {twice} is there more than once")
+        at = {name: i for i, name in enumerate(others)}
+        if unknown := at.keys() - set(ids):
+            refuse(f"{file.path.name}: run {sorted(unknown)[0]} has no parameters in {self.path.name}")
+        return np.array([at.get(name, -1) for name in ids])
+
+    def read(self, start: int, stop: int, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Return columns of some runs, from the files that have them."""
+        first = self._files[0]
+        read = first.read(start, stop, *([n for n in some if n in first.columns] for some in (names, texts)))
+        for file, rows in zip(self._files[1:], self._rows, strict=True):
+            own = [[n for n in some if n in file.columns and n not in first.columns] for some in (names, texts)]
+            if any(own):
+                read |= _gather(file, rows[start:stop], *own)
+        return read
+
+    def place(self, row: int) -> str:
+        """Say where a run's parameters stand."""
+        return self._files[0].place(row)
+
+
+def _ids(file: RunFile, run: str) -> list[str]:
+    starts = range(0, file.num, _BLOCK)
+    return [i for a in starts for i in file.read(a, min(a + _BLOCK, file.num), (), [run])[run]]
+
+
+def _gather(file: RunFile, rows: np.ndarray, names: Sequence[str], texts: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read rows in any order, stretch by stretch; those that are not there (-1) are missing."""
+    there = np.unique(rows[rows >= 0])
+    out: dict[str, np.ndarray] = {n: np.full((len(rows), *file.columns[n].sizes), np.nan) for n in names}
+    out |= {name: np.full(len(rows), "", object) for name in texts}
+    if not len(there):
+        return out
+    for stretch in np.split(there, np.flatnonzero(np.diff(there) > _GAP) + 1):
+        a, b = int(stretch[0]), int(stretch[-1]) + 1
+        at = np.flatnonzero((rows >= a) & (rows < b))
+        for name, values in file.read(a, b, names, texts).items():
+            out[name][at] = values[rows[at] - a]
+    return out

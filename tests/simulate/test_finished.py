@@ -1,0 +1,263 @@
+"""Finished runs: every way in which people keep them gives the same rows, and what is wrong with a table is said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+import xarray as xr
+
+from simfer.stages.errors import ConfigError
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.settings import Problem, RunTable
+from simfer.stages.simulate.finished.runs import FinishedRuns
+from tests import helpers
+
+TIMES = np.array([0.0, 2.5, 5.0])
+RNG = np.random.default_rng(0)
+R, K = RNG.uniform(0.1, 0.9, 40), RNG.normal(3.0, 0.5, 40)
+YEAST = np.exp(R[:, None] * TIMES) * K[:, None]
+PEAK = YEAST.max(axis=1)
+
+
+def space(**more: Any) -> Space:
+    priors = {"r": {"dist": "Uniform", "low": 0.0, "high": 1.0}, "K": {"dist": "Normal", "loc": 3.0, "scale": 1.0}}
+    table = helpers.line(parameters={"intercept": None, "slope": None} | priors | more)
+    return Space(Problem.model_validate(table).parameters)
+
+
+def opened(*files: Path, **more: Any) -> FinishedRuns:
+    return FinishedRuns(RunTable.model_validate({"files": list(map(str, files))} | more), space())
+
+
+def lines(separator: str = ",", decimal: str = ".") -> list[str]:
+    names = ["r", "K", *(f"yeast[time={t:g}]" for t in TIMES), "peak"]
+    if separator == ",":
+        names = [f'"{name}"' if "," in name else name for name in names]
+    rows = [[R[i], K[i], *YEAST[i], PEAK[i]] for i in range(len(R))]
+    cells = [[repr(float(cell)).replace(".", decimal) for cell in row] for row in rows]
+    return [separator.join(line) for line in (names, *cells)]
+
+
+def in_text(path: Path) -> list[Path]:
+    path.write_text("\n".join(lines()) + "\n")
+    return [path]
+
+
+def as_excel_has_it_in_german(path: Path) -> list[Path]:
+    path.write_bytes("\r\n".join(lines(";", ",")).encode("utf-16"))
+    return [path]
+
+
+def with_tabs_a_mark_and_notes(path: Path) -> list[Path]:
+    text = lines("\t")
+    path.write_text("\ufeff" + "\n".join([text[0], "# by hand", "", *text[1:]]), encoding="utf-8")
+    return [path]
+
+
+def as_savetxt_writes_it(path: Path) -> list[Path]:
+    np.savetxt(path, np.column_stack([R, K, YEAST, PEAK]), header=" ".join(lines(" ")[0].split(" ")), fmt="%.17g")
+    return [path]
+
+
+def long(path: Path) -> list[Path]:
+    rows = [f"{i},{R[i]!r},{K[i]!r},{t!r},{YEAST[i, j]!r},{PEAK[i]!r}" for i in range(40) for j, t in
+            reversed(list(enumerate(TIMES)))]  # fmt: skip
+    path.write_text("\n".join(["run,r,K,time,yeast,peak", *rows]).replace("np.float64(", "").replace(")", ""))
+    return [path]
+
+
+def long_beside_parameters(path: Path) -> list[Path]:
+    other = path.with_name("parameters.csv")
+    order = RNG.permutation(40)
+    other.write_text(
+        "run,r,K,peak\n" + "".join(f"a{i},{float(R[i])},{float(K[i])},{float(PEAK[i])}\n" for i in range(40))
+    )
+    rows = [f"a{i},{float(t)},{float(YEAST[i, j])}" for i in order for j, t in enumerate(TIMES)]
+    path.write_text("\n".join(["run,time,yeast", *rows]))
+    return [path, other]
+
+
+def in_two_stacked_files(path: Path) -> list[Path]:
+    text, other = lines(), path.with_name("more.csv")
+    path.write_text("\n".join(text[:15]))
+    other.write_text("\n".join([text[0], *text[15:]]))
+    return [path, other]
+
+
+def dataset() -> xr.Dataset:
+    units = {"units": "g/l"}
+    return xr.Dataset(
+        {"r": ("member", R), "K": ("member", K), "yeast": (("member", "time"), YEAST, units), "peak": ("member", PEAK)},
+        {"time": ("time", TIMES, {"units": "h"})},
+    )
+
+
+def in_netcdf(path: Path) -> list[Path]:
+    dataset().to_netcdf(path.with_suffix(".nc"), engine="h5netcdf")
+    return [path.with_suffix(".nc")]
+
+
+def in_classic_netcdf(path: Path) -> list[Path]:
+    dataset().to_netcdf(path.with_suffix(".nc"), engine="scipy")
+    return [path.with_suffix(".nc")]
+
+
+def in_zarr(path: Path) -> list[Path]:
+    dataset().to_zarr(path.with_suffix(".zarr"), zarr_format=2)
+    return [path.with_suffix(".zarr")]
+
+
+def in_parquet(path: Path) -> list[Path]:
+    pq, pa = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pyarrow")
+    columns = {"r": R, "K": K} | {f"yeast[time={t:g}]": YEAST[:, j] for j, t in enumerate(TIMES)} | {"peak": PEAK}
+    pq.write_table(pa.table(columns), path.with_suffix(".parquet"), row_group_size=7)
+    return [path.with_suffix(".parquet")]
+
+
+WAYS: list[Callable[[Path], list[Path]]] = [
+    in_text,
+    as_excel_has_it_in_german,
+    with_tabs_a_mark_and_notes,
+    as_savetxt_writes_it,
+    long,
+    long_beside_parameters,
+    in_two_stacked_files,
+    in_netcdf,
+    in_classic_netcdf,
+    in_zarr,
+    in_parquet,
+]
+
+
+@pytest.mark.parametrize("write", WAYS, ids=lambda way: way.__name__)
+def test_the_same_runs_are_read_from_every_kind_of_file(write: Callable[[Path], list[Path]], tmp_path: Path) -> None:
+    runs = opened(*write(tmp_path / "runs.csv"))
+    assert len(runs) == 40 and runs.num_outside == 0
+    assert {name: output.dims for name, output in runs.outputs.items()} == {"yeast": ("time",), "peak": ()}
+    np.testing.assert_array_equal(runs.outputs["yeast"].coords["time"], TIMES)
+    for a, b in ((0, 40), (11, 29)):  # read in parts, rows are the same
+        part = runs.read(a, b)
+        np.testing.assert_array_equal(part.theta, np.column_stack([R, K])[a:b])
+        np.testing.assert_array_equal(part.outputs["yeast"], YEAST[a:b])
+        np.testing.assert_array_equal(part.outputs["peak"], PEAK[a:b])
+        assert (part.status == Status.OK).all()
+    np.testing.assert_allclose(np.asarray(space().theta(runs.read(0, 40).z)), np.column_stack([R, K]), rtol=1e-12)
+
+
+def test_units_come_from_the_file(tmp_path: Path) -> None:
+    runs = opened(*in_netcdf(tmp_path / "runs.csv"))
+    assert runs.outputs["yeast"].unit == "g/l" and runs.coordinate_units == {"time": "h"}
+
+
+def test_arrays_without_names_are_told_theirs(tmp_path: Path) -> None:
+    theta = np.column_stack([K, R])
+    np.savez(tmp_path / "params.npz", X=theta)
+    np.savez(tmp_path / "features.npz", modes=TIMES[::-1], features=np.log10(YEAST[:, ::-1]))
+    columns = {"K": "X[0]", "r": "X[1]", "yeast": "features"}
+    files = tmp_path / "params.npz", tmp_path / "features.npz"
+    runs = opened(*files, columns=columns, ignore=["X"], coordinates={"time": "modes"}, scale={"yeast": "log10"})
+    np.testing.assert_allclose(runs.read(0, 40).outputs["yeast"], YEAST, rtol=1e-12)  # coordinates increase now
+    np.testing.assert_array_equal(runs.outputs["yeast"].coords["time"], TIMES)
+    np.testing.assert_array_equal(runs.read(0, 40).theta, np.column_stack([R, K]))
+
+
+def test_hdf5_is_read_by_path(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "runs.h5", "w") as file:
+        file["in/growth"], file["in/K"], file["out/yeast"], file["grid/t"] = R, K, YEAST, TIMES
+    columns = {"r": "in/growth", "K": "in/K", "yeast": "out/yeast"}
+    runs = opened(tmp_path / "runs.h5", columns=columns, coordinates={"time": "grid/t"})
+    np.testing.assert_array_equal(runs.read(3, 9).outputs["yeast"], YEAST[3:9])
+    assert runs.outputs["yeast"].dims == ("time",)
+
+
+def test_columns_that_fit_a_pattern_are_one_output(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    names = "r;K;EXP_39;EXP_3;EXP_12"
+    file.write_text("\n".join([names, *(";".join(map(repr, map(float, (R[i], K[i], *YEAST[i])))) for i in range(40))]))
+    by_number = opened(file, columns={"yeast": "EXP_{experiment}"})
+    assert by_number.outputs["yeast"].dims == ("experiment",)
+    np.testing.assert_array_equal(by_number.outputs["yeast"].coords["experiment"], [3.0, 12.0, 39.0])
+    np.testing.assert_array_equal(by_number.read(0, 4).outputs["yeast"], YEAST[:4, [1, 2, 0]])
+    listed = opened(file, columns={"yeast": ["EXP_39", "EXP_12"]}, ignore=["EXP_3"])
+    np.testing.assert_array_equal(listed.read(0, 4).outputs["yeast"], YEAST[:4, [0, 2]])
+
+
+def test_what_is_missing_infinite_or_said_to_have_failed_is_a_failed_row(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    rows = [
+        "0.1,3,1.0,ok",
+        "0.2,3,,ok",
+        "0.3,3,inf,0",
+        "0.4,3,1.0,max steps",
+        "0.5,3,1.0,crashed",
+        "0.6,3,NA,",
+        "0.7,3,1.0D+00,0",
+    ]
+    file.write_text("\n".join(["r,K,y,status", *rows]))
+    runs = opened(file)
+    bad = Status.NOT_FINITE
+    assert runs.read(0, 7).status.tolist() == [0, bad, bad, Status.MAX_STEPS, Status.OTHER, bad, 0]
+
+
+def test_runs_at_a_bound_are_kept_and_runs_outside_the_priors_are_counted(tmp_path: Path) -> None:
+    file = tmp_path / "runs.csv"
+    file.write_text("r,K,y\n0.0,3,1\n0.5,3,2\n1.0,3,3\n1.0001,3,4\n-2,3,5\n0.5,99,6\n")
+    runs = opened(file)
+    assert len(runs) == 3 and runs.num_outside == 3 and "3 runs lie outside the priors" in runs.words()
+    read = runs.read(0, 3)
+    assert read.outputs["y"].tolist() == [1, 2, 3] and read.theta[:, 0].tolist() == [0.0, 0.5, 1.0]
+    assert np.isfinite(read.z).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("r,k_cap,y\n0.1,3,1\n", "no column for the parameter K"),
+        ("r,K,y\n0.1,3,1\n0.2,three,1\n", 'line 3: got "three" for K'),
+        ("r,K,y\n0.1,3,1\n0.2,,1\n", "line 3: got no number for the parameter K"),
+        ("r,K,y\n0.1,3,1\n0.2,3\n", "line 3: got 2 cells, expected 3"),
+        ("0.1,3,1\n0.2,3,1\n", "line 1 holds numbers"),
+        ("r,K,y,host\n0.1,3,1,n01\n", 'column "host" holds text'),
+        ("r,K\n0.1,3\n", "there are no outputs"),
+        ("r,K,y[t=0],y[t=1],z[t=0 x=1],z[t=1 x=2]\n0.1,3,1,1,1,1\n", "no column z[t=0, x=2]"),
+        ("r,r,y\n0.1,3,1\n", '"r" is there more than once'),
+        ("r,K,y\n", "got no runs"),
+        ("r,K,y\n5,3,1\n7,3,1\n", "none of its 2 runs lies within the priors"),
+        ("run,r,K,t,y\n1,.1,3,0,1\n1,.1,3,1,1\n2,.2,3,0,1\n", "got 1 lines of run 2, and 2 of the first one"),
+        ("run,r,K,t,y\n1,.1,3,0,1\n1,.1,3,1,1\n2,.2,3,0,2\n2,.2,3,1,2\n1,.1,3,0,1\n1,.1,3,1,1", "not stand together"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_table_is_said(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    with pytest.raises(ConfigError, match=r"^simulate\.table") as raised:
+        opened(tmp_path / "runs.csv")
+    assert said in str(raised.value), raised.value
+
+
+def test_a_fixed_parameter_must_agree(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("r,K,y\n0.1,3,1\n0.2,4,1\n")
+    with pytest.raises(ConfigError, match=r"line 3: got K = 4, and the config has it fixed at 3"):
+        FinishedRuns(RunTable.model_validate(str(tmp_path / "runs.csv")), space(K=3.0))
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
+    one, two = tmp_path / "a.csv", tmp_path / "b.csv"
+    one.write_text("r,K,y\n0.1,3,1\n")
+    two.write_text("r,K\n0.1,3\n")
+    with pytest.raises(ConfigError, match=r"b.csv lacks the column y, which a.csv has"):
+        opened(one, two)
+    two.write_text("x\n1\n2\n")
+    with pytest.raises(ConfigError, match=r"got 1 runs in a.csv and 2 in b.csv"):
+        opened(one, two)
+    one.write_text("run,r,K\na,0.1,3\nb,0.2,3\n")
+    two.write_text("run,x\nb,2\n")
+    assert opened(one, two).read(0, 2).status.tolist() == [Status.NOT_FINITE, Status.OK]  # a run without outputs
+    two.write_text("run,x\nc,2\n")
+    with pytest.raises(ConfigError, match=r"run c has no parameters in a.csv"):
+        opened(one, two)

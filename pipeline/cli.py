@@ -23,7 +23,8 @@ from simfer.pipeline.why import why as explain
 
 _EPILOG = (
     "Exit codes: 0 done; 1 a bug of Simfer's; 2 wrong config or usage; 3 a stage could not go on, or your own code "
-    "raised; 4 the verdict is bad (the posterior is there all the same); 130 interrupted."
+    "raised; 4 the verdict is bad (the posterior is there all the same); 5 there is no simulator to check it by; 130 "
+    "interrupted."
 )
 _CHAIN, _LOOK, _STUDY, _USE, _PROJECT = "The chain", "Look", "Study", "Use the emulator", "Project"
 
@@ -110,6 +111,8 @@ def _run(
             answer["report"] = str(file)
         if result.passed is False:
             raise typer.Exit(4)
+        if result.passed is None and "check" in result.latest:
+            raise typer.Exit(5)
 
 
 def _write_page(call: Call, came: RunResult | SimferError) -> Path | None:

@@ -25,21 +25,25 @@ def verdict(summaries: Summaries) -> tuple[str, bool | None]:
             "NOT CHECKED: this posterior has not been held against the true simulator. `simfer check` does that."
         )
         return unchecked if "infer" in summaries else "No posterior yet.", None
-    if summaries["check"].get("facts", {}).get("passed"):
+    passed = summaries["check"].get("facts", {}).get("passed", False)
+    if passed is None:
+        return "NOT CHECKED: there is no simulator to hold this posterior against.", None
+    if passed:
         return "PASSED: the true simulator bears this posterior out.", True
     return "FAILED: the true simulator does not bear this posterior out; see the table of checks.", False
 
 
 def advice(summaries: Summaries) -> str:
-    """Say what a verdict that is not good asks for."""
-    return str(summaries["check"].get("facts", {}).get("verdict", "")).removeprefix("failed: ")
+    """Say what a verdict that is not good asks for; "" where there is none, or all that could be said is good."""
+    said = str(summaries.get("check", {}).get("facts", {}).get("verdict", ""))
+    return said.partition(". ")[2] if said.startswith("not checked") else said.removeprefix("failed: ")
 
 
 def result_in_words(summaries: Summaries, folders: Mapping[str, Path]) -> str:
     """Write the verdict, the posterior and the folders in a few lines."""
     said, passed = verdict(summaries)
     rows = _posterior(summaries)
-    parts = [f"Result: {said}"] + ([f"  {advice(summaries)}"] if passed is False else [])
+    parts = [f"Result: {said}"] + ([f"  {more}"] if not passed and (more := advice(summaries)) else [])
     parts += _columns([{name: row.get(name, "") for name in _COLUMNS} for row in rows[:_MOST]])
     parts += [f"  and {len(rows) - _MOST} more, in .summaries"] if len(rows) > _MOST else []
     return "\n".join([*parts, *_folders(folders)])
@@ -49,7 +53,7 @@ def result_in_html(summaries: Summaries, folders: Mapping[str, Path]) -> str:
     """Write the verdict, the posterior, all warnings and the folders in HTML."""
     said, passed = verdict(summaries)
     parts = [markup.headline(said, passed)]
-    parts += [f"<div>{escape(advice(summaries))}</div>"] if passed is False else []
+    parts += [f"<div>{escape(more)}</div>"] if not passed and (more := advice(summaries)) else []
     parts += [_warnings(summary) for summary in summaries.values()]
     parts += [_table(_posterior(summaries))]
     parts += [markup.table(("stage", "folder"), [(stage, place(folder)) for stage, folder in folders.items()])]

@@ -35,8 +35,10 @@ class RunResult:
 
     @property
     def passed(self) -> bool | None:
-        """Return the last verdict; None if the posterior was not checked."""
-        verdicts = [outcome.passed for outcome in self.outcomes if outcome.step.stage == "check"]
+        """Return the last verdict; None if the posterior was not checked, for want of a simulator too."""
+        verdicts = [
+            outcome.summary["facts"].get("passed") for outcome in self.outcomes if outcome.step.stage == "check"
+        ]
         return verdicts[-1] if verdicts else None
 
     @property
@@ -68,7 +70,7 @@ def execute(
         own = [step for step in builder.steps.values() if not step.link.variant]
         for step in until_passed(own, lambda step: result.outcomes[-1].passed):
             result.outcomes.append(outcome := builder.bring(step))
-            if step.stage == "check" and outcome.passed is False:
+            if step.stage == "check" and not outcome.passed:
                 builder.reporter.note(f"{step.link.name}: {outcome.summary['facts'].get('verdict', 'failed')}")
             if step.stage == until:
                 break

@@ -126,11 +126,7 @@ def _verdict(found: Mapping[str, Outcome]) -> RenderableType:
     summaries = {stage: outcome.summary for stage, outcome in found.items()}
     said, passed = description.verdict(summaries)
     text = Text(said, style=_STYLES[passed])
-    return (
-        text.append(f"\n{advice}", "not bold")
-        if passed is False and (advice := description.advice(summaries))
-        else text
-    )
+    return text.append(f"\n{advice}", "not bold") if not passed and (advice := description.advice(summaries)) else text
 
 
 def _stage(outcome: Outcome, brief: bool) -> RenderableType:

@@ -25,7 +25,8 @@ class TrainingSet:
     """The training set: whitened points, transformed outputs and folds, in a Zarr store that is opened once.
 
     Of a `fraction` of it the rows after the first ones are test rows too: the rows are those that fewer simulations
-    would have given, and more of them only add some. Location, scale and principal components stay those of all.
+    would have given, and more of them only add some (of a table, which may be sorted, rows are taken at random).
+    Location, scale and principal components stay those of all.
     """
 
     store: Path
@@ -39,6 +40,7 @@ class TrainingSet:
     components: Sequence[str]  # outputs with principal components
     stochastic: bool
     fraction: float = 1.0
+    is_ordered: bool = False  # whether rows follow one another as somebody chose: the first ones stand for no others
 
     @classmethod
     def load(cls, folder: Path, fraction: float = 1.0) -> TrainingSet:
@@ -49,7 +51,8 @@ class TrainingSet:
         location, scale = (np.asarray(header["scaling"][key]) for key in ("location", "scale"))
         components, stochastic = header.get("pca", []), bool(header.get("stochastic"))
         scaling = header["transform"], header["floor"], location, scale
-        return cls(store, group, space, layout, *scaling, components, stochastic, fraction)
+        is_ordered = bool(header.get("ordered"))
+        return cls(store, group, space, layout, *scaling, components, stochastic, fraction, is_ordered)
 
     @property
     def coordinate_units(self) -> dict[str, str]:
@@ -64,7 +67,8 @@ class TrainingSet:
     def points(self) -> tuple[Float[np.ndarray, "n p"], Int[np.ndarray, " n"]]:
         """Return the whitened point and the fold of every row."""
         z, fold = np.asarray(array(self.group, "z")[:]), np.asarray(array(self.group, "fold")[:])
-        return z, np.where(np.arange(len(z)) < round(self.fraction * len(z)), fold, TEST)
+        order = np.random.default_rng(0).permutation(len(z)) if self.is_ordered else np.arange(len(z))
+        return z, np.where(order < round(self.fraction * len(z)), fold, TEST)
 
     def outputs(self, start: int, stop: int) -> Float[np.ndarray, "n d"]:
         """Return flat transformed outputs of the rows from `start` to `stop`."""

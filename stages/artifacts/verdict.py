@@ -26,8 +26,13 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """Whether every figure is within its threshold."""
+        """Whether every figure is within its threshold; False where there was no simulator to check by."""
         return bool(self.figures["passed"])
+
+    @property
+    def checked(self) -> bool:
+        """Whether there was a simulator to hold the posterior against."""
+        return self.figures["passed"] is not None
 
     def __repr__(self) -> str:
         lines = [

@@ -62,7 +62,7 @@ def standardise(target: Target, draws: np.ndarray, y: np.ndarray) -> Residuals:
         both = jnp.concatenate([gap[:, None], slopes], axis=1)
         both = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(covariance), both, lower=True)
         marginal = gap / jnp.sqrt(jnp.diag(covariance))
-        return both[:, 0], both[:, 1:], marginal, _is_likelier(target, second, z, values, prediction)
+        return both[:, 0], both[:, 1:], marginal, is_likelier(target, second, z, values, prediction)
 
     rows = (jnp.asarray(draws), truth, keys)
     whitened, slopes, marginal, less = in_batches(one, rows, together=False)
@@ -79,7 +79,7 @@ def _scores(
     return np.einsum("dpk,dk,dqk,dnq,dn->dp", axes, roots, axes, slopes, whitened, optimize=True)
 
 
-def _is_likelier(target: Target, key: Array, z: Array, values: Mapping[str, Any], prediction: Prediction) -> Array:
+def is_likelier(target: Target, key: Array, z: Array, values: Mapping[str, Any], prediction: Prediction) -> Array:
     """Say whether the observed data are likelier at a draw than data that the emulator and the noise make there."""
     likelihood, factors = target.likelihood, prediction.factors
     if likelihood.is_gaussian:

@@ -21,6 +21,7 @@ from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, er
 from simfer.stages.check.residuals import by_output, no_residuals, scatter_figures, standardise
 from simfer.stages.check.solver_error import solver_figures
 from simfer.stages.check.verdict import Figure, advice, edge_mass
+from simfer.stages.check.without import figures_without, table_of
 from simfer.stages.infer.posterior import named_draws
 from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.summary import summarize
@@ -50,6 +51,8 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     behind = unsolved.beyond(border, len(draws), space.size, config.check)
     at_edge = _at_edge(config, target, draws)
     draws = draws[np.sort(design.picked(len(draws), config.check.num_draws, config.check.seed))]
+    if config.simulate.kind == "table":
+        return _without_simulator(config, target, draws, at_edge, posterior.tree(), inputs, folder)
     z = np.concatenate([draws[:, : space.size], behind.z])
     points, stream = lambda a, b: z[a:b], f"check-{config.round}"
     simulations = fill(folder, config.simulate, space, len(z), points, progress, stream).simulations
@@ -70,6 +73,28 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     figures.append(Figure("posterior predictive p", "model", p, config.check.min_predictive_p, True))
     helps = cure(config.simulate, simulations.endings()[1])
     return _write(folder, figures, {comparison.title: comparison.table}, len(z), found, helps)
+
+
+def _without_simulator(
+    config: CheckConfig,
+    target: Target,
+    draws: Float[np.ndarray, "draws size"],
+    at_edge: float,
+    tree: xr.DataTree,
+    inputs: Mapping[str, Sequence[Path]],
+    folder: Path,
+) -> Summary:
+    """Say what can be said without a simulator: no verdict, but the figures that need none."""
+    space, solved = Space(config.parameters), np.zeros(len(draws), np.int8)
+    found = unsolved_draws(draws[:, : space.size], solved, [Simulations.load(p) for p in inputs["simulations"]], space)
+    figures = [*figures_without(config.check, target, draws), *_figures(config.check, target, draws, [], at_edge, tree)]
+    failing = [figure for figure in figures if not figure.passed]
+    words = "not checked: there is no simulator to hold the posterior against, but a table of finished runs alone"
+    if failing:
+        words += f". Of the figures that need none, {len(failing)} of {len(figures)} fail: "
+        words += advice(figures, simulates=False)
+    title = "emulator error at runs that it had not seen, near the data, in data sigma"
+    return _written(folder, figures, None, words, {title: table_of(target, draws)}, 0, found)
 
 
 def load(folder: Path, config: CheckConfig) -> Verdict:
@@ -152,12 +177,24 @@ def _write(
 ) -> Summary:
     passed = all(figure.passed for figure in figures)
     words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures, found.sentence, helps)}"
+    return _written(folder, figures, passed, words, errors, simulated, found)
+
+
+def _written(
+    folder: Path,
+    figures: list[Figure],
+    passed: bool | None,
+    words: str,
+    errors: dict[str, Table],
+    simulated: int,
+    found: UnsolvedDraws,
+) -> Summary:
     rows = [figure.row() for figure in figures]
     # JSON has no NaN: what could not be computed is null there.
     stored = [row | {"value": row["value"] if np.isfinite(row["value"]) else None} for row in rows]
     verdict = {"passed": passed, "verdict": words, "figures": stored}
     (folder / VERDICT).write_text(json.dumps(verdict, indent=1, allow_nan=False))
-    plots.verdict(folder / "verdict.png", rows)
+    plots.verdict(folder / "verdict.png", rows, checked=passed is not None)
     facts = {"passed": passed, "verdict": words, "simulations": simulated}
     return {
         "facts": facts | {"draws_where_simulations_failed": found.share_uncertain},

@@ -60,16 +60,24 @@ class Figure:
         return {"figure": self.name, "value": self.value, "limit": limit, "passed": self.passed}
 
 
-def advice(figures: Sequence[Figure], where: str = "", cure: str = "") -> str:
+_WITHOUT_SIMULATOR = {
+    "domain": "draws lie where the table has no runs: more runs there, or narrower priors",
+    "emulator": "the emulator is not exact enough there: more runs near the data, longer training (train.steps) or a "
+    "wider network",
+}
+
+
+def advice(figures: Sequence[Figure], where: str = "", cure: str = "", simulates: bool = True) -> str:
     """Say in words what failed and what to do next, the cause that hides the others first.
 
-    `where` says which draws the simulator fails at, and `cure` what helps.
+    `where` says which draws the simulator fails at, and `cure` what helps; `simulates` whether there is one to be run.
     """
+    told = _ADVICE if simulates else _ADVICE | _WITHOUT_SIMULATOR
     failed = {figure.kind for figure in figures if not figure.passed}
     if "emulator" in failed:
         failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
     more = {"failures": (f" ({where.rstrip('.')})" if where else "") + (f": {cure}" if cure else "")}
-    return "; ".join(text + more.get(kind, "") for kind, text in _ADVICE.items() if kind in failed)
+    return "; ".join(text + more.get(kind, "") for kind, text in told.items() if kind in failed)
 
 
 def edge_mass(priors: Mapping[str, Prior], theta: Mapping[str, np.ndarray], z: Mapping[str, np.ndarray]) -> float:

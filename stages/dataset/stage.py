@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from simfer.stages.artifacts.arrays import DERIVATIVES, array, coordinate_units, put_coordinates
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.artifacts.training_set import DATASET, TEST, TrainingSet
+from simfer.stages.artifacts.twins import digests, first_of
 from simfer.stages.dataset.writer import Writer, block_rows
 from simfer.stages.errors import StageError
 from simfer.stages.model.near_data import select_near_data
@@ -35,7 +36,7 @@ def run(
     layout, space, sloped = first.layout, first.space, first.has_derivatives
     _check_outputs(config.dataset, layout)
     size = block_rows(layout, space.size if sloped else 0)
-    usable, floor = _usable(config.dataset, sources, size)
+    usable, floor, first_alike = _usable(config.dataset, sources, size)
     settings = config.dataset.model_copy(update={"floor": floor})
     chosen = _selection(config.model_copy(update={"dataset": settings}), sources, size, usable)
     writer = Writer(folder / DATASET, layout, space, settings, int(chosen.sum()), sloped)
@@ -44,12 +45,12 @@ def run(
         for block in _blocks(sources, size):
             keep = chosen[block.rows]
             z, y = block.z[keep], block.y[keep]
-            writer.append(z, y, _folds(config.dataset, np.arange(block.rows.start, block.rows.stop))[keep])
+            writer.append(z, y, _folds(config.dataset, first_alike[block.rows])[keep])
             if (slopes := block.derivatives()) is not None:
                 writer.put_derivatives(z, y, slopes[keep])
             task.advance(len(keep), left_out=int((~keep).sum()))
     writer.compress()
-    writer.close(first.stochastic)
+    writer.close(first.stochastic, ordered=first.num_finished > 0)
     return _summary(writer, total)
 
 
@@ -82,15 +83,23 @@ def _blocks(sources: Sequence[Simulations], size: int) -> Iterator[_Block]:
             at += len(z)
 
 
-def _usable(settings: Dataset, sources: Sequence[Simulations], size: int) -> tuple[Bool[np.ndarray, " n"], float]:
-    """Say which rows are usable, and below which value no transform sees anything."""
-    layout, each = sources[0].layout, []
+def _usable(
+    settings: Dataset, sources: Sequence[Simulations], size: int
+) -> tuple[Bool[np.ndarray, " n"], float, Int[np.ndarray, " n"]]:
+    """Say which rows are usable, below which value no transform sees anything, and which rows are alike.
+
+    Those of equal parameters share a fold, that of the first of them: a row would be no test of an emulator that has
+    seen its twin.
+    """
+    layout, each, seen = sources[0].layout, [], []
     largest = np.zeros(layout.size)
     for block in _blocks(sources, size):
         each.append(block.usable)
+        seen.append(digests(block.z))
         largest = np.maximum(largest, np.abs(block.y[block.usable]).max(axis=0, initial=0.0))
     sizes = {name: float(largest[at].max(initial=0.0)) for name, at in layout.slices.items()}
-    return np.concatenate(each), scaled_floor(settings.floor, settings.transform, sizes)
+    floor = scaled_floor(settings.floor, settings.transform, sizes)
+    return np.concatenate(each), floor, first_of(np.concatenate(seen))
 
 
 def _selection(

@@ -149,7 +149,7 @@ class Writer:
         shape, dims = (self.at, bases.shape[1]), ("row", component)
         create_array(self.group, f"{name}_coefficients", shape, _BLOCK, "float64", dimension_names=dims)
 
-    def close(self, stochastic: bool = False) -> None:
+    def close(self, stochastic: bool = False, ordered: bool = False) -> None:
         """Write the scaling and what the rows are of, and consolidate."""
         if not self.counts.all():
             raise StageError(f"got {self.counts.tolist()} rows in the test set and the folds; none may be 0: add rows")
@@ -157,6 +157,7 @@ class Writer:
         self.group.attrs.update(
             {"space": self.space.to_json(), "layout": self.layout.to_json()}
             | ({"stochastic": True} if stochastic else {})
+            | ({"ordered": True} if ordered else {})
             | {"transform": self.transform, "floor": self.settings.floor, "scaling": scaling}
             | ({"pca": list(self.dropped)} if self.dropped else {})
         )

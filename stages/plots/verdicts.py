@@ -10,17 +10,19 @@ import numpy as np
 from simfer.stages.plots.figures import GREEN, RED, Place, Values, drawable, new_figure
 
 
-def verdict(file: Place, figures: Sequence[Mapping[str, Any]]) -> None:
+def verdict(file: Place, figures: Sequence[Mapping[str, Any]], checked: bool = True) -> None:
     """Draw how much of its limit each figure of the verdict uses up; beyond 1 it fails.
 
     That is value / threshold, or threshold / value where larger is better, so that a longer bar is always worse; of
-    R-hat, which has nothing below 1, its excess over 1.
+    R-hat, which has nothing below 1, its excess over 1. Where there was no simulator to ask (not `checked`), the title
+    says so.
     """
     shares = np.asarray([_share(*_from_one(f), f["larger_is_better"]) for f in figures])
     known = np.log10(np.clip(shares, 1e-2, 1e2))
     low, high = 10 ** np.floor(known.min(initial=-0.5)), 10 ** np.ceil(known.max(initial=0.4))
     colours = [GREEN if f["passed"] else RED for f in figures]
-    title = f"Verdict: {colours.count(GREEN)} of {len(figures)} figures within their limits"
+    said = "Verdict" if checked else "NOT CHECKED against a simulator"
+    title = f"{said}: {colours.count(GREEN)} of {len(figures)} figures within their limits"
     with new_figure(file, 6.2, 0.26 * len(figures) + 1.05, title) as figure:
         ax = figure.add_subplot(xscale="log", xlim=(low, high), ylim=(len(figures) - 0.4, -0.6))
         ax.barh(range(len(figures)), np.clip(shares, 1.04 * low, high) - low, left=low, height=0.62, color=colours)

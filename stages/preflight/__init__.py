@@ -21,7 +21,7 @@ from simfer.stages.model.space import Space
 from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each, option_mistakes
 from simfer.stages.preflight.code import code_mistakes
 from simfer.stages.preflight.data import data_mistakes, loss_mistakes
-from simfer.stages.preflight.foreign import solver_settings
+from simfer.stages.preflight.foreign import beside_table, solver_settings, without_simulator
 from simfer.stages.preflight.numerical import numerical_mistakes
 from simfer.stages.preflight.priors import prior_mistakes
 from simfer.stages.preflight.solver import additive_mistakes, break_mistakes, sde_solver_mistakes, solver_mistakes
@@ -93,6 +93,7 @@ def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | N
     found += [*_names(config, layout), *_shapes(config, simulator, layout)]
     found += _derivatives(config, simulator) if config.simulate.derivatives and not found else []
     found = [*found, *_dataset(config, layout), *_likelihood(config, layout)]
+    found += beside_table(config, layout, progress or Silent())
     return found if found or not simulates else numerical_mistakes(config)
 
 
@@ -100,7 +101,8 @@ def _foreign(config: Problem, progress: Progress, is_broken: bool) -> list[Mista
     """List what is wrong with a problem whose simulator is not JAX; it is run only where all else is right."""
     settings = config.simulate
     backend = build_backend(settings, Space(config.parameters))
-    found = [*solver_settings(config), *unknown_names("parameters", config.parameters, backend.parameters, needed=True)]
+    found = [*solver_settings(config), *without_simulator(config)]
+    found += unknown_names("parameters", config.parameters, backend.parameters, needed=True)
     if found or is_broken:
         return found
     with closing(backend):

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from simfer.stages.errors import Mistake
+from simfer.stages.model.outputs import Layout
+from simfer.stages.model.space import Space
+from simfer.stages.progress import Progress
 from simfer.stages.settings import Problem
+from simfer.stages.simulate.backends.table import unlike
+from simfer.stages.simulate.finished.runs import open_runs
 
 _WHO = {"python": "a Python function", "program": "a program", "http": "a server", "table": "a table of runs"}
 _DIFFERENTIABLE = {"http"}  # a server may know its derivatives
@@ -24,3 +29,30 @@ def solver_settings(config: Problem) -> list[Mistake]:
         what = f'{who} cannot be differentiated, as NUTS needs its likelihood to be; leave it at "emulator"'
         found.append(Mistake("infer.likelihood", what))
     return found
+
+
+def without_simulator(config: Problem) -> list[Mistake]:
+    """List what takes a simulator that can be run, where there is a table of finished runs alone."""
+    if config.simulate.kind != "table":
+        return []
+    nobody = "nobody can simulate more: there is a table of finished runs alone"
+    asked = {
+        "refine.max_rounds": (
+            config.refine.max_rounds,
+            "leave it out, or name a simulator that goes on with the table",
+        ),
+        "check.reweight": (config.check.reweight, "weights take simulations at posterior draws; leave it out"),
+        "calibrate.over": (config.calibrate.over == "posterior", 'leave it at "auto", which takes held-out runs'),
+    }
+    return [Mistake(key, f"{nobody}; {what}") for key, (is_asked, what) in asked.items() if is_asked]
+
+
+def beside_table(config: Problem, layout: Layout, progress: Progress) -> list[Mistake]:
+    """List where a simulator does not go on with the table of finished runs that it is named beside."""
+    if config.simulate.table is None:
+        return []
+    if config.simulate.derivatives:
+        return [Mistake("simulate.derivatives", "the runs of simulate.table have no derivatives; remove it")]
+    runs = open_runs(config.simulate.table, Space(config.parameters))
+    progress.note(f"simulate.table: {runs.words()}")
+    return unlike(runs.outputs, layout.outputs)

@@ -43,7 +43,7 @@ def numerical_mistakes(config: Problem) -> list[Mistake]:
     again = solve_again(settings, space)
     if again is None:
         return []
-    total = settings.num_simulations
+    total = settings.num_simulations or ROWS  # none beside a table, before later rounds
     z = design.rows(settings.design, 0, min(ROWS, total), total, space.size, settings.seed)
     points = Points(z, np.arange(len(z)), "simulate-0")
     as_set, exact = again.as_set(points), again.exactly(points)

@@ -23,9 +23,12 @@ def _files(patterns: list[str], info: ValidationInfo) -> list[str]:
 
 
 def _fitting(pattern: str) -> list[str]:
-    if Path(pattern).exists():
-        return [pattern]
-    found = sorted(glob(pattern, recursive=True)) if _WILD & set(pattern) else []
+    try:
+        if Path(pattern).exists():
+            return [pattern]
+        found = sorted(glob(pattern, recursive=True)) if _WILD & set(pattern) else []
+    except (OSError, ValueError) as error:  # a name too long, or with a zero byte in it
+        raise ValueError(f"got {pattern[:60]!r}, which cannot be a file: {error}") from None
     if not found:
         raise ValueError(f"no such file: {pattern} (paths are relative to the config file)")
     return found

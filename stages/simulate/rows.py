@@ -135,6 +135,7 @@ def _open(path: Path, space: Space, backend: Backend, num: int, settings: Simula
     header = {"space": space.to_json(), "layout": Layout(outputs).to_json(), "num_simulations": num}
     header |= {"stochastic": True} if backend.stochastic else {}
     header |= {"derivatives": True} if settings.derivatives else {}
+    header |= {"finished": backend.num_finished} if backend.num_finished else {}
     # The group's attributes are written after its arrays: a store without them was never begun properly.
     if not path.exists() or not _is_begun(path, header):
         _create(path, space, backend, num, header, settings)

@@ -23,6 +23,8 @@ from simfer.stages.settings import RefineConfig, Simulate, SimulateConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.border import Border
 from simfer.stages.simulate.failures import counts, cure, drawn, tables, where_it_fails
+from simfer.stages.simulate.finished.runs import open_runs
+from simfer.stages.simulate.finished.summary import TableSummary, of_table
 from simfer.stages.simulate.rows import Filled, fill
 from simfer.stages.summary import Summary
 
@@ -45,9 +47,17 @@ def run(
         filled = fill(folder, settings, space, num, points, progress, f"simulate-{config.round}")
     else:
         kind, num, seed = settings.design, settings.num_simulations, settings.seed
-        filled = fill(
-            folder, settings, space, num, lambda a, b: design.rows(kind, a, b, num, space.size, seed), progress
-        )
+        runs = open_runs(settings.table, space) if settings.table else None
+        finished = len(runs) if runs else 0  # they come first, and lie where they lie
+
+        def covering(a: int, b: int) -> Float[np.ndarray, "rows size"]:
+            at = max(a - finished, 0), max(b - finished, 0)
+            designed = design.rows(kind, *at, num, space.size, seed) if at[1] else np.zeros((0, space.size))
+            return np.concatenate([np.zeros((b - a - len(designed), space.size)), designed])
+
+        filled = fill(folder, settings, space, finished + num, covering, progress)
+        if runs:
+            return _summary(folder, config, space, filled, progress, told=of_table(runs, filled.simulations))
     return _summary(folder, config, space, filled, progress)
 
 
@@ -57,7 +67,12 @@ def load(folder: Path, config: SimulateConfig | RefineConfig) -> xr.Dataset:
 
 
 def _summary(
-    folder: Path, config: SimulateConfig | RefineConfig, space: Space, filled: Filled, progress: Progress
+    folder: Path,
+    config: SimulateConfig | RefineConfig,
+    space: Space,
+    filled: Filled,
+    progress: Progress,
+    told: TableSummary | None = None,
 ) -> Summary:
     group = filled.simulations.group
     z, status, attempt = filled.simulations.endings()
@@ -84,8 +99,10 @@ def _summary(
     if config.simulate.retry is not None:
         facts |= {"retried": int((attempt == 2).sum()), "solved_by_retry": int(((attempt == 2) & ~failed).sum())}
     progress.note(_in_words(filled, len(status), config.simulate.derivatives))
-    told = tables(z, status, attempt, space)
-    return {"facts": facts, "tables": told, "warnings": [lies] if lies else [], "pictures": pictures}
+    warnings, ended = [lies] if lies else [], tables(z, status, attempt, space)
+    if told:
+        facts, warnings, ended = facts | told.facts, [*warnings, *told.warnings], told.tables | ended
+    return {"facts": facts, "tables": ended, "warnings": warnings, "pictures": pictures}
 
 
 def _refuse_too_many(settings: Simulate, status: Int[np.ndarray, " rows"], lies: str, folder: Path) -> None:

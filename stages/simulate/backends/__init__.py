@@ -11,12 +11,22 @@ from simfer.stages.simulate.backends.contract import Backend
 
 BACKENDS: dict[str, str] = {
     "jax": "simfer.stages.simulate.backends.compiled:Compiled",
+    "table": "simfer.stages.simulate.backends.table:Table",
 }
 
 
 def build_backend(settings: Simulate, space: Space) -> Backend:
-    """Return what gives rows of a config's simulator: a `Backend` of the kind that `Simulate.kind` says."""
-    module, _, name = BACKENDS[settings.kind].partition(":")
+    """Return what gives rows of a config: a `Backend` of the kind that `Simulate.kind` says, after a table's if any."""
+    backend = _built(settings.kind, settings, space)
+    if settings.table is None or settings.kind == "table":
+        return backend
+    from simfer.stages.simulate.backends.table import Table, TableFirst
+
+    return TableFirst(Table(settings, space), backend)
+
+
+def _built(kind: str, settings: Simulate, space: Space) -> Backend:
+    module, _, name = BACKENDS[kind].partition(":")
     made: Any = getattr(import_module(module), name)
     backend: Backend = made(settings, space)
     return backend

@@ -75,6 +75,11 @@ class Backend(abc.ABC):
         return {}
 
     @property
+    def num_finished(self) -> int:
+        """How many of the first rows are finished runs, which lie as somebody chose and in whatever order."""
+        return 0
+
+    @property
     @abc.abstractmethod
     def least_rows(self) -> int:
         """The fewest rows that are worth a block."""

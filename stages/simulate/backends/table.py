@@ -1,0 +1,182 @@
+"""Finished runs as a backend: alone, or as the first rows of an ensemble that a simulator goes on with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from simfer.stages.errors import ConfigError, Mistake, StageError
+from simfer.stages.model.outputs import Output, Status
+from simfer.stages.model.space import Space
+from simfer.stages.progress import Progress
+from simfer.stages.settings import Simulate
+from simfer.stages.simulate.backends.contract import Attempts, Backend, Block, Rows
+from simfer.stages.simulate.finished.runs import FinishedRuns, open_runs
+
+FIRST = "simulate-0"  # the stream whose first rows are those of the table
+_LEAST = 1024
+
+
+class Table(Backend):
+    """Rows of a table, each where its own parameters are, wherever rows were asked for."""
+
+    def __init__(self, settings: Simulate, space: Space) -> None:
+        super().__init__(settings, space)
+        assert settings.table is not None
+        self.runs: FinishedRuns = open_runs(settings.table, space)
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Name of each parameter -> its unit."""
+        return self.runs.parameters
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether the runs are random."""
+        return self.runs.table.random
+
+    @property
+    def coordinate_units(self) -> Mapping[str, str]:
+        """Unit of each coordinate, where it is known."""
+        return self.runs.coordinate_units
+
+    @property
+    def num_finished(self) -> int:
+        """How many of the first rows are finished runs."""
+        return len(self.runs)
+
+    @property
+    def least_rows(self) -> int:
+        """The fewest rows that are worth a block."""
+        return _LEAST
+
+    def outputs(self) -> dict[str, Output]:
+        """Describe each output."""
+        return self.runs.outputs
+
+    def solve(self, block: Block, tell: Callable[[int, int], Any]) -> Attempts:
+        """Read the rows of a block, which are consecutive ones."""
+        if block.stream != FIRST:
+            raise StageError("there is no simulator that could be run, but a table of finished runs alone")
+        theta, z, outputs, status = self.runs.read(int(block.numbers[0]), int(block.numbers[-1]) + 1)
+        tell(len(z), int((status != Status.OK).sum()))
+        none = np.zeros(len(z), np.int32)
+        rows = Rows(theta, outputs, {}, status, none, np.zeros(1, int))
+        return Attempts(rows, np.ones(len(z), np.int8), np.zeros(2, int), z)
+
+    def mistakes(self, progress: Progress) -> list[Mistake]:
+        """Say what was read, whose columns were looked at when it was opened."""
+        progress.note(f"simulate.table: {self.runs.words()}")
+        return []
+
+
+class TableFirst(Backend):
+    """The rows of a table, and after them those of a simulator that gives the same outputs."""
+
+    def __init__(self, table: Table, simulator: Backend) -> None:
+        super().__init__(simulator.settings, simulator.space)
+        self.table, self.simulator, self.blocks_at_once = table, simulator, simulator.blocks_at_once
+
+    @property
+    def parameters(self) -> Mapping[str, str]:
+        """Name of each parameter that the simulator takes -> its unit."""
+        return self.simulator.parameters
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether rows are random."""
+        return self.simulator.stochastic
+
+    @property
+    def coordinate_units(self) -> Mapping[str, str]:
+        """Unit of each coordinate, where it is known."""
+        return self.simulator.coordinate_units
+
+    @property
+    def num_finished(self) -> int:
+        """How many of the first rows are finished runs."""
+        return len(self.table.runs)
+
+    @property
+    def least_rows(self) -> int:
+        """The fewest rows that are worth a block."""
+        return self.simulator.least_rows
+
+    @property
+    def has_solver(self) -> bool:
+        """Whether [simulate.solver] has a part in the simulator's rows."""
+        return self.simulator.has_solver
+
+    def outputs(self) -> dict[str, Output]:
+        """Describe each output, as the simulator has them."""
+        return self.simulator.outputs()
+
+    def solve(self, block: Block, tell: Callable[[int, int], Any]) -> Attempts:
+        """Read those rows of a block that are the table's, and have the simulator give the others."""
+        num = len(self.table.runs) if block.stream == FIRST else 0
+        finished = block.numbers < num
+        parts = []
+        if finished.any():
+            part = self.table.solve(block._replace(z=block.z[finished], numbers=block.numbers[finished]), tell)
+            parts.append(self._as_simulated(part))
+        if not finished.all():
+            z, numbers = block.z[~finished], block.numbers[~finished] - num
+            part = self.simulator.solve(block._replace(z=z, numbers=numbers), tell)
+            parts.append(part._replace(z=z if part.z is None else part.z))
+        return parts[0] if len(parts) == 1 else _joined(*parts)
+
+    def _as_simulated(self, part: Attempts) -> Attempts:
+        outputs = {name: part.rows.outputs[name] for name in self.outputs()}
+        return part._replace(rows=part.rows._replace(outputs=outputs))
+
+    def mistakes(self, progress: Progress) -> list[Mistake]:
+        """List where the table's outputs are not the simulator's."""
+        found = [*self.simulator.mistakes(progress), *self.table.mistakes(progress)]
+        return found or unlike(self.table.outputs(), self.outputs())
+
+    def close(self) -> None:
+        """Let go of what the simulator needed."""
+        self.simulator.close()
+
+
+def unlike(table: Mapping[str, Output], simulated: Mapping[str, Output]) -> list[Mistake]:
+    """List the outputs of a simulator that a table lacks, or has at other coordinates."""
+    found = []
+    for name, output in simulated.items():
+        own = table.get(name)
+        if own is None:
+            what = f"there is no output {name}, which the simulator gives (its outputs: {', '.join(table)})"
+            found.append(Mistake("simulate.table", what))
+        elif own.dims != output.dims or not all(_same(own.coords[dim], output.coords[dim]) for dim in own.dims):
+            what = f"{name} is there {_words(own)}, and from the simulator {_words(output)}; expected the same"
+            found.append(Mistake("simulate.table", what))
+    return found
+
+
+def _same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == np.shape(other) and bool(np.allclose(one, other, rtol=1e-9, atol=0.0))
+
+
+def _words(output: Output) -> str:
+    axes = [f"{dim} = {', '.join(f'{at:g}' for at in output.coords[dim][:4])}" + ", ..." * (len(output.coords[dim]) > 4)
+            for dim in output.dims]  # fmt: skip
+    return "along " + "; ".join(axes) if axes else "a number"
+
+
+def _joined(first: Attempts, second: Attempts) -> Attempts:
+    a, b = first.rows, second.rows
+    assert first.z is not None and second.z is not None
+    if b.derivatives:
+        raise ConfigError([Mistake("simulate.derivatives", "the runs of a table have no derivatives; remove it")])
+    rows = Rows(
+        np.concatenate([a.theta, b.theta]),
+        {name: np.concatenate([a.outputs[name], b.outputs[name]]) for name in b.outputs},
+        {},
+        np.concatenate([a.status, b.status]),
+        np.concatenate([a.num_steps, b.num_steps]),
+        b.steps_done,
+    )
+    attempt = np.concatenate([first.attempt, second.attempt])
+    return Attempts(rows, attempt, first.effort + second.effort, np.concatenate([first.z, second.z]))

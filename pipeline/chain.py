@@ -203,6 +203,15 @@ def _material(plain: Mapping[str, Any]) -> Any:
     return made.Material(**(dict(plain) | {"steps": steps, "failure": failure}))
 
 
+def num_rows(problem: Problem) -> int:
+    """Return how many rows the first round has; a table is opened for it."""
+    simulate = problem.simulate
+    if simulate.table is None:
+        return simulate.num_simulations
+    finished: Any = import_module("simfer.stages.simulate.finished.runs")
+    return len(finished.open_for(problem.parameters, simulate.table)) + simulate.num_simulations
+
+
 def mistakes(problem: Problem, *, simulates: bool = False, progress: Any = None) -> list[Mistake]:
     """Check what only the simulator can tell: its options, parameters, outputs and the data's coordinates.
 

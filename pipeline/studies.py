@@ -90,6 +90,8 @@ def compare_posteriors(problem: Problem, number: int) -> list[Link]:
 def calibrate(problem: Problem, number: int) -> list[Link]:
     """List the step that calibrates round `number`'s emulator on simulated data."""
     inputs = {"emulator": (f"train-{number}",), "posterior": (f"infer-{number}",)}
+    if problem.simulate.kind == "table":  # nobody can simulate data: held-out runs are what is known
+        inputs["dataset"] = (f"dataset-{number}",)
     return [
         Link(
             "calibrate", number, problem.slice(CalibrateConfig, refined=number > 0, **chain.likelihood(problem)), inputs
@@ -112,7 +114,7 @@ def compare(problem: Problem, number: int) -> list[Link]:
 
 def curve(problem: Problem, number: int) -> list[Link]:
     """List the steps that train on nested parts of the first round's rows and draw the error against their number."""
-    total = problem.simulate.num_simulations
+    total = chain.num_rows(problem)
     shares = problem.curve.shares or [share for share in _SHARES if share * total >= _FEWEST]
     if len(shares) < 3 or shares[0] * total < _FEWEST:
         what = f"got {total} simulations, shares of {shares}; expected three of {_FEWEST} simulations or more"

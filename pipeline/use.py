@@ -82,14 +82,24 @@ def _facts(problem: Problem, found: dict[str, Outcome]) -> Summary:
     summaries = {outcome.step.stage: outcome.summary for outcome in same}
     checked = summaries.get("check", {}).get("facts", {})
     return {
-        "simulator": Path(problem.simulate.simulator).name,
-        "design": f"{problem.simulate.num_simulations:,} points of the prior ({problem.simulate.design})",
+        "simulator": Path(problem.simulate.simulator).name or "none: a table of finished runs",
+        "design": _design(problem),
         "round": train.step.link.round,
         "rows": summaries.get("dataset", {}).get("facts", {}),
         "errors": next(iter(train.summary.get("tables", {}).values()), []),
-        "checked": ("passed" if checked["passed"] else "failed") if "passed" in checked else None,
+        "checked": {True: "passed", False: "failed"}.get(checked.get("passed", "")),
         "versions": train.manifest["versions"],
         "device": train.manifest["device"],
         "finished": train.manifest["finished"],
         "fingerprint": train.step.fingerprint,
     }
+
+
+def _design(problem: Problem) -> str:
+    """Say where the first round's rows lie."""
+    settings = problem.simulate
+    finished = (
+        [f"finished runs of {', '.join(Path(file).name for file in settings.table.files)}"] if settings.table else []
+    )
+    num, kind = settings.num_simulations, settings.design
+    return " and ".join(finished + ([f"{num:,} points of the prior ({kind})"] if num else []))

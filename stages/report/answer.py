@@ -15,12 +15,15 @@ _MEANING = {
     "like these are to be expected of it.",
     "failed": "The posterior is there, but do not publish it.",
     "unchecked": "This posterior has not been held against the simulator itself. `simfer check` does that.",
+    "alone": "There is no simulator to hold this posterior against, but a table of finished runs alone. The figures "
+    "below are those that need none: runs that no network saw, and what the emulator predicts.",
     "none": "There is no posterior yet.",
 }
 _HEADLINE = {
     "passed": "Passed",
     "failed": "Failed",
     "unchecked": "Not checked",
+    "alone": "Not checked",
     "none": "No posterior yet",
     "ended": "The run could not go on",
 }
@@ -30,6 +33,8 @@ def state(material: Material) -> str:
     """Say in a word how the run stands."""
     if material.failure:
         return "ended"
+    if material.passed is None and "check" in material.latest:
+        return "alone"
     if material.passed is None:
         return "unchecked" if "infer" in material.latest else "none"
     return "passed" if material.passed else "failed"
@@ -91,6 +96,8 @@ def _tested(step: Step, earlier: bool) -> list[str]:
     failed = [row for row in figures if not row["passed"]]
     count = step.facts.get("simulations")
     words = f"Tested in round {step.round}, by {number(count)} runs of the simulator at posterior draws: "
+    if step.facts.get("passed", False) is None:
+        words = f"What can be told in round {step.round} without a simulator: "
     if earlier:
         words = f"What there is, of round {step.round}, was tested before by {number(count)} runs of the simulator: "
     words += (
@@ -100,6 +107,8 @@ def _tested(step: Step, earlier: bool) -> list[str]:
     )
     parts = [paragraph(words)]
     advice = str(step.facts.get("verdict", "")).removeprefix("failed: ")
+    if advice.startswith("not checked"):
+        advice = advice.partition(". ")[2]
     if failed and advice:
         parts.append(f'<p class="advice"><strong>What to do:</strong> {said(advice)}</p>')
     ordered = [*failed, *(row for row in figures if row["passed"])]

@@ -112,8 +112,9 @@ class Gallery:
 
     def verdict(self, place: plots.figures.Place) -> None:
         """Draw how much of its limit each figure of the verdict uses up."""
-        rows = Verdict.load(self._folder("check")).figures["figures"]
-        plots.verdict(place, [row | {"value": np.nan if row["value"] is None else row["value"]} for row in rows])
+        verdict = Verdict.load(self._folder("check"))
+        rows = [row | {"value": np.nan if row["value"] is None else row["value"]} for row in verdict.figures["figures"]]
+        plots.verdict(place, rows, checked=verdict.checked)
 
     def design(self, place: plots.figures.Place) -> None:
         """Draw where the simulator ran, and how it ended there."""

@@ -79,7 +79,7 @@ class Material:
     @property
     def passed(self) -> bool | None:
         """The verdict; None where there is none."""
-        return bool(self.latest["check"].facts.get("passed")) if "check" in self.latest else None
+        return self.latest["check"].facts.get("passed", False) if "check" in self.latest else None
 
     @property
     def priors(self) -> dict[str, Prior]:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int
 from simfer.stages.model.outputs import Output, Status
 from simfer.stages.model.space import Space
 from simfer.stages.settings import RunTable
+from simfer.stages.settings.priors import Parameters
 from simfer.stages.simulate.finished.columns import Columns
 from simfer.stages.simulate.finished.opening import open_files
 from simfer.stages.simulate.finished.statuses import statuses
@@ -128,6 +129,11 @@ class FinishedRuns:
         spread = np.abs(np.diff(np.asarray(self.space.theta(ones)), axis=0))[0]
         gap = np.abs(np.asarray(self.space.theta(drawn)) - theta)
         return drawn, (gap <= _NEAR * np.maximum(spread, 1e-300)).all(axis=1) | ~far.any(axis=1)
+
+
+def open_for(parameters: Parameters, table: RunTable) -> FinishedRuns:
+    """Open the table of a config's parameters."""
+    return open_runs(table, Space(parameters))
 
 
 def open_runs(table: RunTable, space: Space) -> FinishedRuns:

@@ -25,7 +25,7 @@ test: lint
 
 # While you work: what you changed last is compiled anew, and nothing else.
 quick: lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not chain"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow and not campaign and not chain"
 
 lint: .venv/installed-test
 	$(BIN)/ruff check

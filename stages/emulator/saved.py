@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
+from simfer.stages.emulator import trust
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.domain import Domain
 from simfer.stages.emulator.emulator import OUTSIDE, Emulator, Outside, member_variance, predict
@@ -37,6 +38,7 @@ HEADER, LEAVES = "emulator.json", "emulator.eqx"
 _KEYS = {"architecture", "options", "num_members", "num_rows", "dtype", "space", "layout", "transform", "floor"}
 _KEYS_SINCE = {2: {"families"}, 3: {"digests"}}
 _STORED_SINCE = {"spread": 2, "domain": 3}
+_RESTORE = "train again, or restore it"
 _DEFAULTS_OF_3 = {"residual": {"activation": "silu"}}  # those that have changed since
 
 
@@ -79,8 +81,12 @@ def load_emulator(
         raise SimferError(f'got outside = "{outside}", expected one of {", ".join(OUTSIDE)}')
     folder = Path(folder)
     stored = _read_header(folder)
-    header = Header.from_json(_upgraded(stored))
-    skeleton = _skeleton(header, _architecture(header.architecture, architecture, candidates, folder), stored["format"])
+    header = _header(stored, folder)
+    named = _architecture(header.architecture, architecture, candidates, folder)
+    try:
+        skeleton = _skeleton(header, named, stored["format"])
+    except Exception as error:  # of a header that is well formed, and of no emulator
+        raise SimferError(f"{folder / HEADER} describes no emulator ({_said(error)}); {_RESTORE}") from error
     try:
         leaves = (folder / LEAVES).read_bytes()
         _hold(stored, LEAVES, _sha256(leaves))
@@ -88,6 +94,23 @@ def load_emulator(
     except Exception as error:
         raise SimferError(f"{folder / LEAVES} does not fit its header ({error}); train again, or restore it") from error
     return _completed(eqx.combine(arrays, skeleton), stored["format"], outside)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:200]
+
+
+def _header(stored: Mapping[str, Any], folder: Path) -> Header:
+    """Return a header that may have been written by anyone."""
+    try:
+        upgraded = _upgraded(stored)
+        if what := trust.wrong(upgraded, (folder / LEAVES).stat().st_size):
+            raise ValueError(what)
+        return Header.from_json(upgraded)
+    except FileNotFoundError as error:
+        raise SimferError(f"{folder / LEAVES} is missing; {_RESTORE}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:  # a prior's among them
+        raise SimferError(f"{folder / HEADER} is not what Simfer writes ({_said(error)}); {_RESTORE}") from error
 
 
 def _upgraded(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,8 +143,9 @@ def _completed(emulator: Emulator, format: int, outside: Outside) -> Emulator:
 
 def _read_header(folder: Path) -> dict[str, Any]:
     try:
-        header: dict[str, Any] = json.loads((folder / HEADER).read_text())
-        number = int(header["format"])
+        header = trust.read_json((folder / HEADER).read_bytes())
+        if type(number := header["format"]) is not int or number < 1:
+            raise ValueError(f"got format {str(number)[:60]!r}")
     except (OSError, ValueError, LookupError, TypeError, OverflowError) as error:
         raise SimferError(f"{folder} holds no readable emulator: {error}") from error
     if number > FORMAT:
@@ -131,7 +155,7 @@ def _read_header(folder: Path) -> dict[str, Any]:
         raise SimferError(f"{folder / HEADER} lacks {', '.join(sorted(missing))}; train again, or restore it")
     try:
         _hold(header, HEADER, _header_digest(header))
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise SimferError(f"{folder / HEADER} was edited ({error}); train again, or restore it") from error
     if not jax.config.read("jax_enable_x64"):
         raise SimferError(

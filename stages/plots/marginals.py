@@ -39,6 +39,7 @@ class Marginal:
     prior: Float[np.ndarray, " n"]  # the prior's quantiles at `normal`
     normal: Float[np.ndarray, " n"]
     truth: float | None = None
+    log: bool = False  # whether the prior is one of the logarithm
 
 
 def marginals(file: Place, shown: Sequence[Marginal]) -> None:
@@ -63,7 +64,7 @@ def marginals(file: Place, shown: Sequence[Marginal]) -> None:
 
 def _draw(ax: Axes, one: Marginal) -> None:
     x, density = _prior(one)
-    log = is_log(np.append(x[density > 0.02 * density.max()], finite(one.draws.ravel())[0]), inner=1.0)
+    log = one.log and is_log(np.append(x[density > 0.02 * density.max()], finite(one.draws.ravel())[0]), inner=1.0)
     set_scale(ax, "x", log, 4)
     at, height = smooth(one.draws, log)
     if log:  # densities for each decade

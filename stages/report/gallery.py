@@ -91,7 +91,12 @@ class Gallery:
         """Draw each quantity's posterior over its prior."""
         shown = [
             plots.Marginal(
-                self._labels()[name], values, prior_quantiles(self.priors[name]), _NORMAL, (truth or {}).get(name)
+                self._labels()[name],
+                values,
+                prior_quantiles(self.priors[name]),
+                _NORMAL,
+                (truth or {}).get(name),
+                self.priors[name].dist in ("LogNormal", "LogUniform"),
             )
             for name, values in self._some(names).items()
             if name in self.priors

@@ -42,7 +42,7 @@
   });
   const buttons = tag("p"); let next = 0;
   const button = (text, act) => { const b = tag("button", text, { type: "button" }); b.addEventListener("click", act); buttons.append(b, " "); };
-  button("Posterior's median", () => { d.parameters.forEach((p, k) => { if (p.posterior) places[k] = p.posterior[1]; }); show(); });
+  if (d.draws.length) button("Posterior's median", () => { d.parameters.forEach((p, k) => { if (p.posterior) places[k] = p.posterior[1]; }); show(); });
   if (d.draws.length) button("Another posterior draw", () => { settle(d.draws[next++ % d.draws.length]); show(); });
   button("Prior's median", () => { d.parameters.forEach((p, k) => { places[k] = (p.steps[0] + p.steps[p.steps.length - 1]) / 2; }); show(); });
   const inside = tag("span", "", { className: "note" }); buttons.append(inside); controls.append(buttons);

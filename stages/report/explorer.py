@@ -49,10 +49,11 @@ def explorer(material: Material) -> str:
         "draws": _draws(emulator, tree),
         "error": ERROR if any(name.endswith(ERROR) for name in program["outputs"]) else "",
     }
+    bar = "; the bar below it is where the posterior lies (90 %)" if tree is not None else ""
     said = (
         "The saved emulator, evaluated in this page. Each slider goes over its parameter's prior, from three standard "
-        "deviations below its median to three above; the bar below it is where the posterior lies (90 %). Bands are "
-        "two standard deviations of the emulator's error to either side." + note
+        f"deviations below its median to three above{bar}. Bands are two standard deviations of the emulator's error "
+        "to either side." + note
     )
     scripts = (_HERE / "program.js").read_text("utf-8") + (_HERE / "explorer.js").read_text("utf-8")
     # In a script "</" would end it, wherever it stands.

@@ -196,6 +196,11 @@ def write_report(material: Mapping[str, Any], file: Path) -> None:
     import_module("simfer.stages.report.page").write(_material(material), file)
 
 
+def prior_predictive(problem: Problem, simulations: Path, file: Path) -> dict[str, Any]:
+    """Draw runs from the prior over the data into a file; say of which data no run comes near."""
+    return import_module("simfer.stages.report.prior_predictive").run(problem, simulations, file)  # type: ignore[no-any-return]
+
+
 def _material(plain: Mapping[str, Any]) -> Any:
     made: Any = import_module("simfer.stages.report.material")
     failure = made.Failure(**plain["failure"]) if plain["failure"] else None

@@ -17,7 +17,7 @@ from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
 from simfer.pipeline.chain import STAGES, Mistake, SimferError, UsageError
 from simfer.pipeline.plan import plan
-from simfer.pipeline.runner import RunResult, built, execute, execute_study, has_passed, to_build, until_passed
+from simfer.pipeline.runner import Outcome, RunResult, built, execute, execute_study, has_passed, to_build, until_passed
 from simfer.pipeline.studies import STUDIES, Option, Study
 from simfer.pipeline.why import why as explain
 
@@ -109,6 +109,8 @@ def _run(
             screen.show_end(result.latest, console())
         if report and until is None and (file := _write_page(call, result)):
             answer["report"] = str(file)
+        if until == "simulate":
+            answer["prior_predictive"] = _show_prior(call, result.outcomes[-1])
         if result.passed is False:
             raise typer.Exit(4)
         if result.passed is None and "check" in result.latest:
@@ -122,6 +124,14 @@ def _write_page(call: Call, came: RunResult | SimferError) -> Path | None:
     elif file and call.shows:
         screen.written(file, console())
     return file
+
+
+def _show_prior(call: Call, simulations: Outcome) -> dict[str, Any]:
+    """Hold the first runs against the data: a wrong unit, a missed dose shows before anything is trained."""
+    file, words = pages.prior_predictive(call.problem, call.store, call.config, simulations)
+    if call.shows:
+        screen.prior(file, words, console())
+    return {"picture": str(file) if file else None, "warnings": words}
 
 
 def _run_to(stage: Stage) -> Callable[..., None]:

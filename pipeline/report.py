@@ -11,7 +11,7 @@ from simfer.pipeline import chain, runtime
 from simfer.pipeline.chain import ConfigError, Problem, SimferError
 from simfer.pipeline.plan import Step, files_of, plan, user_files
 from simfer.pipeline.progress import Progress
-from simfer.pipeline.runner import RunResult, until_passed
+from simfer.pipeline.runner import Outcome, RunResult, until_passed
 from simfer.pipeline.store import Store
 
 _FOLDER = "reports"  # of the store, beside the stages
@@ -90,6 +90,16 @@ def after(
     except Exception as error:
         reporter.note(f"no report was written: {type(error).__name__}: {error}")
         return None
+
+
+def prior_predictive(
+    problem: Problem, store: Store, config: Path, simulations: Outcome
+) -> tuple[Path | None, list[str]]:
+    """Draw fifty runs over the data; return the picture's file, and words on data that no run comes near."""
+    file = file_of(store, config).with_suffix(".prior.png")
+    runtime.prepare()
+    summary = chain.prior_predictive(problem, simulations.folder, file)
+    return file if summary["pictures"] else None, summary["warnings"]
 
 
 def _failure(error: SimferError) -> dict[str, str]:

@@ -62,6 +62,16 @@ def written(file: Path, console: Console) -> None:
     console.print(f"Report: {place(file)}", highlight=False, markup=False, soft_wrap=True)
 
 
+def prior(file: Path | None, words: Sequence[str], console: Console) -> None:
+    """Print where runs from the prior are drawn over the data, and which data none comes near."""
+    console.print(Text("\nprior predictive", style="bold"))
+    for text in words:
+        console.print(Text(f"  warning: {text}", style="yellow"), soft_wrap=True)
+    if not words:
+        console.print("  every datum lies among the runs from the prior", highlight=False)
+    _print_paths(console, "Runs over the data", [file] if file else [])
+
+
 def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], to_build: Collection[str], console: Console) -> None:
     """Print a line for each step: where it stands, its size, when it was made and how long that took; and why."""
     table = Table(box=None, pad_edge=False)

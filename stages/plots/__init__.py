@@ -9,6 +9,7 @@ from simfer.stages.plots.influences import Influence, influences, influences_alo
 from simfer.stages.plots.marginals import Marginal, marginals
 from simfer.stages.plots.planes import Field, Map, fields, maps
 from simfer.stages.plots.posterior import pair, trace
+from simfer.stages.plots.prior import Runs, prior_runs
 from simfer.stages.plots.simulations import design, failures
 from simfer.stages.plots.training import held_out, losses
 from simfer.stages.plots.verdicts import calibration, verdict
@@ -21,6 +22,7 @@ __all__ = [
     "Map",
     "Marginal",
     "Panel",
+    "Runs",
     "calibration",
     "compare",
     "curve",
@@ -37,6 +39,7 @@ __all__ = [
     "marginals",
     "pair",
     "predictive",
+    "prior_runs",
     "trace",
     "tuning",
     "verdict",

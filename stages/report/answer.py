@@ -14,7 +14,7 @@ _MEANING = {
     "whether the simulator is right about nature; the posterior predictive p, one of the figures, says whether data "
     "like these are to be expected of it.",
     "failed": "The posterior is there, but do not publish it.",
-    "unchecked": "This posterior has not been held against the simulator itself. `simfer check` does that.",
+    "unchecked": "This posterior has not been held against the simulator itself: nobody knows whether it is right.",
     "alone": "There is no simulator to hold this posterior against, but a table of finished runs alone. The figures "
     "below are those that need none: runs that no network saw, and what the emulator predicts.",
     "none": "There is no posterior yet.",

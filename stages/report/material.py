@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from simfer.stages.settings import Prior, Problem
+from simfer.stages.settings.noise import quantities
 
 _ORDER = ("simulate", "dataset", "train", "infer", "check")
 
@@ -84,9 +85,7 @@ class Material:
     @property
     def priors(self) -> dict[str, Prior]:
         """Every quantity with a prior, those of the noise too, by the name that the posterior has it under."""
-        noise = {
-            f"{name}_{key}": value for name, table in self.problem.noise.items() for key, value in dict(table).items()
-        }
+        noise = {each.name: each.value for each in quantities(self.problem.noise, self.problem.noise_parameters)}
         every = dict(self.problem.parameters) | noise
         return {name: value for name, value in every.items() if isinstance(value, Prior)}
 

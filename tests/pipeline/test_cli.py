@@ -30,6 +30,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(chain, "run", fakes.run_stage)
     monkeypatch.setattr(chain, "mistakes", lambda problem, **_: [])
     monkeypatch.setattr(chain, "write_report", fakes.write_report)
+    monkeypatch.setattr(chain, "prior_predictive", fakes.prior_predictive)
     monkeypatch.setattr(runtime, "prepare", lambda: None)
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
     return fakes.write_project(tmp_path)
@@ -135,6 +136,13 @@ def test_the_page_of_a_failed_run_says_what_failed_until_it_does_not(
     monkeypatch.delenv("FAKE_FAIL")
     assert simfer("run", project).exit_code == 0
     assert page(project)["failure"] is None
+
+
+def test_simulate_ends_with_runs_over_the_data(project: Path) -> None:
+    result = simfer("simulate", project)
+    assert "beyond all runs" in result.stdout and "problem.prior.png" in result.stdout
+    assert answer(simfer("simulate", project, "--json"))["prior_predictive"]["warnings"]
+    assert "prior predictive" not in simfer("dataset", project).stdout
 
 
 def test_a_page_that_cannot_be_written_is_no_failed_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

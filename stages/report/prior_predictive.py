@@ -1,0 +1,127 @@
+"""What the prior predicts, beside the data: a wrong unit or a missed dose shows here, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from simfer.stages import plots
+from simfer.stages.artifacts.arrays import coordinate_units
+from simfer.stages.artifacts.simulations import Simulations
+from simfer.stages.model.likelihood import read_data
+from simfer.stages.model.observation import Data, Series
+from simfer.stages.model.outputs import Output
+from simfer.stages.settings import Problem
+from simfer.stages.summary import Summary
+
+_DRAWN = 50
+_READ = 2000  # runs that are held against the data
+_MOST_SERIES = 6
+_FACTOR = 5.0  # between data and runs, beyond which a unit is asked for
+
+
+class PriorPredictive:
+    """The first simulations, which cover the prior, and the data."""
+
+    def __init__(self, problem: Problem, folder: Path) -> None:
+        self.problem, self.simulations = problem, Simulations.load(folder)
+
+    @cached_property
+    def data(self) -> Data:
+        """The data, matched to the outputs."""
+        return read_data(self.problem, self.simulations.layout)
+
+    @cached_property
+    def runs(self) -> Float[np.ndarray, "runs outputs"]:
+        """The outputs of the runs that came to an end."""
+        _, y, solved = self.simulations.rows(0, min(len(self.simulations), _READ))
+        return y[solved]
+
+    def draw(self, place: plots.figures.Place) -> None:
+        """Draw fifty runs over the data."""
+        some = self.runs[np.linspace(0, len(self.runs) - 1, min(_DRAWN, len(self.runs))).astype(int)]
+        plots.prior_runs(place, [one for name in self.data.series for one in self._panels(name, some)])
+
+    def words(self) -> list[str]:
+        """Say of which data no run comes near; nothing where all are among the runs."""
+        if not len(self.runs):
+            return ["no run came to its end, so there is nothing to hold against the data"]
+        said = (self._said(name, series) for name, series in self.data.series.items())
+        return [words for words in said if words]
+
+    def _said(self, name: str, series: Series) -> str:
+        layout = self.simulations.layout
+        output, runs = layout.outputs[name], self.runs[:, layout.slices[name]][:, series.index]
+        low, high = runs.min(axis=0), runs.max(axis=0)
+        beyond = np.flatnonzero((series.values < low) | (series.values > high))
+        if not len(beyond):
+            return ""
+        worst = beyond[np.argmax(np.maximum(low - series.values, series.values - high)[beyond])]
+        at = np.unravel_index(series.index[worst], output.shape) if output.dims else ()
+        where = ", ".join(
+            f"{dim} = {np.asarray(output.coords[dim])[i]:g}" for dim, i in zip(output.dims, at, strict=True)
+        )
+        span = f"{series.values[worst]:.4g}, runs {low[worst]:.4g} to {high[worst]:.4g}"
+        words = (
+            f"{name}: {len(beyond)} of {len(series.values)} data lie beyond all of {len(runs):,} runs from the prior"
+            f" ({f'{where}: ' if where else ''}{span})"
+        )
+        return words + self._cause(series.values, runs, len(beyond) / len(series.values))
+
+    @staticmethod
+    def _cause(values: np.ndarray, runs: np.ndarray, share: float) -> str:
+        """Say what to look at: a factor between data and runs is a unit, most often."""
+        ends = "; look at the picture, then at units, priors and what drives the simulator (a dose, a start)"
+        if share < 0.5 or not (values > 0).all() or not (runs > 0).all():
+            return ends
+        factor = float(np.median(values) / np.median(runs))
+        if 1 / _FACTOR < factor < _FACTOR:
+            return ends
+        return f"; the data are about {float(f'{factor:.1g}'):,g} times the runs: are both in the same unit?"
+
+    def _panels(self, name: str, some: np.ndarray) -> Iterator[plots.Runs]:
+        """Yield a panel along the last dimension, for each entry of the others that has data."""
+        layout = self.simulations.layout
+        output, series = layout.outputs[name], self.data.series[name]
+        length = len(output.coords[output.dims[-1]]) if output.dims else 1
+        x = np.asarray(output.coords[output.dims[-1]], float) if output.dims else np.zeros(1)
+        units = coordinate_units(self.simulations.group, layout.outputs)
+        dim = output.dims[-1] if output.dims else ""
+        flat = some[:, layout.slices[name]].reshape(len(some), -1, length)
+        rows = series.index // length
+        for row in np.unique(rows)[:_MOST_SERIES]:
+            own = rows == row
+            yield plots.Runs(
+                output=name,
+                unit=output.unit,
+                dim=dim,
+                dim_unit=units.get(dim, ""),
+                x=x,
+                runs=flat[:, row],
+                at=x[series.index[own] % length],
+                observed=series.values[own],
+                log=self.problem.dataset.transform.get(name) == "log" and bool((series.values > 0).all()),
+                series=_series(output, int(row)),
+            )
+
+
+def _series(output: Output, row: int) -> str:
+    """Say which series of an output with several dimensions one is."""
+    if len(output.dims) < 2:
+        return ""
+    at = np.unravel_index(row, output.shape[:-1])
+    return ", ".join(f"{dim} = {np.asarray(output.coords[dim])[i]:g}" for dim, i in zip(output.dims, at, strict=False))
+
+
+def run(problem: Problem, folder: Path, file: Path) -> Summary:
+    """Draw the picture into a file; return the words, as warnings."""
+    prior = PriorPredictive(problem, folder)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    words = prior.words()
+    if len(prior.runs):
+        prior.draw(file)
+    return {"facts": {}, "warnings": words, "pictures": [file.name] if len(prior.runs) else []}

@@ -31,6 +31,8 @@ def from_table(table: Mapping[str, Any], overrides: Sequence[str] = (), *, folde
         return Problem.model_validate(merged, context={"folder": folder})
     except ValidationError as error:
         raise ConfigError(in_words(error)) from None
+    except UnicodeEncodeError as error:  # Pydantic keeps no text that cannot be written
+        raise ConfigError([Mistake("", f"got {error.object!r:.60}, which is no text that can be written")]) from None
     except RecursionError:
         raise ConfigError([Mistake("", "its tables are nested too deeply for a config")]) from None
 

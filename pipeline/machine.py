@@ -16,7 +16,6 @@ _SAYS = {
     errno.EPERM: "you may not write or read here. Name a --store that is yours.",
     errno.EROFS: "it can only be read. Name a --store elsewhere.",
     errno.ENOTDIR: "it is a file, or lies below one; a folder was expected.",
-    errno.EEXIST: "it is a file; a folder was expected.",
     errno.EISDIR: "it is a folder; a file was expected.",
     errno.ENAMETOOLONG: "its name is longer than the file system allows.",
     errno.ELOOP: "it is a link that leads to itself, or one where none may be.",

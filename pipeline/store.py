@@ -104,10 +104,14 @@ class Workplace:
         return left.sound
 
     def reopen(self, damaged: Iterable[str]) -> None:
-        """Make a damaged artifact into an unfinished one, without its damaged files."""
+        """Make a damaged artifact into an unfinished one, without its damaged files.
+
+        The manifest, which says what they are, goes last: killed on the way, the next one finds the same damage.
+        """
         shutil.rmtree(self.building, ignore_errors=True)
-        _delete(self.final, (manifests.NAME, *damaged))
+        _delete(self.final, [name for name in damaged if name != manifests.NAME])
         self.final.rename(self.building)
+        (self.building / manifests.NAME).unlink(missing_ok=True)
 
     def discard(self) -> None:
         """Remove what is published."""

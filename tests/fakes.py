@@ -63,7 +63,7 @@ def run_stage(
     else:
         read = "".join(digest(path) for paths in inputs.values() for path in paths)
         _die("stage")
-        (folder / "nested").mkdir()
+        (folder / "nested").mkdir(exist_ok=True)
         (folder / "nested" / "out.txt").write_text(
             f"{link.config.model_dump_json()}\n{read}\nfailed: {json.dumps(failed)}\n"
         )

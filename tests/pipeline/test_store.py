@@ -216,3 +216,21 @@ def test_what_a_writer_left_half_written_is_not_published(store: Store) -> None:
     with store.workplace("train", FINGERPRINT, never) as work:
         work.open(keep=True)
         assert set(work.publish(fakes.entries(FINGERPRINT))["files"]) == {"a.zarr/zarr.json"}
+
+
+def test_a_repair_that_is_killed_on_its_way_forgets_no_damage(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest went first, and what it said was rotten was taken for good."""
+    folder = build(store)
+    (folder / "a.txt").write_text("rotten")
+
+    def killed(self: Path, missing_ok: bool = False) -> None:
+        raise KeyboardInterrupt
+
+    with (
+        store.workplace("train", FINGERPRINT, never) as work,
+        pytest.raises(KeyboardInterrupt),
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(Path, "unlink", killed)
+        work.reopen(["a.txt"])
+    assert store.find("train", FINGERPRINT, thorough=True).damage.keys() == {"a.txt"}

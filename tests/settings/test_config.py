@@ -178,6 +178,10 @@ class TestAnyText:
         with pytest.raises(ConfigError):
             config.load(tmp_path / "a.toml")
 
+    def test_a_table_with_letters_that_are_none(self) -> None:
+        with pytest.raises(ConfigError, match="no text that can be written"):
+            config.from_table(helpers.line(train={"\ud800": 1}), folder=helpers.scratch())
+
     def test_a_mark_before_the_text_is_none_of_it(self, tmp_path: Path) -> None:
         (tmp_path / "a.toml").write_text("a = 1\n", encoding="utf-8-sig")
         assert config.read(tmp_path / "a.toml") == {"a": 1}

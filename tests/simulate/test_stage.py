@@ -128,6 +128,10 @@ def test_a_missing_or_damaged_chunk_is_found_and_not_read_as_numbers(tmp_path: P
     again = pipeline.run(table, store=store, until="dataset")
     assert chunk.read_bytes() == whole
     assert again.outcomes["dataset"].manifest["summary"]["facts"]["rows"] == 100
+    chunk.write_bytes(whole[:50] + bytes([whole[50] ^ 1]) + whole[51:])
+    (folder / "manifest.json").unlink()  # nothing says any more that it is damaged, but the chunk itself
+    pipeline.run(table, store=store, until="simulate")
+    assert chunk.read_bytes() == whole
 
 
 SLOW = '''

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from simfer.pipeline import chain, description, runtime, studies
 from simfer.pipeline.blame import blame
-from simfer.pipeline.chain import ConfigError, Link, Problem, StageError, UserCodeError
+from simfer.pipeline.chain import ConfigError, Problem, StageError, UserCodeError
 from simfer.pipeline.leases import Lease
 from simfer.pipeline.manifest import NAME as MANIFEST
 from simfer.pipeline.manifest import Manifest, file_digest
-from simfer.pipeline.plan import Step, outdated, plan, user_files
+from simfer.pipeline.plan import Plan, Step, outdated, user_files
 from simfer.pipeline.progress import Progress, duration, place
 from simfer.pipeline.stopping import Stoppable
 from simfer.pipeline.store import Found, Store, Workplace
@@ -32,13 +34,13 @@ class Outcome:
 
     @property
     def summary(self) -> dict[str, Any]:
-        """Return what the stage had to say."""
-        return dict(self.manifest["summary"])
+        """Return what the stage had to say, a verdict by the thresholds of the config."""
+        return chain.judged(self.step.link, self.manifest["summary"])
 
     @property
     def passed(self) -> bool:
         """Say whether this is a check that came out well."""
-        return has_passed(self.manifest)
+        return bool(self.step.stage == "check" and self.summary.get("facts", {}).get("passed"))
 
     def __repr__(self) -> str:
         return description.outcome_in_words(*self._described())
@@ -51,11 +53,6 @@ class Outcome:
         return self.step.link.name, how, self.summary, self.folder
 
 
-def has_passed(manifest: Manifest | None) -> bool:
-    """Read the verdict from the manifest of a check."""
-    return bool(manifest and manifest["summary"].get("facts", {}).get("passed"))
-
-
 class Builder:
     """One run: its plan, and what of it has been seen to."""
 
@@ -66,40 +63,48 @@ class Builder:
         redo: str | None,
         reporter: Progress,
         folder: Path | None,
-        extra: Sequence[Link] = (),
         lease: Lease | None = None,
     ) -> None:
         self.lease = lease or Lease(store.root)
         self.problem, self.store, self.reporter, self.folder = problem, store, Stoppable(reporter), folder
-        self.steps = {step.link.name: step for step in plan(problem, extra)}
-        self.again = _downstream(self.steps.values(), redo)
+        self.plan, self.redo = Plan(problem, store), redo
+        self.again: set[str] = set()  # fingerprints of the steps that are built again
         self.is_checked = False  # the config, against the simulator
-        self.intact: dict[str, Outcome] = {}  # by step: what this run has built, or hashed in full
+        self.intact: dict[str, Outcome] = {}  # by fingerprint: what this run has built, or hashed in full
 
     def bring(self, step: Step, *, thorough: bool = False) -> Outcome:
         """Return the artifact of a step, built if the store lacks it; one about to be read is hashed in full."""
         name = step.link.name
-        if name in self.intact:
-            return self.intact[name]
-        if thorough:
-            self.lease.hold(step.fingerprint)  # before it is looked for: what is found is there until it was read
-        found = self.store.find(step.stage, step.fingerprint, thorough=thorough)
-        if _is_enough(step, found) and name not in self.again:
+        if step.fingerprint in self.intact:
+            return self.intact[step.fingerprint]
+        if thorough:  # before it is looked for: what is found is there until it was read
+            self.lease.hold(step.fingerprint)
+            self.lease.hold(self.plan.find(step).folder.name)
+        found = self.plan.find(step, thorough=thorough)
+        if _is_enough(step, found) and not self._is_again(step):
             outcome = reuse(step, found)
             if not thorough:
                 self.reporter.note(f"{name}: cached, {place(found.folder)}")
                 return outcome
         else:
             outcome = self._build(step, thorough)
-        self.intact[name] = outcome
+        self.intact[step.fingerprint] = outcome
+        self.plan.shelf.built(step.fingerprint, outcome.manifest)
         return outcome
+
+    def _is_again(self, step: Step) -> bool:
+        """Say whether a step is of the stage `redo`, or reads what one of those gives that are built again."""
+        given = {self.plan.steps[name].fingerprint for names in step.link.inputs.values() for name in names}
+        if step.stage == self.redo or given & self.again:
+            self.again.add(step.fingerprint)
+        return step.fingerprint in self.again
 
     def _build(self, step: Step, thorough: bool) -> Outcome:
         self._check(simulates=step.stage == "simulate")
         self.lease.hold(step.fingerprint)
         name, wait = step.link.name, "another process is building it; waiting until it is done"
         with self.store.workplace(step.stage, step.fingerprint, lambda: self.reporter.note(f"{name}: {wait}")) as work:
-            if name in self.again:
+            if step.fingerprint in self.again:
                 return self._make(step, work)
             found = self._settle(step, work, thorough)
             if _is_enough(step, found):
@@ -126,7 +131,7 @@ class Builder:
 
     def _settle(self, step: Step, work: Workplace, thorough: bool) -> Found:
         """Look again now that no one else is at it: publish what only lacks its name, clear away what is damaged."""
-        found = self.store.find(step.stage, step.fingerprint, thorough=thorough)
+        found = self.plan.find(step, thorough=thorough)
         for name, what in found.damage.items():
             self.reporter.note(f"{step.link.name}: damaged, so it is built again: {place(found.folder / name)}: {what}")
         if found.damage and studies.resumes(step.stage):
@@ -136,7 +141,7 @@ class Builder:
         elif found.sound and not _is_enough(step, found):
             work.reopen(())
         elif not found.sound and work.adopt():
-            return self.store.find(step.stage, step.fingerprint)
+            return self.plan.find(step)
         return found
 
     def _make(self, step: Step, work: Workplace, removed: Collection[str] = ()) -> Outcome:
@@ -144,16 +149,32 @@ class Builder:
         inputs, failed = self._inputs(step)
         started, clock = datetime.now(UTC), time.monotonic()
         self.reporter.note(f"{name}: building")
-        keep = studies.resumes(step.stage) and name not in self.again
-        summary = self._run(step, inputs, failed, work.open(keep=keep))
+        keep = studies.resumes(step.stage) and step.fingerprint not in self.again
+        building = work.open(keep=keep)
+        if keep:
+            self._borrow(step, building)
+        summary = self._run(step, inputs, failed, building)
         if any(not (work.building / file).exists() for file in removed):
             # The stage took itself for done without what was damaged; to publish that would be to lose it unseen.
             self.reporter.note(f"{name}: not to be repaired in part; building all of it")
             summary = self._run(step, inputs, failed, work.open(keep=False))
         seconds = time.monotonic() - clock
-        manifest = work.publish(self._entries(step, summary, started, seconds))
+        entries = self._entries(step, summary, started, seconds)
+        manifest = work.publish(entries, partial(self.plan.shelf.identify, work.building))
         self.reporter.note(f"{name}: done in {duration(seconds)}, {place(work.final)}")
         return Outcome(step, work.final, manifest, cached=False)
+
+    def _borrow(self, step: Step, building: Path) -> None:
+        """Take over what another artifact has done of the same work: chains go on from there, rows are there."""
+        lent = chain.LENT.get(step.stage)
+        if lent is None or (building / lent).exists():
+            return
+        for lender in self.plan.shelf.lenders(step.stage, step.key, step.former):
+            if (lender / lent).exists():
+                copy = shutil.copytree if (lender / lent).is_dir() else shutil.copyfile
+                copy(lender / lent, building / lent)
+                self.reporter.note(f"{step.link.name}: goes on from {place(lender)}")
+                return
 
     def _inputs(self, step: Step) -> tuple[dict[str, list[Path]], dict[str, str]]:
         """Bring what a step reads; of optional inputs those that fail are left out, with what was said of them."""
@@ -161,7 +182,7 @@ class Builder:
         failed: dict[str, str] = {}
         for role, given in ((role, name) for role, names in step.link.inputs.items() for name in names):
             try:
-                inputs[role].append(self.bring(self.steps[given], thorough=True).folder)
+                inputs[role].append(self.bring(self.plan.steps[given], thorough=True).folder)
             except (StageError, UserCodeError) as error:
                 if role not in step.link.optional:
                     raise
@@ -220,13 +241,3 @@ def _refuse_edited(step: Step) -> None:
     ]
     if edited:
         raise StageError(f"{step.link.name}: edited while this ran: {', '.join(edited)}. Run again.")
-
-
-def _downstream(steps: Iterable[Step], redo: str | None) -> set[str]:
-    """Name the steps of the stage `redo`, and all that read what they give."""
-    names: set[str] = set()
-    for step in steps:
-        given = {name for names_given in step.link.inputs.values() for name in names_given}
-        if step.stage == redo or given & names:
-            names.add(step.link.name)
-    return names

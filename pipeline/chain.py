@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from simfer.stages.artifacts.figures import LONGER, SIMULATIONS, judge, what_helps
 from simfer.stages.cores import num_cores
 from simfer.stages.errors import ConfigError, Mistake, SimferError, StageError, UsageError, UserCodeError, did_you_mean
 from simfer.stages.settings import (
+    HANDED,
     VERSIONS,
     AddedLater,
+    Cells,
     CheckConfig,
     Code,
     DatasetConfig,
     InferConfig,
     InputFile,
     NotInKey,
+    Prior,
     Problem,
+    ReadLater,
     RefineConfig,
     SelectConfig,
     Settings,
@@ -36,17 +42,21 @@ __all__ = [
     "STAGES",
     "VERSIONS",
     "AddedLater",
+    "Cells",
     "Code",
     "ConfigError",
     "InputFile",
     "Link",
     "Mistake",
     "NotInKey",
+    "Prior",
     "Problem",
+    "ReadLater",
     "Settings",
     "SimferError",
     "Slice",
     "StageError",
+    "Turn",
     "UsageError",
     "UserCodeError",
     "did_you_mean",
@@ -66,6 +76,8 @@ __all__ = [
 
 _BESIDE = "simfer.stages.model.beside"
 STAGES = ("simulate", "dataset", "train", "infer", "check")
+_ROWS = frozenset({"simulations", "checks"})
+_HANDED = {"simulate": "simulations.zarr/", "check": "simulations.zarr/", "dataset": "dataset.zarr/"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,7 @@ class Link:
     inputs: Mapping[str, tuple[str, ...]]  # what the stage calls an input -> names of the steps that give it
     variant: str = ""  # tells apart two steps of one stage and round
     optional: frozenset[str] = frozenset()  # inputs that may fail: the step is told which did, and why
+    handed: frozenset[str] = frozenset()  # inputs of which only what they hand over to later rounds is read
 
     @property
     def name(self) -> str:
@@ -85,30 +98,93 @@ class Link:
         return f"{self.stage}{self.variant}-{self.round}"
 
 
-def links(problem: Problem) -> list[Link]:
-    """List the steps of every round, in order; a later round is the same five stages with another design."""
-    return [link for number in range(problem.refine.max_rounds + 1) for link in _round(problem, number)]
+@dataclass(frozen=True)
+class Turn:
+    """Where a walk through the steps stands: a round, and how many draws its chains keep."""
+
+    round: int
+    num_samples: int
+    goes_on: bool = False  # whether it follows a verdict of the same round
 
 
-def _round(problem: Problem, number: int) -> list[Link]:
-    before = number - 1
+def links(problem: Problem, turn: Turn) -> list[Link]:
+    """List the steps of a round, the last two those that draw and check; a later one has another design."""
+    number, before = turn.round, turn.round - 1
     if number == 0:
         simulate = Link("simulate", 0, problem.slice(SimulateConfig), {})
         select = problem.slice(DatasetConfig)
     else:
         last = {"posterior": (f"infer-{before}",), "emulator": (f"train-{before}",)}
-        simulate = Link("simulate", number, problem.slice(RefineConfig, round=number), last)
+        handed = frozenset({"posterior"})
+        simulate = Link("simulate", number, problem.slice(RefineConfig, round=number), last, handed=handed)
         select = problem.slice(SelectConfig)
     train, infer = f"train-{number}", f"infer-{number}"
-    given, judged = likelihood(problem), {"posterior": (infer,), "emulator": (train,)}
+    given = likelihood(problem)
+    given |= {"infer": problem.infer.model_copy(update={"num_samples": turn.num_samples})}
+    judged = {"posterior": (infer,), "emulator": (train,)} | _rows(number)
     check = problem.slice(CheckConfig, round=number, meant=problem.edges_meant, **given)
+    drawn = {"emulator": (train,)} | _failures(problem, number)
     return [
         simulate,
-        Link("dataset", number, select, _rows(number)),
+        Link("dataset", number, select, _rows(number), handed=_ROWS),
         *trainings(problem, number),
-        Link("infer", number, problem.slice(InferConfig, **given), {"emulator": (train,)} | _failures(problem, number)),
-        Link("check", number, check, judged | _rows(number)),
+        Link("infer", number, problem.slice(InferConfig, **given), drawn, handed=_ROWS),
+        Link("check", number, check, judged, handed=_ROWS),
     ]
+
+
+def turn_after(problem: Problem, turn: Turn, check: Link, summary: Mapping[str, Any]) -> Turn | None:
+    """Return where a walk goes from a verdict: on with the chains, to the next round, or nowhere."""
+    helps = what_helps(judged(check, summary))
+    if helps == SIMULATIONS and turn.round < problem.refine.max_rounds:
+        return Turn(turn.round + 1, problem.infer.num_samples)
+    more = 2 * turn.num_samples
+    return Turn(turn.round, more, goes_on=True) if helps == LONGER and more <= problem.infer.most_samples else None
+
+
+def judged(link: Link, summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a step's summary as this config reads it: a verdict by its thresholds."""
+    return judge(summary, link.config.limits) if isinstance(link.config, CheckConfig) else dict(summary)
+
+
+def handed(stage: str, folder: Path, files: Mapping[str, Any], summary: Mapping[str, Any]) -> str | None:
+    """Return a digest of what an artifact hands over to later rounds; None where that is all that it is.
+
+    Rows are handed over without the pictures and the words about them, and of draws the first ones of each chain: more
+    of them, or others after those, change no design.
+    """
+    if "handed" in summary:
+        return str(summary["handed"])
+    if stage == "infer":  # one that was made before it was said there
+        posterior = import_module("simfer.stages.artifacts.posterior")
+        return str(posterior.Posterior.load(folder).handed) if posterior.POSTERIOR in files else None
+    rows = {name: record["sha256"] for name, record in files.items() if name.startswith(_HANDED.get(stage, "/"))}
+    return sha256(repr(sorted(rows.items())).encode()).hexdigest() if rows else None
+
+
+def part(key: Mapping[str, Any], stands_for: Callable[[str, str], str]) -> dict[str, Any] | None:
+    """Return what of a step's key its longest work depends on, which another artifact may have done; None of most.
+
+    Chains are the same however many draws are asked for, and what a check simulates follows from what is handed over.
+    """
+    config = key["config"]
+    if key["stage"] == "infer":
+        infer = {name: value for name, value in config["infer"].items() if name != "num_samples"}
+        return {**key, "config": {**config, "infer": infer}}
+    if key["stage"] == "check":
+        posterior = [stands_for("infer", name) for name in key["inputs"]["posterior"]]
+        drawn = {name: config["check"][name] for name in ("num_draws", "seed")}
+        return {name: config[name] for name in ("parameters", "simulate")} | {"check": drawn, "posterior": posterior}
+    return None
+
+
+LENT = {"infer": "chains.npz", "check": "simulations.zarr"}
+"""What a stage takes over from an artifact that has done the same part of its work."""
+
+
+def hands_alike(number: int, asked: int) -> bool:
+    """Say whether two numbers of draws hand the same over to later rounds."""
+    return min(number, HANDED) == min(asked, HANDED)
 
 
 def trainings(problem: Problem, number: int, seed: int = 0, fraction: float = 1.0) -> list[Link]:

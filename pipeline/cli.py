@@ -15,9 +15,9 @@ from simfer.pipeline import chain, project, runtime, screen, stopping, use
 from simfer.pipeline import report as pages
 from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
-from simfer.pipeline.chain import STAGES, Mistake, SimferError, UsageError
-from simfer.pipeline.plan import plan
-from simfer.pipeline.runner import Outcome, RunResult, built, execute, execute_study, has_passed, to_build, until_passed
+from simfer.pipeline.chain import STAGES, Mistake, SimferError, UsageError, UserCodeError
+from simfer.pipeline.plan import Plan
+from simfer.pipeline.runner import Outcome, RunResult, built, execute, execute_study, to_build
 from simfer.pipeline.studies import STUDIES, Option, Study
 from simfer.pipeline.why import why as explain
 
@@ -111,6 +111,11 @@ def _run(
             answer["report"] = str(file)
         if until == "simulate":
             answer["prior_predictive"] = _show_prior(call, result.outcomes[-1])
+        if result.stopped:
+            screen.show_stopped(result.stopped, console())
+            answer["stopped"] = str(result.stopped)
+        if isinstance(result.stopped, UserCodeError):
+            raise typer.Exit(result.stopped.exit_code)
         if result.passed is False:
             raise typer.Exit(4)
         if result.passed is None and "check" in result.latest:
@@ -159,18 +164,17 @@ def _status(
 ) -> None:
     """Show which steps are cached, since when, and why or why not."""
     with answering():
-        steps = plan(call.problem)
-        found = {step.link.name: call.store.find(step.stage, step.fingerprint) for step in steps}
-        last = until_passed(steps, lambda step: has_passed(found[step.link.name].manifest))
-        needed = to_build(list(last), {name for name, each in found.items() if each.sound})
-        rows = [(each, found[each.link.name], explain(each, steps, call.store) if why else []) for each in steps]
+        plan = Plan(call.problem, call.store)
+        rows = [(step, plan.find(step), explain(step, plan) if why else []) for step in plan.walk()]
+        needed = to_build([step for step, _, _ in rows], {step.fingerprint for step, found, _ in rows if found.sound})
         screen.status(rows, needed, console())
+        screen.further(rows, call.problem.refine.max_rounds, console())
 
 
 def _show(call: Call) -> None:
     """Show the verdict, the posterior, the emulator's error, and where the files lie."""
     with answering():
-        screen.show(built(plan(call.problem), call.store), console())
+        screen.show(built(Plan(call.problem, call.store)), console())
 
 
 def _path(
@@ -179,7 +183,7 @@ def _path(
 ) -> None:
     """Print the folder of a stage's latest artifact, alone, for scripts."""
     with answering():
-        found = built(plan(call.problem), call.store)
+        found = built(Plan(call.problem, call.store))
         if stage not in found:
             raise SimferError(f"{stage} is not built yet; `simfer {stage} {call.config}` builds it")
         print(found[stage].folder)

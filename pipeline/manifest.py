@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,14 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def seal(folder: Path, entries: Mapping[str, Any]) -> Manifest:
-    """Bring every file of `folder` safely to disk, and then write its manifest, whole or not at all."""
+def seal(folder: Path, entries: Mapping[str, Any], identify: Callable[[Manifest], Manifest] | None = None) -> Manifest:
+    """Bring every file of `folder` safely to disk, and then write its manifest, whole or not at all.
+
+    `identify` gives further entries, once the files are known.
+    """
     files = {file.relative_to(folder).as_posix(): _record(file) for file in sorted(_files(folder))}
     manifest = {"format": FORMAT, **plain(entries), "files": files}
+    manifest |= identify(manifest) if identify else {}
     manifest["digest"] = digest(manifest)
     for place in (*folder.rglob("*"), folder):
         if place.is_dir() or place.relative_to(folder).as_posix() in files:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from simfer.pipeline import chain, config, description, machine, runtime
-from simfer.pipeline.chain import Problem, SimferError
-from simfer.pipeline.plan import plan
+from simfer.pipeline.chain import Problem, SimferError, UserCodeError
+from simfer.pipeline.plan import Plan
 from simfer.pipeline.progress import reporter
 from simfer.pipeline.runner import Outcome, built, execute
 from simfer.pipeline.store import Store
@@ -223,6 +223,8 @@ def run(
     place, listener = _store(problem, store), reporter(quiet)
     with machine.in_words():
         result = execute(checked, place, until=until, redo=redo, reporter=listener, folder=folder)
+    if isinstance(result.stopped, UserCodeError):
+        raise result.stopped
     return Result(result.latest, result.outcomes)
 
 
@@ -247,7 +249,7 @@ def load(problem: Config, *, overrides: Sequence[str] = (), store: str | Path | 
         >>> simfer.load("line.toml", overrides=["simulate.seed=7"])  # which has not been run
         Result: No posterior yet.
     """
-    return Result(built(plan(_read(problem, overrides)[0]), _store(problem, store)))
+    return Result(built(Plan(_read(problem, overrides)[0], _store(problem, store))))
 
 
 def _read(problem: Config, overrides: Sequence[str]) -> tuple[Problem, Path]:

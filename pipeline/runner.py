@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from simfer.pipeline.build import Builder, Outcome, has_passed, reuse
-from simfer.pipeline.chain import STAGES, Problem, SimferError
+from simfer.pipeline.build import Builder, Outcome, reuse
+from simfer.pipeline.chain import STAGES, Problem, SimferError, StageError, UserCodeError
 from simfer.pipeline.leases import lease
-from simfer.pipeline.plan import Step
+from simfer.pipeline.manifest import Manifest
+from simfer.pipeline.plan import Plan, Step
 from simfer.pipeline.progress import Progress, Silent
 from simfer.pipeline.store import Store
 from simfer.pipeline.studies import STUDIES
@@ -20,9 +21,8 @@ __all__ = [
     "built",
     "execute",
     "execute_study",
-    "has_passed",
+    "latest",
     "to_build",
-    "until_passed",
     "with_emulator",
 ]
 
@@ -32,6 +32,7 @@ class RunResult:
     """The steps that were brought up to date, in their order."""
 
     outcomes: list[Outcome] = field(default_factory=list)
+    stopped: SimferError | None = None  # why a round that came after a verdict could not go on
 
     @property
     def passed(self) -> bool | None:
@@ -44,7 +45,12 @@ class RunResult:
     @property
     def latest(self) -> dict[str, Outcome]:
         """Return the latest artifact of each stage."""
-        return {outcome.step.stage: outcome for outcome in self.outcomes}
+        return latest(self.outcomes)
+
+    @property
+    def last_round(self) -> int:
+        """Return the round of the latest artifacts."""
+        return max(outcome.step.link.round for outcome in self.latest.values())
 
 
 def execute(
@@ -65,11 +71,23 @@ def execute(
         if stage is not None and stage not in STAGES:
             raise SimferError(f'got the stage "{stage}", expected one of {", ".join(STAGES)}')
     result = RunResult()
+
+    def ended(step: Step) -> Manifest:
+        return result.outcomes[-1].manifest
+
     with lease(store.root) as held:
-        builder = Builder(problem, store, redo, reporter or Silent(), folder, lease=held)
-        own = [step for step in builder.steps.values() if not step.link.variant]
-        for step in until_passed(own, lambda step: result.outcomes[-1].passed):
-            result.outcomes.append(outcome := builder.bring(step))
+        builder = Builder(problem, store, redo, reporter or Silent(), folder, held)
+        for step in builder.plan.walk(ended, others=redo is None):
+            if step.link.variant:
+                continue  # brought where it is read
+            try:
+                result.outcomes.append(outcome := builder.bring(step))
+            except (StageError, UserCodeError) as error:
+                if "check" not in result.latest:
+                    raise
+                result.stopped = error
+                builder.reporter.note(f"{step.link.name}: {error}")
+                break
             if step.stage == "check" and not outcome.passed:
                 builder.reporter.note(f"{step.link.name}: {outcome.summary['facts'].get('verdict', 'failed')}")
             if step.stage == until:
@@ -84,10 +102,11 @@ def execute_study(
     listener, study = reporter or Silent(), STUDIES[name]
     study.added(problem, 0)  # says what cannot be done before the chain is run for it
     result = execute(problem, store, until=study.until, reporter=listener, folder=folder)
-    extra = study.added(problem, result.outcomes[-1].step.link.round)
+    extra = study.added(problem, result.last_round)
     with lease(store.root) as held:
-        builder = Builder(problem, store, None, listener, folder, extra, held)
-        return builder.bring(builder.steps[extra[-1].name])
+        builder = Builder(problem, store, None, listener, folder, held)
+        list(builder.plan.walk())
+        return builder.bring([builder.plan.step(link) for link in extra][-1])
 
 
 def with_emulator(
@@ -95,33 +114,31 @@ def with_emulator(
 ) -> dict[str, Outcome]:
     """Return the latest artifact of each stage, the emulator's whole; the first round's is built if there is none."""
     builder = Builder(problem, store, None, reporter or Silent(), folder)
-    latest = built(builder.steps.values(), store)
-    step = latest["train"].step if "train" in latest else builder.steps["train-0"]
-    return built(builder.steps.values(), store) | {"train": builder.bring(step, thorough=True)}
-
-
-def until_passed(steps: Iterable[Step], passed: Callable[[Step], bool]) -> Iterable[Step]:
-    """Yield steps up to the first check that has passed: no round after it is needed."""
-    for step in steps:
-        yield step
-        if step.stage == "check" and passed(step):
-            return
+    latest = built(builder.plan)
+    step = latest["train"].step if "train" in latest else builder.plan.steps["train-0"]
+    return latest | {"train": builder.bring(step, thorough=True)}
 
 
 def to_build(steps: Iterable[Step], sound: Collection[str]) -> set[str]:
     """Name the steps that are not there; a candidate is no such step if what was chosen from it is there."""
-    missing = [step for step in steps if step.link.name not in sound]
+    missing = [step for step in steps if step.fingerprint not in sound]
     own = {step.link.name for step in missing if not step.link.variant}
     read = {name for step in missing if step.link.name in own for names in step.link.inputs.values() for name in names}
     return own | {step.link.name for step in missing if step.link.name in read}
 
 
-def built(steps: Iterable[Step], store: Store) -> dict[str, Outcome]:
+def built(plan: Plan) -> dict[str, Outcome]:
     """Return the latest artifact of each stage that the store has, of the rounds that were needed."""
-    latest: dict[str, Outcome] = {}
-    own = (step for step in steps if not step.link.variant)
-    for step in until_passed(own, lambda step: "check" in latest and latest["check"].passed):
-        found = store.find(step.stage, step.fingerprint)
-        if found.sound:
-            latest[step.stage] = reuse(step, found)
-    return latest
+    steps = [step for step in plan.walk() if not step.link.variant]
+    found = [(step, plan.find(step)) for step in steps]
+    return latest([reuse(step, each) for step, each in found if each.sound])
+
+
+def latest(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+    """Return the latest artifact of each stage: where there is a verdict, of the last round that has one.
+
+    A round that came to no end takes nothing away from what the one before it had to answer.
+    """
+    rounds = [outcome.step.link.round for outcome in outcomes if outcome.step.stage == "check"]
+    most = rounds[-1] if rounds else None
+    return {each.step.stage: each for each in outcomes if most is None or each.step.link.round <= most}

@@ -90,6 +90,20 @@ def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], to_build: Collecti
             console.print(Text(line, style="yellow"), soft_wrap=True)
 
 
+def further(rows: Sequence[tuple[Step, Found, Sequence[str]]], most: int, console: Console) -> None:
+    """Print how many rounds may follow what is listed: which steps they have depends on what comes out."""
+    last, found, _ = rows[-1]
+    left = most - last.link.round
+    if left > 0 and not found.sound:
+        console.print(f"{left} more round{'s' * (left > 1)} at most, if the verdict asks for simulations", style="dim")
+
+
+def show_stopped(error: Exception, console: Console) -> None:
+    """Print why a round after the verdict that is shown came to no end."""
+    console.print(Text("\nThe round after this one came to no end:", style="yellow"), soft_wrap=True)
+    console.print(Text(str(error)), soft_wrap=True)
+
+
 def swept(folders: Sequence[Swept], dry_run: bool, console: Console) -> None:
     """Print what a sweep removed, or would."""
     for each in folders:

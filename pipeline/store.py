@@ -126,9 +126,9 @@ class Workplace:
             half_written.unlink(missing_ok=True)
         return self.building
 
-    def publish(self, entries: Mapping[str, Any]) -> Manifest:
+    def publish(self, entries: Mapping[str, Any], identify: Callable[[Manifest], Manifest] | None = None) -> Manifest:
         """Give the folder its manifest and its name; what had the name before is replaced."""
-        manifests.seal(self.building, entries)
+        manifests.seal(self.building, entries, identify)
         self._swap_in()
         return manifests.read(self.final, fingerprint_of(self.final))
 

@@ -22,7 +22,7 @@ from simfer.stages.settings import (
 
 _SHARES = 0.125, 0.25, 0.5, 1.0
 _FEWEST = 20  # rows that can be trained on, as the dataset has it
-_RESUMED = "simulate", "train"  # stages of the chain that go on from what a killed run left
+_RESUMED = "simulate", "train", "infer", "check"  # stages of the chain that go on from what a killed run left
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from simfer.pipeline.chain import STAGES
 from simfer.pipeline.complaints import in_toml
 from simfer.pipeline.manifest import Manifest
-from simfer.pipeline.plan import ORDER, Key, Step
-from simfer.pipeline.store import Store
+from simfer.pipeline.plan import ORDER, Key, Plan, Step
+from simfer.pipeline.shelf import reduced
 
 _ABSENT = object()
 
@@ -22,20 +22,21 @@ class _Change:
     new: Any
 
 
-def why(step: Step, steps: Sequence[Step], store: Store) -> list[str]:
-    """Explain a hit or a miss; `steps` are all those of the plan, among which the inputs are found."""
-    found = store.find(step.stage, step.fingerprint)
+def why(step: Step, plan: Plan) -> list[str]:
+    """Explain a hit or a miss of a step of the plan."""
+    found = plan.find(step)
     if found.sound and found.manifest:
         return ["made from the same settings, inputs and code"]
     if found.damage:
         return [f"{name} is damaged: {what}" for name, what in found.damage.items()]
-    made = {each["fingerprint"]: each for stage in STAGES for each in store.manifests(stage)}
-    explainer = _Explainer({each.fingerprint: each for each in steps}, made)
+    made = {each["fingerprint"]: each for stage in STAGES for each in plan.shelf.manifests(stage)}
+    explainer = _Explainer(plan.given, made)
     # The most similar artifact of the same round, the latest of those that are equally similar, says it most simply.
     same = [each for each in made.values() if (each["stage"], each["round"]) == (step.stage, step.link.round)]
     latest_first = sorted(same, key=lambda each: str(each["finished"]), reverse=True)
-    nearest = min(latest_first, key=lambda each: explainer.distance(each["key"], step.key), default=None)
-    return explainer.sentences(nearest["key"], step.key) if nearest else ["never built"]
+    pairs = [(reduced(each["key"]), key) for each in latest_first for key in (step.key, step.former)]
+    nearest = min(pairs, key=lambda pair: explainer.distance(*pair), default=None)
+    return explainer.sentences(*nearest) if nearest else ["never built"]
 
 
 def _changes(old: Any, new: Any, path: tuple[str, ...] = ()) -> Iterator[_Change]:
@@ -78,9 +79,11 @@ class _Explainer:
         if manifest is None:
             yield f"another {step.stage}, whose artifact is no longer in the store"
             return
-        yield from _own(manifest["key"], step.key)
-        for name in _changed_inputs(manifest["key"], step.key):
-            yield from self._roots(manifest["key"], step.key, name)
+        old = reduced(manifest["key"])
+        new = min((step.key, step.former), key=lambda key: len(_own(old, key)))
+        yield from _own(old, new)
+        for name in _changed_inputs(old, new):
+            yield from self._roots(old, new, name)
 
 
 def _own(old: Key, new: Key) -> list[str]:

@@ -15,3 +15,5 @@ class Summary(TypedDict):
     warnings: NotRequired[list[str]]  # a sentence each, shown before everything else
     pictures: NotRequired[list[str]]  # files in the stage's folder
     to_paste: NotRequired[str]  # lines of a config
+    said: NotRequired[dict[str, str]]  # of a check: words for its verdict, by whatever thresholds it is read
+    handed: NotRequired[str]  # a digest of what is handed over to later rounds

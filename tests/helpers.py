@@ -16,6 +16,7 @@ import numpy as np
 from simfer import pipeline
 from simfer.pipeline import chain, config
 from simfer.pipeline.chain import Link, Problem
+from simfer.pipeline.plan import Plan, Step
 from simfer.stages.progress import Silent
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,7 +101,15 @@ def problem(table: Mapping[str, Any], *overrides: str) -> Problem:
 
 def link(checked: Problem, name: str) -> Link:
     """Return the step named, such as "train-0"."""
-    return next(each for each in chain.links(checked) if each.name == name)
+    turn = chain.Turn(int(name.rpartition("-")[2]), checked.infer.num_samples)
+    return next(each for each in chain.links(checked, turn) if each.name == name)
+
+
+def plan(checked: Problem, extra: Sequence[Link] = ()) -> list[Step]:
+    """List the steps of every round, of which nothing is there, and `extra` ones."""
+    planned, draws = Plan(checked), checked.infer.num_samples
+    rounds = [chain.Turn(number, draws) for number in range(checked.refine.max_rounds + 1)]
+    return [planned.step(link) for link in (*(each for turn in rounds for each in chain.links(checked, turn)), *extra)]
 
 
 def run_stage(checked: Problem, name: str, inputs: Mapping[str, Sequence[Path]], folder: Path) -> dict[str, Any]:

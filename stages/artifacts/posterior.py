@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from simfer.stages.settings import HANDED
+
 POSTERIOR = "posterior.nc"
+BORDER = "border.npz"  # where a posterior ends because the simulator has no answer, if it does
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,29 @@ class Posterior:
         with xr.open_datatree(self.file, engine="h5netcdf") as tree:
             return tree.load()
 
-    def places(self) -> Int[np.ndarray, " draws"]:
+    def places(self, most: int | None = None) -> Int[np.ndarray, " draws"]:
         """Return which of several separate places each of these draws lies in; zeros where nothing tells them apart."""
         statistics = self.tree()["sample_stats"].to_dataset()
-        return np.asarray(statistics["place"] if "place" in statistics else np.zeros(len(self.z()), int)).reshape(-1)
+        if "place" not in statistics:
+            return np.zeros(len(self.z(most)), int)
+        return np.asarray(statistics["place"])[:, :most].reshape(-1)
 
-    def z(self) -> Float[np.ndarray, "draws size"]:
-        """Return the whitened draws of all chains in a row, the noise's parameters after the simulator's."""
-        draws = np.asarray(self.tree()["unconstrained_posterior"].to_dataset()["z"])
+    def z(self, most: int | None = None) -> Float[np.ndarray, "draws size"]:
+        """Return the whitened draws of all chains in a row, the noise's parameters after the simulator's.
+
+        Those are all draws, or the first ones of each chain if `most` says how many.
+        """
+        draws = np.asarray(self.tree()["unconstrained_posterior"].to_dataset()["z"])[:, :most]
         return draws.reshape(-1, draws.shape[-1])
+
+    @property
+    def handed(self) -> str:
+        """A digest of what a posterior hands over to later rounds: its first draws, and where it ends."""
+        parts = [self.z(HANDED), self.places(HANDED)]
+        if (border := self.file.with_name(BORDER)).exists():
+            with np.load(border) as stored:
+                parts += [stored[name] for name in sorted(stored.files)]
+        digest = sha256()
+        for part in parts:
+            digest.update(f"{part.dtype.str}{part.shape}".encode() + np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()

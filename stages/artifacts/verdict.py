@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from simfer.stages import markup
+from simfer.stages.artifacts.figures import TABLE, Figure, judge, stored
 
 VERDICT = "verdict.json"
 
@@ -23,6 +24,14 @@ class Verdict:
     def load(cls, folder: Path) -> Verdict:
         """Read a published verdict."""
         return cls(json.loads((Path(folder) / VERDICT).read_text()))
+
+    def held_against(self, limits: Mapping[str, float]) -> Verdict:
+        """Return the verdict by other thresholds, given by their keys in a config."""
+        rows = self.figures.get("figures", [])
+        summary = {"facts": self.figures, "tables": {TABLE: rows}, "said": self.figures.get("said", {})}
+        facts = judge(summary, limits)["facts"]
+        rows = [stored(Figure.from_row(row).held_against(limits).row()) for row in rows]
+        return Verdict({**self.figures, "passed": facts["passed"], "verdict": facts["verdict"], "figures": rows})
 
     @property
     def passed(self) -> bool:

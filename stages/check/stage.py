@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from shutil import rmtree
 from typing import NamedTuple
 
 import numpy as np
@@ -14,21 +15,22 @@ from jaxtyping import Float
 from simfer.stages import plots
 from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import Posterior
-from simfer.stages.artifacts.simulations import Simulations
+from simfer.stages.artifacts.simulations import SIMULATIONS, Simulations
 from simfer.stages.artifacts.verdict import VERDICT, Verdict
 from simfer.stages.check import unsolved
 from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, errors, gather, no_evidence
 from simfer.stages.check.residuals import by_output, no_residuals, scatter_figures, standardise
 from simfer.stages.check.solver_error import solver_figures
-from simfer.stages.check.verdict import Figure, advice, edge_mass
+from simfer.stages.check.verdict import Figure, Said, edge_mass, in_words, stored
 from simfer.stages.check.without import figures_without, table_of
 from simfer.stages.infer.posterior import named_draws
 from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.summary import summarize
 from simfer.stages.infer.target import Target, build_target
+from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
-from simfer.stages.settings import Check, CheckConfig
+from simfer.stages.settings import HANDED, Check, CheckConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.border import Border
 from simfer.stages.simulate.failures import UnsolvedDraws, cure, unsolved_draws
@@ -48,13 +50,15 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
     draws, border = posterior.z(), Border.load(inputs["posterior"][0], space)
-    behind = unsolved.beyond(border, len(draws), space.size, config.check)
+    handed = posterior.z(HANDED)  # more draws than these ask for no other simulations
+    behind = unsolved.beyond(border, len(handed), space.size, config.check)
     at_edge = _at_edge(config, target, draws)
-    draws = draws[np.sort(design.picked(len(draws), config.check.num_draws, config.check.seed))]
+    draws = handed[np.sort(design.picked(len(handed), config.check.num_draws, config.check.seed))]
     if config.simulate.kind == "table":
         return _without_simulator(config, target, draws, at_edge, posterior.tree(), inputs, folder)
     z = np.concatenate([draws[:, : space.size], behind.z])
     points, stream = lambda a, b: z[a:b], f"check-{config.round}"
+    _keep_rows(folder, z)
     simulations = fill(folder, config.simulate, space, len(z), points, progress, stream).simulations
     rounds = [Simulations.load(path) for path in inputs["simulations"]]
     training = [*rounds, *map(Simulations.load, inputs["checks"])]
@@ -88,18 +92,22 @@ def _without_simulator(
     space, solved = Space(config.parameters), np.zeros(len(draws), np.int8)
     found = unsolved_draws(draws[:, : space.size], solved, [Simulations.load(p) for p in inputs["simulations"]], space)
     figures = [*figures_without(config.check, target, draws), *_figures(config.check, target, draws, [], at_edge, tree)]
-    failing = [figure for figure in figures if not figure.passed]
-    words = "not checked: there is no simulator to hold the posterior against, but a table of finished runs alone"
-    if failing:
-        words += f". Of the figures that need none, {len(failing)} of {len(figures)} fail: "
-        words += advice(figures, simulates=False)
     title = "emulator error at runs that it had not seen, near the data, in data sigma"
-    return _written(folder, figures, None, words, {title: table_of(target, draws)}, 0, found)
+    return _written(folder, figures, None, Said(), {title: table_of(target, draws)}, 0, found)
+
+
+def _keep_rows(folder: Path, z: Float[np.ndarray, "rows size"]) -> None:
+    """Remove rows that lie in the folder already, from another check of the same draws, unless they are those."""
+    if (folder / SIMULATIONS).exists():
+        stored, status, _ = Simulations.load(folder).endings()
+        done = status != Status.PENDING
+        if stored.shape != z.shape or not np.array_equal(stored[done], z[done]):
+            rmtree(folder / SIMULATIONS)
 
 
 def load(folder: Path, config: CheckConfig) -> Verdict:
     """Open the verdict of the true simulator on the posterior."""
-    return Verdict.load(folder)
+    return Verdict.load(folder).held_against(config.limits)
 
 
 class Comparison(NamedTuple):
@@ -176,23 +184,21 @@ def _write(
     folder: Path, figures: list[Figure], errors: dict[str, Table], simulated: int, found: UnsolvedDraws, helps: str
 ) -> Summary:
     passed = all(figure.passed for figure in figures)
-    words = "passed: the true simulator agrees" if passed else f"failed: {advice(figures, found.sentence, helps)}"
-    return _written(folder, figures, passed, words, errors, simulated, found)
+    return _written(folder, figures, passed, Said(found.sentence, helps), errors, simulated, found)
 
 
 def _written(
     folder: Path,
     figures: list[Figure],
     passed: bool | None,
-    words: str,
+    said: Said,
     errors: dict[str, Table],
     simulated: int,
     found: UnsolvedDraws,
 ) -> Summary:
+    words = in_words(figures, said, simulates=passed is not None)
     rows = [figure.row() for figure in figures]
-    # JSON has no NaN: what could not be computed is null there.
-    stored = [row | {"value": row["value"] if np.isfinite(row["value"]) else None} for row in rows]
-    verdict = {"passed": passed, "verdict": words, "figures": stored}
+    verdict = {"passed": passed, "verdict": words, "figures": [stored(row) for row in rows], "said": said._asdict()}
     (folder / VERDICT).write_text(json.dumps(verdict, indent=1, allow_nan=False))
     plots.verdict(folder / "verdict.png", rows, checked=passed is not None)
     facts = {"passed": passed, "verdict": words, "simulations": simulated}
@@ -204,5 +210,6 @@ def _written(
             "draws that the simulator cannot solve (the first few)": found.table,
         },
         "warnings": found.warnings,
+        "said": said._asdict(),  # for who reads the figures by other thresholds
         "pictures": ["verdict.png"],
     }

@@ -39,6 +39,7 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     table = summarize(tree["posterior"].to_dataset())
     pictures = draw_pictures(folder, target, draws, named, predictive)
     summary = posterior_summary(config.infer.likelihood, target, draws, predictive, table) | {"pictures": pictures}
+    summary["handed"] = Posterior.load(folder).handed
     if border and border.beyond is not None:
         summary["facts"]["draws_left_out_where_simulations_fail"] = len(border.beyond)
     return summary

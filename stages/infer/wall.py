@@ -22,7 +22,7 @@ from simfer.stages.batches import in_batches
 from simfer.stages.errors import StageError
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
-from simfer.stages.settings import Infer
+from simfer.stages.settings import HANDED, Infer
 from simfer.stages.simulate.border import Border
 
 _WIDTH = 0.15  # of the wall, as a share of the posterior's own length across the border
@@ -100,7 +100,8 @@ def leave_out(draws: Draws, most: int, target: Target, walled: Target, border: B
     pick = np.stack([np.flatnonzero(row)[:count] for row in held])
     chain = np.arange(len(pick))[:, None]
     kept = {name: values[chain, pick] for name, values in draws.statistics.items()}
-    beyond = draws.z[~held & (np.arange(held.shape[1]) <= pick[:, -1:])]
+    last = pick[:, min(count, HANDED) - 1]  # more draws than are handed over leave the border as it is
+    beyond = draws.z[~held & (np.arange(held.shape[1]) <= last[:, None])]
     excess = np.zeros(0)
     if len(beyond):
         lower = jax.jit(lambda z: jax.lax.map(lambda z: target.log_likelihood(z) - walled.log_likelihood(z), z))

@@ -10,16 +10,18 @@ from __future__ import annotations
 from simfer.stages.settings.arguments import Column
 from simfer.stages.settings.fields import (
     AddedLater,
+    Cells,
     Code,
     Count,
     InputFile,
     Natural,
     NotInKey,
     Positive,
+    ReadLater,
     Settings,
     home,
 )
-from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
+from simfer.stages.settings.inference import HANDED, Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.noise import NOISE, AnyNoise, CustomNoise, MultivariateNormalNoise, Noise
 from simfer.stages.settings.observation import Observation, Source
 from simfer.stages.settings.priors import AnyPrior, NumberOrPrior, Prior
@@ -46,6 +48,7 @@ from simfer.stages.settings.slices import (
 from simfer.stages.settings.training import Dataset, Train, Transform, short_name
 
 __all__ = [
+    "HANDED",
     "NOISE",
     "VERSIONS",
     "AddedLater",
@@ -53,6 +56,7 @@ __all__ = [
     "AnyPrior",
     "Calibrate",
     "CalibrateConfig",
+    "Cells",
     "Check",
     "CheckConfig",
     "Code",
@@ -77,6 +81,7 @@ __all__ = [
     "Positive",
     "Prior",
     "Problem",
+    "ReadLater",
     "RefineConfig",
     "RunTable",
     "SelectConfig",

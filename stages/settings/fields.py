@@ -84,8 +84,19 @@ class AddedLater(Marker):
     """The field enters the fingerprint only where it is not at its default, which does what was done before it."""
 
 
+class ReadLater(Marker):
+    """The field is applied when a result is looked at (a threshold, a unit) and changes nothing that is computed.
+
+    It enters the fingerprint at its default, whatever it is: that is how it stands in older ones.
+    """
+
+
 class InputFile(Marker):
     """The field is the path of a file: its content enters the fingerprint, not its place."""
+
+
+class Cells(Marker):
+    """The file is a table: its cells enter the fingerprint, not how numbers and the ends of lines are written."""
 
 
 @dataclass(frozen=True)
@@ -155,6 +166,7 @@ def _existing_file(path: str, info: ValidationInfo) -> str:
 
 
 ExistingFile = Annotated[str, AfterValidator(_existing_file), InputFile(), Field(json_schema_extra={"format": "path"})]
+TableFile = Annotated[ExistingFile, Cells()]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Fraction = Annotated[float, Field(ge=0, le=1)]

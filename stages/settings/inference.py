@@ -7,7 +7,20 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from simfer.stages.settings.fields import AddedLater, Count, ExistingFile, Fraction, Positive, Seed, Settings, Unit
+from simfer.stages.settings.fields import (
+    AddedLater,
+    Count,
+    ExistingFile,
+    Fraction,
+    NotInKey,
+    Positive,
+    ReadLater,
+    Seed,
+    Settings,
+    Unit,
+)
+
+HANDED = 1000  # draws of each chain, the first ones, that later rounds and the check's simulations are made of
 
 
 class Infer(Settings):
@@ -20,6 +33,9 @@ class Infer(Settings):
     """Draws in which each chain adapts; they are dropped."""
     num_samples: Annotated[Count, Unit("draws")] = 1000
     """Draws that each chain keeps."""
+    max_samples: Annotated[Count | None, NotInKey(), Unit("draws")] = None
+    """Draws of each chain at most: where R-hat or the effective sample size alone fail, chains go on, twice as long
+    each time; four times num_samples if left out."""
     num_chains: Annotated[Count, Unit("chains")] = 4
     """Chains, each from a start of its own."""
     chain_method: Literal["parallel", "vectorized", "sequential"] = "parallel"
@@ -39,6 +55,11 @@ class Infer(Settings):
     depends_on: list[ExistingFile] = []
     """Files that your own code depends on beyond what its imports show: when one changes, so does the result."""
 
+    @property
+    def most_samples(self) -> int:
+        """Draws of each chain at most."""
+        return 4 * self.num_samples if self.max_samples is None else self.max_samples
+
 
 class Check(Settings):
     """How the posterior is held against the true simulator, and from where on it fails."""
@@ -47,33 +68,33 @@ class Check(Settings):
     """Posterior draws that the true simulator is run at; with fewer than 25, weights have no tail to smooth."""
     reweight: bool = False
     """Whether the checked draws are written with importance weights too."""
-    max_emulator_error: Annotated[Positive, Unit("data sigma")] = 0.5
+    max_emulator_error: Annotated[Positive, ReadLater(), Unit("data sigma")] = 0.5
     """Emulator's error, 99th percentile over draws and data, that passes."""
-    max_log_ratio: Annotated[Positive, Unit("nats")] = 0.5
+    max_log_ratio: Annotated[Positive, ReadLater(), Unit("nats")] = 0.5
     """Standard deviation over draws of the log likelihood, by the simulator less by the emulator, that passes."""
-    max_k_hat: Positive = 0.7
+    max_k_hat: Annotated[Positive, ReadLater()] = 0.7
     """Pareto k-hat of the importance weights that passes."""
-    min_efficiency: Annotated[Fraction, Unit("share")] = 0.5
+    min_efficiency: Annotated[Fraction, ReadLater(), Unit("share")] = 0.5
     """Efficiency of importance sampling that passes."""
-    max_shift: Annotated[Positive, Unit("posterior sd")] = 0.2
+    max_shift: Annotated[Positive, ReadLater(), Unit("posterior sd")] = 0.2
     """Shift of a mean by reweighting that passes."""
-    max_outside: Annotated[Fraction, Unit("share")] = 0.05
+    max_outside: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05
     """Draws outside the training domain, or that cannot be solved, that pass."""
-    max_edge: Annotated[Fraction, Unit("share")] = 0.05
+    max_edge: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05
     """Posterior mass at a prior's edge that passes."""
-    max_r_hat: Positive = 1.01
+    max_r_hat: Annotated[Positive, ReadLater()] = 1.01
     """R-hat that passes."""
-    min_ess: Annotated[Positive, Unit("draws")] = 400.0
+    min_ess: Annotated[Positive, ReadLater(), Unit("draws")] = 400.0
     """Effective sample size, of bulk and tail, that passes."""
-    max_divergent: Annotated[Fraction, Unit("share")] = 0.005
+    max_divergent: Annotated[Fraction, ReadLater(), Unit("share")] = 0.005
     """Divergent transitions that pass."""
-    min_predictive_p: Annotated[Fraction, Unit("probability")] = 0.005
+    min_predictive_p: Annotated[Fraction, ReadLater(), Unit("probability")] = 0.005
     """Posterior predictive p that passes."""
-    max_solver_error: Annotated[Positive, AddedLater(), Unit("data sigma")] = 0.1
+    max_solver_error: Annotated[Positive, AddedLater(), ReadLater(), Unit("data sigma")] = 0.1
     """Solver's own error, root of the summed squares over the data, that passes; no mean moves by more of its sd."""
-    max_scatter_error: Annotated[Positive, AddedLater(), Unit("predicted sd")] = 0.1
+    max_scatter_error: Annotated[Positive, AddedLater(), ReadLater(), Unit("predicted sd")] = 0.1
     """Random simulators: a standardised residual's sd less 1, beyond chance, that passes."""
-    min_scatter_p: Annotated[Fraction, AddedLater(), Unit("probability")] = 0.005
+    min_scatter_p: Annotated[Fraction, AddedLater(), ReadLater(), Unit("probability")] = 0.005
     """Random simulators: p of standardised residuals being normal that passes."""
     seed: Seed = 0
     """Seed of the random numbers; another seed, other draws."""

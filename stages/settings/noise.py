@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Discriminator, Tag, model_validator
 
 from simfer.stages.settings.arguments import Argument, Column, CountArgument, PositiveArgument
 from simfer.stages.settings.expressions import parse
-from simfer.stages.settings.fields import Code, ExistingFile, Positive, Settings, Unit
+from simfer.stages.settings.fields import Code, Positive, Settings, TableFile, Unit
 from simfer.stages.settings.priors import Prior
 
 
@@ -92,7 +92,7 @@ class MultivariateNormalNoise(Noise):
     """Gaussian with a covariance matrix from a CSV file, a row for each observed datum; the output is the mean."""
 
     dist: Literal["MultivariateNormal"]
-    covariance: ExistingFile
+    covariance: TableFile
     """A CSV file without a header: the covariance matrix, a row for each observed datum."""
     offset_scale: Annotated[Positive | None, Unit("of the output")] = None
     """Standard deviation of an offset common to all these data, integrated over; none if left out."""

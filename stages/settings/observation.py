@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, WithJsonSchema, model_validator
 
 from simfer.stages.errors import did_you_mean
-from simfer.stages.settings.fields import AddedLater, ExistingFile, Settings
+from simfer.stages.settings.fields import AddedLater, Settings, TableFile
 
 
 def _moment(given: Any) -> Any:
@@ -45,7 +45,7 @@ class Long(Settings):
 class Source(Settings):
     """A file of data, and how it is to be read where that does not show in it."""
 
-    file: ExistingFile
+    file: TableFile
     """A CSV file: first the coordinates, then a column for each output measured; an empty cell is a missing datum."""
     columns: Annotated[dict[str, str], AddedLater()] = {}
     """What a coordinate or an output is called in the file, where that is another name."""
@@ -76,7 +76,7 @@ class Observation(Source):
 
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Source]
-    file: ExistingFile | None = None  # type: ignore[assignment]
+    file: TableFile | None = None  # type: ignore[assignment]
     """A CSV file: first the coordinates, then a column for each output measured; an empty cell is a missing datum."""
 
     @model_validator(mode="before")

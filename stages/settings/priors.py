@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, create_model, model_validator
 
-from simfer.stages.settings.fields import AddedLater, Finite, NotInKey, Positive, Settings
+from simfer.stages.settings.fields import AddedLater, Finite, NotInKey, Positive, ReadLater, Settings
 from simfer.stages.settings.prior_table import PRIORS, Argument
 
 
@@ -15,9 +15,9 @@ class Prior(Settings):
 
     dist: str
     """A distribution by NumPyro's name; `simfer list priors` has all, with their arguments."""
-    unit: str = ""
+    unit: Annotated[str, ReadLater()] = ""
     """Unit, for pictures and tables."""
-    label: str = ""
+    label: Annotated[str, ReadLater()] = ""
     """How pictures write the name, such as "$\\alpha$"."""
     periodic: Annotated[bool, AddedLater()] = False
     """Whether `low` and `high` are the same place, as of an angle: of a Uniform alone."""

@@ -15,6 +15,7 @@ from simfer.stages.settings.fields import (
     Natural,
     NotInKey,
     Positive,
+    ReadLater,
     Seed,
     Settings,
     Unit,
@@ -63,7 +64,7 @@ class Simulate(Settings):
     """How the prior is covered: by Sobol's sequence, by independent draws, or by a Latin hypercube."""
     seed: Seed = 0
     """Seed of the random numbers; another seed, other draws."""
-    max_failed: Annotated[Fraction, Unit("share")] = 0.1
+    max_failed: Annotated[Fraction, ReadLater(), Unit("share")] = 0.1
     """Share of failed simulations that is too many: an error in the first round, a figure of the verdict later."""
     failures: Annotated[Literal["excluded", "impossible"], NotInKey()] = "excluded"  # what it changes reads the rows
     """What a failure says of its parameters: nothing ("excluded"), or that they have probability zero ("impossible").

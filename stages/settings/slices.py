@@ -85,6 +85,12 @@ class CheckConfig(LikelihoodConfig):
     """Parameters whose prior may end the posterior: `edge`, which enters no other stage's key."""
     round: Annotated[int, NotInKey()] = 0  # told apart by the inputs
 
+    @property
+    def limits(self) -> dict[str, float]:
+        """The thresholds of a verdict, by their keys in the config."""
+        limits = {f"check.{name}": value for name, value in self.check if isinstance(value, float)}
+        return limits | {"simulate.max_failed": self.simulate.max_failed}
+
 
 class ComparePosteriorsConfig(Slice):
     """What `compare_posteriors` sees."""

@@ -21,9 +21,9 @@ from scipy.linalg import cho_solve
 from scipy.spatial import KDTree
 from scipy.special import expit
 
+from simfer.stages.artifacts.posterior import BORDER
 from simfer.stages.model.space import Space
 
-BORDER = "border.npz"
 _FEW, _MOST = 400, 1500  # rows that a kernel is chosen by, and a border learned from: the work goes with the cube
 _SHAPES = ((1, 0.0), (2, 0.0), (1, 2.0), (1, 1.0), (1, 0.5), (1, 0.25))  # power of the plane's kernel, bumps' length
 _NEWTON = 50  # steps at most

@@ -19,7 +19,7 @@ from simfer.stages.errors import StageError
 from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
-from simfer.stages.settings import RefineConfig, Simulate, SimulateConfig
+from simfer.stages.settings import HANDED, RefineConfig, Simulate, SimulateConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.border import Border
 from simfer.stages.simulate.failures import counts, cure, drawn, tables, where_it_fails
@@ -36,7 +36,7 @@ def run(
     space, settings = Space(config.parameters), config.simulate
     if isinstance(config, RefineConfig):
         posterior = Posterior.load(inputs["posterior"][0])
-        draws, places = posterior.z()[:, : space.size], posterior.places()
+        draws, places = posterior.z(HANDED)[:, : space.size], posterior.places(HANDED)
         num, seed, stretch = config.refine.simulations_per_round, settings.seed + config.round, config.refine.stretch
         border = Border.load(inputs["posterior"][0], space)
 

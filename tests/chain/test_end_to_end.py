@@ -13,7 +13,6 @@ import pytest
 from simfer import pipeline
 from simfer.pipeline import config
 from simfer.pipeline.chain import STAGES, ConfigError
-from simfer.pipeline.plan import plan
 from simfer.stages.settings.names import ARCHITECTURES
 from tests import helpers
 
@@ -136,7 +135,7 @@ def test_how_the_work_is_cut_up_redoes_nothing() -> None:
 
 
 def _fingerprints(overrides: list[str], path: Path = helpers.SMOKE) -> dict[str, str]:
-    return {step.stage: step.fingerprint for step in plan(config.load(path, overrides))}
+    return {step.stage: step.fingerprint for step in helpers.plan(config.load(path, overrides))}
 
 
 SIMULATOR = '''

@@ -7,7 +7,6 @@ import pytest
 
 from simfer import pipeline
 from simfer.pipeline import config
-from simfer.pipeline.plan import plan
 from tests import helpers
 
 # No verdict can be good: a million effective draws are asked for.
@@ -33,7 +32,7 @@ def test_a_second_round_follows_a_bad_verdict_and_reuses_the_first(second: pipel
 
 
 def _plan(overrides: list[str]) -> list[object]:
-    return plan(config.from_table(helpers.line(), overrides, folder=helpers.scratch()))  # type: ignore[return-value]
+    return helpers.plan(config.from_table(helpers.line(), overrides, folder=helpers.scratch()))  # type: ignore[return-value]
 
 
 def test_its_design_follows_the_first_rounds_posterior(second: pipeline.Result) -> None:

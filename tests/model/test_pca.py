@@ -12,7 +12,6 @@ import pytest
 from sklearn.decomposition import PCA
 
 from simfer.pipeline.chain import mistakes
-from simfer.pipeline.plan import plan
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.emulator.emulator import Emulator, predict
 from simfer.stages.emulator.saved import load_emulator
@@ -173,7 +172,7 @@ def test_outputs_without_components_to_have_are_refused() -> None:
 
 def test_a_config_that_names_no_components_keeps_its_fingerprints() -> None:
     plain, named, other = (
-        {step.stage: step for step in plan(helpers.problem(helpers.line(dataset={"pca": pca})))}
+        {step.stage: step for step in helpers.plan(helpers.problem(helpers.line(dataset={"pca": pca})))}
         for pca in ({}, {"y": 2}, {"y": 3})
     )
     assert "pca" not in plain["dataset"].key["config"]["dataset"]

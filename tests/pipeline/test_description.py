@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from simfer.pipeline import config, description
-from simfer.pipeline.plan import plan
 from simfer.pipeline.results import Result
 from simfer.pipeline.runner import Outcome
-from tests import fakes
+from tests import fakes, helpers
 
 ROW = {"mean": 0.68514, "sd": 0.005034, "q5": 0.6774, "median": 0.685, "q95": 0.6936, "r_hat": 1.004}
 ADVICE = "failed: longer training (train.steps) or a wider <network>"
@@ -43,7 +42,9 @@ class Markup(HTMLParser):
 
 
 def result(folder: Path, passed: bool, num_parameters: int = 3) -> Result:
-    steps = {step.stage: step for step in plan(config.load(fakes.write_project(folder))) if step.link.round == 0}
+    steps = {
+        step.stage: step for step in helpers.plan(config.load(fakes.write_project(folder))) if step.link.round == 0
+    }
     rows = [{"parameter": f"alpha_{i}", **ROW, "unit": "1/<time>"} for i in range(num_parameters)]
     summaries: dict[str, Any] = {stage: {"facts": {"rows": 512}} for stage in steps}
     summaries["infer"] = {"facts": {}, "tables": {"posterior": rows, "none": []}, "warnings": ["R-hat is > 1.01"]}

@@ -15,12 +15,11 @@ import pytest
 
 from simfer.pipeline import chain, config, runtime
 from simfer.pipeline.chain import STAGES, ConfigError, Link, Mistake, SimferError, StageError, UserCodeError
-from simfer.pipeline.plan import plan
 from simfer.pipeline.progress import Progress, Silent, Task
 from simfer.pipeline.runner import RunResult, execute
 from simfer.pipeline.store import Store
 from simfer.stages.model.plugins import resolve
-from tests import fakes
+from tests import fakes, helpers
 
 
 class Notes(Progress):
@@ -56,7 +55,7 @@ def stages() -> list[str]:
 
 
 def folder(path: Path, stage: str) -> Path:
-    store, steps = Store(config.store_folder(path.parent)), plan(config.load(path))
+    store, steps = Store(config.store_folder(path.parent)), helpers.plan(config.load(path))
     return next(store.folder(stage, step.fingerprint) for step in steps if step.stage == stage)
 
 

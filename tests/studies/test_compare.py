@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from simfer.pipeline.build import Outcome
-from simfer.pipeline.plan import plan
 from simfer.pipeline.runner import execute_study
 from simfer.pipeline.store import Store
 from simfer.pipeline.studies import STUDIES
@@ -33,7 +32,7 @@ def test_errors_are_those_of_the_test_rows(ranked: Outcome) -> None:
     store = helpers.scratch() / "line"
     steps = {
         step.link.name: step
-        for step in plan(helpers.problem(TABLE), STUDIES["compare"].added(helpers.problem(TABLE), 0))
+        for step in helpers.plan(helpers.problem(TABLE), STUDIES["compare"].added(helpers.problem(TABLE), 0))
     }
     dataset = TrainingSet.load(store / "dataset" / steps["dataset-0"].fingerprint)
     z, y, fold = dataset.arrays()
@@ -70,10 +69,10 @@ def test_one_that_fails_is_named_with_its_reason(ranked: Outcome) -> None:
 def test_each_is_the_artifact_of_a_config_that_names_it() -> None:
     problem = helpers.problem(helpers.line(compare={"architectures": ["mlp", "residual"], "seeds": 2}))
     trained = {link.name: link for link in STUDIES["compare"].added(problem, 0)}
-    steps = {step.link.name: step.fingerprint for step in plan(problem, list(trained.values()))}
+    steps = {step.link.name: step.fingerprint for step in helpers.plan(problem, list(trained.values()))}
 
     def alone(**train: object) -> str:
-        named = plan(helpers.problem(helpers.line(train=train)))
+        named = helpers.plan(helpers.problem(helpers.line(train=train)))
         return next(step.fingerprint for step in named if step.link.name == "train-0")
 
     assert steps["train-mlp-0"] == steps["train-0"] == alone()  # the configured one, with its options

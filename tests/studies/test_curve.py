@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from simfer.pipeline import chain
-from simfer.pipeline.plan import plan
 from simfer.pipeline.runner import execute_study
 from simfer.pipeline.store import Store
 from simfer.pipeline.studies import STUDIES
@@ -82,8 +81,8 @@ def test_the_error_of_the_nearest_row_falls_as_the_root_of_their_number() -> Non
 
 def test_the_whole_is_the_artifact_of_a_run_and_a_part_is_another() -> None:
     problem = helpers.problem(helpers.line())
-    steps = {step.link.name: step.fingerprint for step in plan(problem, STUDIES["curve"].added(problem, 0))}
-    plain = {step.link.name: step.fingerprint for step in plan(problem)}
+    steps = {step.link.name: step.fingerprint for step in helpers.plan(problem, STUDIES["curve"].added(problem, 0))}
+    plain = {step.link.name: step.fingerprint for step in helpers.plan(problem)}
     assert steps["train-0"] == plain["train-0"]
     assert len({steps[f"train-of-{share}-0"] for share in ("0.125", "0.25", "0.5")} | {steps["train-0"]}) == 4
 

@@ -9,7 +9,6 @@ import pytest
 
 from simfer import pipeline
 from simfer.pipeline import chain, config
-from simfer.pipeline.plan import plan
 from simfer.stages.emulator.saved import HEADER, LEAVES, load_emulator
 from simfer.stages.errors import SimferError
 from simfer.stages.train.candidates import _capped
@@ -26,7 +25,7 @@ def chosen() -> pipeline.Result:
 
 def candidates(result: pipeline.Result) -> dict[str, Path]:
     store = result.folders["train"].parent
-    named = {step.link.variant: step.fingerprint for step in plan(helpers.problem(helpers.line(train=CHOICE)))}
+    named = {step.link.variant: step.fingerprint for step in helpers.plan(helpers.problem(helpers.line(train=CHOICE)))}
     return {name: store / named[f"-{name}"] for name in ("mlp", "plugins.py:Nearest", "plugins.py:Straight")}
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from simfer.pipeline import chain
-from simfer.pipeline.plan import plan
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Train
@@ -71,7 +70,7 @@ def test_a_robust_loss_is_the_plain_one_without_wild_rows_and_caps_their_pull() 
 def test_the_noise_is_in_the_key_only_where_the_loss_is_in_its_units() -> None:
     def key(loss: str, scale: float) -> str:
         table = helpers.line(train={"loss": loss}, noise={"y": {"dist": "Normal", "scale": scale}})
-        return {step.stage: step.fingerprint for step in plan(helpers.problem(table))}["train"]
+        return {step.stage: step.fingerprint for step in helpers.plan(helpers.problem(table))}["train"]
 
     assert key("scaled", 0.5) == key("scaled", 0.7)
     assert key("chi_squared", 0.5) != key("chi_squared", 0.7)

@@ -1,0 +1,192 @@
+"""The figures of a verdict, held against thresholds when it is read, and what each failure asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Any, NamedTuple
+
+TABLE = "verdict"  # of a check's summary
+LONGER, SIMULATIONS = "longer", "simulations"  # what may help where a verdict is bad
+
+
+class Said(NamedTuple):
+    """What a check found out beside its figures: which draws the simulator fails at, and what helps."""
+
+    where: str = ""
+    cure: str = ""
+
+
+class _Kind(NamedTuple):
+    setting: str  # the threshold: a key of the config
+    kind: str  # whose fault a failure is
+
+
+# By how a figure's name begins; it goes on with an output's name, or its unit.
+_FIGURES = {
+    "emulator error": _Kind("check.max_emulator_error", "emulator"),
+    "log likelihood, simulator - emulator": _Kind("check.max_log_ratio", "emulator"),
+    "Pareto k-hat": _Kind("check.max_k_hat", "emulator"),
+    "importance sampling efficiency": _Kind("check.min_efficiency", "emulator"),
+    "largest shift by reweighting": _Kind("check.max_shift", "emulator"),
+    "whitened residuals, mean": _Kind("check.max_shift", "emulator"),
+    "whitened residuals, |sd - 1|": _Kind("check.max_scatter_error", "emulator"),
+    "whitened residuals, p": _Kind("check.min_scatter_p", "emulator"),
+    "draws outside the training domain": _Kind("check.max_outside", "domain"),
+    "draws that the simulator cannot solve": _Kind("check.max_outside", "failures"),
+    "simulations of this round that failed": _Kind("simulate.max_failed", "failures"),
+    "draws where the simulator has no answer": _Kind("check.max_outside", "border"),
+    "posterior mass left out": _Kind("check.max_outside", "border"),
+    "largest shift by dropping draws": _Kind("check.max_shift", "border"),
+    "posterior mass at a prior's edge": _Kind("check.max_edge", "prior"),
+    "largest R-hat": _Kind("check.max_r_hat", "sampler"),
+    "smallest ESS": _Kind("check.min_ess", "sampler"),
+    "divergent transitions": _Kind("check.max_divergent", "sampler"),
+    "numerical error of the simulator": _Kind("check.max_solver_error", "solver"),
+    "posterior predictive p": _Kind("check.min_predictive_p", "model"),
+}
+_CURED_BY_DRAWS = "check.max_r_hat", "check.min_ess"
+_CURED_BY_SIMULATIONS = "emulator", "domain", "failures", "border"
+_HOPELESS = "solver"  # other simulations are needed, and not more of these
+
+_ADVICE = {
+    "sampler": "the chains did not converge: raise infer.num_warmup and infer.num_samples, or "
+    "infer.target_accept; where they lie in separate places, take infer.sampler = 'auto', which weighs these",
+    "model": "the data are improbable under the model: look at predictive.png, then at the simulator and the noise",
+    "prior": "the posterior lies at the edge of a prior: widen that prior, or write edge = 'meant' into it if "
+    "it is physics that ends there",
+    "domain": "draws lie where nothing was simulated: more rounds (refine.max_rounds) or wider priors",
+    "solver": "the simulator's own numerical error is too large beside the noise: lower simulate.solver.rtol and atol "
+    "(or dt0, where fixed_step is true), give max_step, or let the simulator say when it jumps (jumps and doses)",
+    "failures": "the simulator has no answer at posterior draws",
+    "border": "the border of what can be solved is not known well enough at the posterior: more rounds "
+    "(refine.max_rounds), which simulate on both sides of it, or more simulations",
+    "emulator": "the emulator differs from the simulator there: more rounds (refine.max_rounds), more simulations, "
+    "longer training (train.steps) or a wider network",
+}
+
+_WITHOUT_SIMULATOR = {
+    "domain": "draws lie where the table has no runs: more runs there, or narrower priors",
+    "emulator": "the emulator is not exact enough there: more runs near the data, longer training (train.steps) or a "
+    "wider network",
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure with its threshold; `kind` says whose fault a failure is."""
+
+    name: str
+    kind: str
+    value: float
+    threshold: float
+    larger_is_better: bool = False
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Figure:
+        """Read a figure from a summary, or from a verdict's file."""
+        known = _kind(row["figure"])
+        value = float("nan") if row["value"] is None else float(row["value"])
+        better = row["limit"].startswith("≥") if "limit" in row else row["larger_is_better"]
+        threshold = float(row["limit"][1:]) if "limit" in row else row["threshold"]
+        return cls(row["figure"], known.kind if known else row.get("kind", ""), value, threshold, better)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the value is within the threshold; a value that is not a number is not."""
+        within = self.value >= self.threshold if self.larger_is_better else self.value <= self.threshold
+        return bool(within)
+
+    @property
+    def setting(self) -> str:
+        """The key of the config that the threshold is; "" where there is none."""
+        known = _kind(self.name)
+        return known.setting if known else ""
+
+    def held_against(self, limits: Mapping[str, float]) -> Figure:
+        """Return the figure with the config's threshold."""
+        return replace(self, threshold=limits.get(self.setting, self.threshold))
+
+    def row(self) -> dict[str, Any]:
+        """Return the figure as plain data."""
+        return {
+            "figure": self.name,
+            "value": self.value,
+            "threshold": self.threshold,
+            "passed": self.passed,
+            "larger_is_better": self.larger_is_better,
+        }
+
+    def line(self) -> dict[str, Any]:
+        """Return the figure as a reader wants it in a table."""
+        limit = f"{'≥' if self.larger_is_better else '≤'} {self.threshold:g}"
+        return {"figure": self.name, "value": self.value, "limit": limit, "passed": self.passed}
+
+
+def stored(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a figure's row as JSON has it: a value that could not be computed is null."""
+    return {**row, "value": row["value"] if isfinite(row["value"]) else None}
+
+
+def _kind(name: str) -> _Kind | None:
+    return next((kind for start, kind in _FIGURES.items() if name.startswith(start)), None)
+
+
+_NOTHING = Said()
+
+
+def in_words(figures: Sequence[Figure], said: Said = _NOTHING, simulates: bool = True) -> str:
+    """Return a verdict in a sentence; `simulates` says whether there is a simulator to give one."""
+    failing = [figure for figure in figures if not figure.passed]
+    if simulates:
+        return f"failed: {advice(figures, *said)}" if failing else "passed: the true simulator agrees"
+    words = "not checked: there is no simulator to hold the posterior against, but a table of finished runs alone"
+    if failing:
+        words += f". Of the figures that need none, {len(failing)} of {len(figures)} fail: "
+        words += advice(figures, simulates=False)
+    return words
+
+
+def advice(figures: Sequence[Figure], where: str = "", cure: str = "", simulates: bool = True) -> str:
+    """Say in words what failed and what to do next, the cause that hides the others first.
+
+    `where` says which draws the simulator fails at, and `cure` what helps; `simulates` whether there is one to be run.
+    """
+    told = _ADVICE if simulates else _ADVICE | _WITHOUT_SIMULATOR
+    failed = {figure.kind for figure in figures if not figure.passed}
+    if "emulator" in failed:
+        failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
+    more = {"failures": (f" ({where.rstrip('.')})" if where else "") + (f": {cure}" if cure else "")}
+    return "; ".join(text + more.get(kind, "") for kind, text in told.items() if kind in failed)
+
+
+def judge(summary: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
+    """Return a check's summary with the verdict by the thresholds of a config, by their keys."""
+    figures = [Figure.from_row(row) for row in summary.get("tables", {}).get(TABLE, [])]
+    held = [figure.held_against(limits) for figure in figures]
+    if held == figures:
+        return dict(summary)
+    facts, simulates = dict(summary["facts"]), summary["facts"].get("passed") is not None
+    facts |= {"passed": all(figure.passed for figure in held) if simulates else None}
+    if [figure.passed for figure in held] != [figure.passed for figure in figures]:
+        facts["verdict"] = in_words(held, Said(**summary.get("said", {})), simulates)
+    tables = {**summary["tables"], TABLE: [stored(figure.line()) for figure in held]}
+    return {**summary, "facts": facts, "tables": tables}
+
+
+def what_helps(summary: Mapping[str, Any]) -> str:
+    """Say what may help where a verdict is bad: chains that go on, simulations, or nothing that is done by itself.
+
+    Where chains alone fail, no simulation helps them; where the simulator's own error does, the simulations are wrong.
+    """
+    if summary.get("facts", {}).get("passed"):
+        return ""
+    figures = [Figure.from_row(row) for row in summary.get("tables", {}).get(TABLE, [])]
+    failed = [figure for figure in figures if not figure.passed]
+    kinds = {figure.kind for figure in failed}
+    if summary.get("facts", {}).get("passed", False) is None:
+        kinds, failed = set(), [figure for figure in failed if figure.kind == "sampler"] or failed
+    if not failed or (kinds & {*_CURED_BY_SIMULATIONS} and _HOPELESS not in kinds):
+        return SIMULATIONS
+    return LONGER if all(figure.setting in _CURED_BY_DRAWS for figure in failed) else ""

@@ -112,8 +112,9 @@ def _run(
         if until == "simulate":
             answer["prior_predictive"] = _show_prior(call, result.outcomes[-1])
         if result.stopped:
-            screen.show_stopped(result.stopped, console())
             answer["stopped"] = str(result.stopped)
+            if call.shows:
+                screen.show_stopped(result.stopped, console())
         if isinstance(result.stopped, UserCodeError):
             raise typer.Exit(result.stopped.exit_code)
         if result.passed is False:

@@ -1,8 +1,9 @@
 """A chain of stages that are instant and need no JAX, to test the machinery with; `python -m tests.fakes` is its CLI.
 
 What the environment says happens to it: FAKE_LOG is a file that gets a line for each thing computed, FAKE_PAUSE the
-seconds that each takes, FAKE_FAIL the step that cannot go on, FAKE_KILL the moment at which the process kills itself,
-as by kill -9, FAKE_STUCK where it is deaf to signals.
+seconds that each takes, FAKE_PASSES the first round whose verdict is good, FAKE_ESS the share of the draws that is
+effective, FAKE_FAIL the step that cannot go on, FAKE_KILL the moment at which the process kills itself, as by kill -9,
+FAKE_STUCK where it is deaf to signals.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Any
 
 from simfer.pipeline import chain, stopping, store
 from simfer.pipeline.chain import Link
+from simfer.stages.artifacts.figures import Figure, in_words
 
 ROOT = Path(__file__).resolve().parents[1]
 NUM_SHARDS = 4
@@ -70,7 +72,34 @@ def run_stage(
         time.sleep(_pause())
     facts = {"passed": link.round >= int(os.environ.get("FAKE_PASSES", "0")), "loss": float("nan")}
     tables = {"a table": [{"name": "alpha", "mean": 1.25, "ok": True}]}
-    return {"facts": facts, "tables": tables, "warnings": [], "pictures": ["plot.png"]}
+    summary: dict[str, Any] = {"facts": facts, "tables": tables, "warnings": [], "pictures": ["plot.png"]}
+    return summary | {"infer": _draw, "check": _check}.get(link.stage, lambda *_: {})(link, folder, facts)
+
+
+def _draw(link: Link, folder: Path, facts: Any) -> dict[str, Any]:
+    """Go on with chains, and hand over the first draws."""
+    chains, asked = folder / "chains.npz", link.config.infer.num_samples  # type: ignore[attr-defined]
+    done = int(chains.read_text()) if chains.exists() else 0
+    count(f"draws {max(asked - done, 0)}")
+    chains.write_text(str(max(asked, done)))
+    rest = link.config.model_copy(update={"infer": link.config.infer.model_copy(update={"num_samples": 0})})  # type: ignore[attr-defined]
+    return {"handed": hashlib.sha256(f"{rest.model_dump_json()}{min(asked, 1000)} {link.round}".encode()).hexdigest()}
+
+
+def _check(link: Link, folder: Path, facts: Any) -> dict[str, Any]:
+    """Simulate, and hold two figures against their thresholds: the emulator's, and a share of the draws as the ESS."""
+    (folder / "simulations.zarr").mkdir(exist_ok=True)
+    if not (rows := folder / "simulations.zarr" / "rows.txt").exists():
+        count("shard of a check")
+        rows.write_text(f"{link.config.simulate.model_dump_json()}{link.round}")  # type: ignore[attr-defined]
+    ess = float(os.environ.get("FAKE_ESS", "1")) * link.config.infer.num_samples  # type: ignore[attr-defined]
+    figures = [
+        Figure("Pareto k-hat", "emulator", 0.1 if facts["passed"] else 0.9, 0.7),
+        Figure("smallest ESS, bulk or tail", "sampler", ess, 400.0, True),
+    ]
+    passed = all(figure.passed for figure in figures)
+    said = {"passed": passed, "verdict": in_words(figures)}
+    return {"facts": facts | said, "tables": {"verdict": [figure.line() for figure in figures]}}
 
 
 def write_report(material: Mapping[str, Any], file: Path) -> None:
@@ -126,6 +155,12 @@ def say(text: str) -> None:
     if "FAKE_LOG" in os.environ:
         with open(os.environ["FAKE_LOG"], "a") as log:
             log.write(text + "\n")
+
+
+def count(text: str) -> None:
+    """Note what a stage beyond the first did in detail, where FAKE_COUNTS asks for it."""
+    if "FAKE_COUNTS" in os.environ:
+        say(text)
 
 
 def said() -> list[str]:

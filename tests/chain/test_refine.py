@@ -9,9 +9,9 @@ from simfer import pipeline
 from simfer.pipeline import config
 from tests import helpers
 
-# No verdict can be good: a million effective draws are asked for.
+# No verdict can be good: an emulator without any error is asked for.
 ROUNDS = ("train.steps=200", "train.finish_steps=0", "refine.max_rounds=1", "refine.simulations_per_round=50")
-CHEAP = ("infer.num_warmup=200", "infer.num_samples=200", "check.min_ess=1e6", "check.num_draws=30")
+CHEAP = ("infer.num_warmup=200", "infer.num_samples=200", "check.max_emulator_error=1e-9", "check.num_draws=30")
 FIRST = ("refine.max_rounds=0",)
 
 

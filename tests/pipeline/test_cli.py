@@ -209,9 +209,13 @@ def test_status(project: Path) -> None:
     assert "dataset-0: dataset.floor: 1e-10 -> 1e-08" in lines
 
 
-def test_status_of_rounds_that_were_not_needed(project: Path) -> None:
-    simfer("run", project, "--set", "refine.max_rounds=1")
-    assert simfer("status", project, "--set", "refine.max_rounds=1").stdout.count("not needed") == 5
+def test_status_lists_what_is_there_and_what_comes_next(project: Path) -> None:
+    rounds = "--set", "refine.max_rounds=2"
+    before = simfer("status", project, *rounds).stdout
+    assert before.count("to build") == 5 and "2 more rounds at most" in before
+    simfer("run", project, *rounds)
+    after = simfer("status", project, *rounds).stdout
+    assert after.count("cached") == 5 and "more round" not in after and "check-1" not in after
 
 
 def test_status_tells_of_damage_and_of_other_versions(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from simfer.stages.artifacts.figures import Figure, Said, in_words, stored
+from simfer.stages.artifacts.figures import Figure, Said, advice, in_words, stored
 from simfer.stages.model.space import distribution
 from simfer.stages.settings import Prior
 

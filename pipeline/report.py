@@ -9,10 +9,10 @@ from typing import Any
 
 from simfer.pipeline import chain, runtime
 from simfer.pipeline.chain import ConfigError, Problem, SimferError
-from simfer.pipeline.plan import Step, files_of, plan, user_files
+from simfer.pipeline.plan import Plan, Step, files_of, user_files
 from simfer.pipeline.progress import Progress
-from simfer.pipeline.runner import Outcome, RunResult, until_passed
-from simfer.pipeline.store import Store
+from simfer.pipeline.runner import Outcome, RunResult
+from simfer.pipeline.store import Found, Store
 
 _FOLDER = "reports"  # of the store, beside the stages
 _MARK = "<!-- of: "
@@ -42,11 +42,12 @@ def write(
         output: The page's file, if not the store's own for this config.
         error: What ended the run; if left out, what ended the last one of the same steps, if it was noted down.
     """
-    steps = plan(problem)
+    plan = Plan(problem, store)
+    steps = list(plan.walk())
     file, note = output or file_of(store, config), file_of(store, config).with_suffix(".failed.json")
     failure = _noted(note, steps) if error is None else _failure(error)
     runtime.prepare()
-    chain.write_report(_material(problem, store, steps, config, overrides, failure), file)
+    chain.write_report(_material(plan, steps, config, overrides, failure), file)
     if error is not None:
         note.parent.mkdir(parents=True, exist_ok=True)
         note.write_text(json.dumps(_failure(error) | {"of": steps[-1].fingerprint}))
@@ -85,7 +86,7 @@ def after(
                 return file
         failed.unlink(missing_ok=True)
     try:
-        error = came if isinstance(came, SimferError) else None
+        error = came if isinstance(came, SimferError) else came.stopped
         return write(problem, store, config, overrides, error=error)
     except Exception as error:
         reporter.note(f"no report was written: {type(error).__name__}: {error}")
@@ -119,13 +120,13 @@ def _noted(note: Path, steps: Sequence[Step]) -> dict[str, str] | None:
 
 
 def _material(
-    problem: Problem,
-    store: Store,
+    plan: Plan,
     steps: Sequence[Step],
     config: Path,
     overrides: Sequence[str],
     failure: Mapping[str, str] | None,
 ) -> dict[str, Any]:
+    problem = plan.problem
     return {
         "name": config.stem,
         "config": config.read_text(encoding="utf-8"),
@@ -133,7 +134,7 @@ def _material(
         "code": {file.name: _text(file) for file in sorted(user_files(problem))},
         "data": {file.name: _text(file) for file in sorted(files_of(problem))},
         "problem": problem,
-        "steps": [_step(step, store) for step in _there(steps, store)],
+        "steps": _there(plan, steps),
         "simfer": runtime.versions().get("simfer", ""),
         "revision": runtime.revision(config.resolve().parent),
         "failure": failure,
@@ -141,24 +142,18 @@ def _material(
     }
 
 
-def _there(steps: Sequence[Step], store: Store) -> list[Step]:
-    """Return the steps of the rounds that were needed which the store has."""
-    passed = lambda step: _facts(store, step).get("passed") is True  # noqa: E731
-    own = [step for step in steps if not step.link.variant]
-    return [step for step in until_passed(own, passed) if store.find(step.stage, step.fingerprint).sound]
+def _there(plan: Plan, steps: Sequence[Step]) -> list[dict[str, Any]]:
+    """Describe the steps that the store has, of those that were done more than once (with more draws) the last."""
+    own = {step.link.name: step for step in steps if not step.link.variant and plan.manifest(step)}
+    return [_step(step, plan.find(step)) for step in own.values()]
 
 
-def _facts(store: Store, step: Step) -> Mapping[str, Any]:
-    found = store.find(step.stage, step.fingerprint)
-    return dict(found.manifest["summary"].get("facts", {})) if found.sound and found.manifest else {}
-
-
-def _step(step: Step, store: Store) -> dict[str, Any]:
-    found = store.find(step.stage, step.fingerprint)
+def _step(step: Step, found: Found) -> dict[str, Any]:
     assert found.manifest is not None
-    kept = {key: found.manifest[key] for key in ("summary", "versions", "device", "finished", "seconds")}
+    kept = {key: found.manifest[key] for key in ("versions", "device", "finished", "seconds")}
     place = {"name": step.link.name, "stage": step.stage, "round": step.link.round, "folder": found.folder}
-    return place | {"fingerprint": step.fingerprint} | kept
+    summary = chain.judged(step.link, found.manifest["summary"])
+    return place | {"fingerprint": found.folder.name, "summary": summary} | kept
 
 
 def _text(file: Path) -> str:

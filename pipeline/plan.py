@@ -102,9 +102,9 @@ class Plan:
         """
         turn: Turn | None = Turn(0, self.problem.infer.num_samples)
         while turn is not None:
-            links = chain.links(self.problem, turn)
-            yield from map(self.step, links[:-2])
-            turn = self._in_place(turn) or turn if others and not turn.goes_on else turn
+            if not turn.goes_on:
+                yield from map(self.step, chain.links(self.problem, turn)[:-2])
+                turn = (self._in_place(turn) if others else None) or turn
             for link in chain.links(self.problem, turn)[-2:]:
                 yield (step := self.step(link))
             made = (ended or self.manifest)(step)

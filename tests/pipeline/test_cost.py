@@ -56,6 +56,7 @@ class TestRounds:
         result = run(project, ROUNDS)
         steps, shards, draws = said()
         assert result.passed and steps[-4:] == ["infer-0", "check-0", "infer-0", "check-0"]
+        assert len(result.outcomes) == 3 + 2 * 3
         assert (shards, draws) == (
             5,
             ["draws 1000", "draws 1000", "draws 2000"],

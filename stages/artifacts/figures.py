@@ -180,13 +180,14 @@ def what_helps(summary: Mapping[str, Any]) -> str:
 
     Where chains alone fail, no simulation helps them; where the simulator's own error does, the simulations are wrong.
     """
-    if summary.get("facts", {}).get("passed"):
+    facts = summary.get("facts", {})
+    if facts.get("passed"):
         return ""
+    checked = facts.get("passed", False) is not None  # without a simulator there are no simulations to buy
     figures = [Figure.from_row(row) for row in summary.get("tables", {}).get(TABLE, [])]
     failed = [figure for figure in figures if not figure.passed]
     kinds = {figure.kind for figure in failed}
-    if summary.get("facts", {}).get("passed", False) is None:
-        kinds, failed = set(), [figure for figure in failed if figure.kind == "sampler"] or failed
-    if not failed or (kinds & {*_CURED_BY_SIMULATIONS} and _HOPELESS not in kinds):
+    if checked and (not failed or (kinds & {*_CURED_BY_SIMULATIONS} and _HOPELESS not in kinds)):
         return SIMULATIONS
-    return LONGER if all(figure.setting in _CURED_BY_DRAWS for figure in failed) else ""
+    bad = [figure for figure in failed if checked or figure.kind == "sampler"]
+    return LONGER if bad and all(figure.setting in _CURED_BY_DRAWS for figure in bad) else ""

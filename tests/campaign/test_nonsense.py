@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 
 from simfer.pipeline import config, manifest, shape
-from simfer.pipeline.plan import plan
 from simfer.pipeline.store import Store
 from simfer.stages.emulator.points import Points
 from simfer.stages.emulator.saved import HEADER, LEAVES, _header_digest, load_emulator
@@ -37,7 +36,7 @@ def test_configs(cases: Cases) -> None:
     for _ in range(cases(300, 10_000)):
         table = mutations.table(right, rng)
         with count.case(str(table)):
-            plan(config.from_table(table, folder=helpers.SMOKE.parent))
+            helpers.plan(config.from_table(table, folder=helpers.SMOKE.parent))
     count.report()
 
 
@@ -50,7 +49,7 @@ def test_settings(cases: Cases) -> None:
         word = rng.choice([str(rng.choice(mutations.ODD)), json.dumps(rng.choice(mutations.ODD)), rng.choice(keys)])
         setting = rng.choice([f"{rng.choice(keys)}={word}", f"{rng.choice(keys)}.{word}", word, f"{word}=1"])[:5000]
         with count.case(setting):
-            plan(config.from_table(right, [setting], folder=helpers.SMOKE.parent))
+            helpers.plan(config.from_table(right, [setting], folder=helpers.SMOKE.parent))
     count.report()
 
 

@@ -107,11 +107,12 @@ def test_of_a_traceback_the_last_line_comes_first(what: str) -> None:
 def test_what_the_store_has_is_gathered() -> None:
     helpers.smoke_run()
     from simfer.pipeline import config
-    from simfer.pipeline.plan import plan
+    from simfer.pipeline.plan import Plan
     from simfer.pipeline.store import Store
 
     problem = config.load(helpers.SMOKE)
-    made = _material(problem, Store(helpers.smoke_store()), plan(problem), helpers.SMOKE, [], None)
+    plan = Plan(problem, Store(helpers.smoke_store()))
+    made = _material(plan, list(plan.walk()), helpers.SMOKE, [], None)
     assert [each["stage"] for each in made["steps"]] == ["simulate", "dataset", "train", "infer", "check"]
     assert set(made["data"]) == {Path(problem.observation.file).name}
 

@@ -41,6 +41,8 @@ def edge_mass(priors: Mapping[str, Prior], theta: Mapping[str, np.ndarray], z: M
 
 def _bounds(prior: Prior) -> tuple[float | None, float | None]:
     """Return the bounds that somebody chose, in the scale in which a flat prior is flat."""
+    if prior.needs:  # bounds that move are another parameter's say
+        return None, None
     support = distribution(prior).support
     low = getattr(support, "lower_bound", None)
     high = getattr(support, "upper_bound", None)

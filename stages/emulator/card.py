@@ -77,7 +77,8 @@ def card(
 
 def _parameters(emulator: Emulator) -> Iterable[list[str]]:
     for name, prior in emulator.space.priors.items():
-        arguments = ", ".join(f"{key} = {value:g}" for key, value in prior.arguments.items())
+        given = {key: value if isinstance(value, str) else f"{value:g}" for key, value in prior.arguments.items()}
+        arguments = ", ".join(f"{key} = {value}" for key, value in given.items())
         yield [f"`{name}`", f"{prior.dist}({arguments})", prior.unit]
 
 

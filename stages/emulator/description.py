@@ -108,4 +108,8 @@ def _shape(output: Output) -> str:
 
 
 def _prior(prior: Prior) -> str:
-    return f"{prior.dist}({', '.join(f'{name}={value:g}' for name, value in prior.arguments.items())})"
+    return f"{prior.dist}({', '.join(f'{name}={_short(value)}' for name, value in prior.arguments.items())})"
+
+
+def _short(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:g}"

@@ -31,6 +31,9 @@ _MOST_Z = 6.0
 
 def convert(emulator: Emulator) -> bytes:
     """Return the bytes of an ONNX file: an input for each parameter, of any length, and all outputs with errors."""
+    if dependent := emulator.space.dependent:
+        what = "a prior that depends on others goes into StableHLO alone; take --format stablehlo"
+        raise StageError(f"{', '.join(dependent)}: {what}")
     if around := emulator.space.periodic:
         raise StageError(f"{', '.join(around)}: what is periodic goes into StableHLO alone; take --format stablehlo")
     to_onnx = _library("jax2onnx").to_onnx

@@ -13,6 +13,7 @@ from simfer.stages.infer.predictive import Predictive
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
 from simfer.stages.model.likelihood import Block
+from simfer.stages.settings import Derived, Prior
 
 
 def draw_pictures(
@@ -21,12 +22,14 @@ def draw_pictures(
     draws: Draws,
     named: Mapping[str, Float[np.ndarray, "chains draws"]],
     predictive: Predictive,
+    derived: Mapping[str, Derived] = {},
 ) -> list[str]:
     """Draw the pictures into a folder, and return their names."""
-    priors = target.predictor.space.priors | target.likelihood.noise_space.priors
+    own = target.predictor.space.priors | target.likelihood.noise_space.priors
+    described: dict[str, Prior | Derived] = {**own, **derived}
     labels = {
         name: (f"${prior.label}$" if prior.label else name) + (f" [{prior.unit}]" if prior.unit else "")
-        for name, prior in priors.items()
+        for name, prior in described.items()
     }
     divergent = draws.statistics.get("diverging")
     plots.trace(folder / "trace.png", named, divergent)

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from simfer.stages.infer.predictive import Predictive
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
-from simfer.stages.settings import Prior
+from simfer.stages.settings import Derived, Prior
 
 _LIBRARIES = {"nuts": "numpyro", "smc": "simfer"}
 PERIOD = "period"  # an attribute of what goes round
@@ -33,10 +33,14 @@ def named_draws(target: Target, z: Float[np.ndarray, "... size"]) -> dict[str, F
 
 
 def to_tree(
-    target: Target, draws: Draws, named: Mapping[str, Float[np.ndarray, "chains draws"]], predictive: Predictive
+    target: Target,
+    draws: Draws,
+    named: Mapping[str, Float[np.ndarray, "chains draws"]],
+    predictive: Predictive,
+    derived: Mapping[str, Derived] = {},
 ) -> xr.DataTree:
     """Arrange everything in ArviZ's InferenceData schema."""
-    priors = target.predictor.space.priors | target.likelihood.noise_space.priors
+    priors: Mapping[str, Any] = {**target.predictor.space.priors, **target.likelihood.noise_space.priors, **derived}
     blocks = target.likelihood.blocks
     places = {b.name: _places(target, b.name) for b in blocks}
     observed = {b.name: ((f"{b.name}_datum",), b.values) for b in blocks}
@@ -72,7 +76,9 @@ def _by_datum(
     return _group(draws, variables, coords)
 
 
-def _attributes(prior: Prior) -> dict[str, Any]:
+def _attributes(prior: Prior | Derived) -> dict[str, Any]:
+    if isinstance(prior, Derived):
+        return {"formula": prior.formula} | ({"units": prior.unit} if prior.unit else {})
     period = prior.arguments["high"] - prior.arguments["low"] if prior.periodic else None
     return ({"units": prior.unit} if prior.unit else {}) | ({PERIOD: period} if period else {})
 

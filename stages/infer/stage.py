@@ -9,6 +9,7 @@ import xarray as xr
 
 from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import POSTERIOR, Posterior
+from simfer.stages.infer.derived import derived_draws
 from simfer.stages.infer.pictures import draw_pictures
 from simfer.stages.infer.posterior import named_draws, to_tree
 from simfer.stages.infer.predictive import evaluate
@@ -34,10 +35,11 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
         draws, border = leave_out(draws, config.infer.num_samples, target, walled, border)
         border.save(folder)
     predictive, named = evaluate(target, draws.z, config.infer.seed), named_draws(target, draws.z)
-    tree = to_tree(target, draws, named, predictive)
+    named |= derived_draws(config.derived, target, draws.z, named)
+    tree = to_tree(target, draws, named, predictive, config.derived)
     write_netcdf(tree, folder / POSTERIOR)
     table = summarize(tree["posterior"].to_dataset())
-    pictures = draw_pictures(folder, target, draws, named, predictive)
+    pictures = draw_pictures(folder, target, draws, named, predictive, config.derived)
     summary = posterior_summary(config.infer.likelihood, target, draws, predictive, table) | {"pictures": pictures}
     summary["handed"] = Posterior.load(folder).handed
     if border and border.beyond is not None:

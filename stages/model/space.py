@@ -22,6 +22,8 @@ from jaxtyping import Array, Bool, Float
 from numpyro.distributions.transforms import biject_to
 
 from simfer.stages.settings import AnyPrior, Prior
+from simfer.stages.settings.expressions import parse
+from simfer.stages.settings.priors import order
 
 # NumPyro inverts these through TensorFlow Probability, or not at all; here their CDFs are inverted by bisection.
 _BISECTED = (dist.Beta, dist.BetaProportion, dist.Gamma, dist.Chi2, dist.InverseGamma, dist.StudentT)
@@ -30,9 +32,27 @@ _SMALLEST = float(np.finfo(np.float64).tiny)
 _LARGEST = 1.0 - float(np.finfo(np.float64).epsneg)
 
 
-def distribution(prior: Prior) -> dist.Distribution:
-    """Build the NumPyro distribution that a prior names."""
-    return getattr(dist, prior.dist)(**prior.arguments)
+def distribution(prior: Prior, values: Mapping[str, Any] = {}) -> dist.Distribution:
+    """Build the NumPyro distribution that a prior names, where `values` are what its arguments name."""
+    given = {key: parse(value)(values, jnp) if isinstance(value, str) else value
+             for key, value in prior.arguments.items()}  # fmt: skip
+    return getattr(dist, prior.dist)(**given)
+
+
+def _standard(prior: Prior, values: Mapping[str, Any]) -> tuple[dist.Distribution, Any, Any]:
+    """Return a distribution with, apart from it, where it lies and how wide it is, if these depend on others.
+
+    Quantiles found by bisection have no derivative by an argument: such a distribution is moved and stretched.
+    """
+    formulas = [key for key, value in prior.arguments.items() if isinstance(value, str)]
+    if not formulas or prior.dist not in ("Gamma", "InverseGamma", "StudentT"):
+        return distribution(prior, values), 0.0, 1.0
+    numbers = {key: value for key, value in prior.arguments.items() if not isinstance(value, str)}
+    moved = {key: parse(prior.arguments[key])(values, jnp) for key in formulas}
+    plain = getattr(dist, prior.dist)(**numbers | {key: 0.0 if key == "loc" else 1.0 for key in formulas})
+    rate = moved.get("rate", 1.0)
+    scale = moved.get("scale", 1.0 / rate if prior.dist == "Gamma" else rate)
+    return plain, moved.get("loc", 0.0), scale
 
 
 def from_normal(prior: dist.Distribution, z: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -126,18 +146,27 @@ def _num_components(prior: Prior) -> int:
     return 2 if prior.periodic else 1
 
 
-def _from_components(prior: Prior, z: Float[Array, "... k"]) -> Float[Array, "..."]:
+def _from_components(prior: Prior, z: Float[Array, "... k"], values: Mapping[str, Any] = {}) -> Float[Array, "..."]:
     if not prior.periodic:
-        return from_normal(distribution(prior), z[..., 0])
+        return _quantile(prior, z[..., 0], values)
     flat: Any = distribution(prior)
     turns = jnp.arctan2(z[..., 1], z[..., 0]) / _TURN
     return flat.low + (flat.high - flat.low) * jnp.where(turns < 0.0, turns + 1.0, turns)
 
 
-def _to_components(prior: Prior, value: Any) -> list[Float[Array, "..."]]:
+def _quantile(prior: Prior, z: Float[Array, "..."], values: Mapping[str, Any]) -> Float[Array, "..."]:
+    """Map standard normal values to a prior's own scale, given those of the quantities that it depends on."""
+    if not prior.needs:
+        return from_normal(distribution(prior), z)
+    plain, loc, scale = _standard(prior, values)
+    return loc + scale * from_normal(plain, z)
+
+
+def _to_components(prior: Prior, value: Any, values: Mapping[str, Any]) -> list[Float[Array, "..."]]:
     value = jnp.asarray(value, float)
     if not prior.periodic:
-        return [to_normal(distribution(prior), value)]
+        plain, loc, scale = _standard(prior, values)
+        return [to_normal(plain, (value - loc) / scale if prior.needs else value)]
     flat: Any = distribution(prior)
     angle = _TURN * (value - flat.low) / (flat.high - flat.low)
     return [_RADIUS * jnp.cos(angle), _RADIUS * jnp.sin(angle)]
@@ -163,6 +192,16 @@ class Space(eqx.Module):
         return list(self.priors)
 
     @property
+    def order(self) -> list[str]:
+        """The free quantities so that each follows those that its prior depends on."""
+        return [name for name in order(self.priors | self.fixed) if name in self.priors]
+
+    @property
+    def dependent(self) -> list[str]:
+        """The free quantities whose prior depends on others."""
+        return [name for name, prior in self.priors.items() if prior.needs]
+
+    @property
     def size(self) -> int:
         """The number of a whitened point's components: one for each free quantity, two for a periodic one."""
         return len(self.components)
@@ -186,8 +225,11 @@ class Space(eqx.Module):
 
     def values(self, z: Float[Array | np.ndarray, "... size"]) -> dict[str, Float[Array, "..."]]:
         """Return every quantity, the fixed ones too, by name and in its own unit."""
-        free = {name: _from_components(self.priors[name], jnp.asarray(z[..., at])) for name, at in self.places.items()}
-        return free | {name: jnp.full(z.shape[:-1], value) for name, value in self.fixed.items()}
+        fixed = {name: jnp.full(z.shape[:-1], value) for name, value in self.fixed.items()}
+        places, known = self.places, dict(fixed)
+        for name in self.order:  # Rosenblatt's (1952) map: each given those that it depends on
+            known[name] = _from_components(self.priors[name], jnp.asarray(z[..., places[name]]), known)
+        return {name: known[name] for name in self.names} | fixed
 
     def theta(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... names"]:
         """Return the free quantities' values, in their own units."""
@@ -197,7 +239,8 @@ class Space(eqx.Module):
 
     def whiten(self, values: Mapping[str, Any]) -> Float[Array, "... size"]:
         """Return the whitened point of named values; quantities that are fixed may be left out."""
-        parts = [part for name in self.names for part in _to_components(self.priors[name], values[name])]
+        known = self.fixed | dict(values)
+        parts = [part for name in self.names for part in _to_components(self.priors[name], values[name], known)]
         return jnp.stack(jnp.broadcast_arrays(*parts), axis=-1)
 
     def scores(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... names"]:
@@ -208,13 +251,17 @@ class Space(eqx.Module):
         if not self.periodic:
             return jnp.asarray(z)
         values = self.values(z)
-        own = [to_normal(distribution(prior), values[name])[..., None] for name, prior in self.priors.items()]
+        plain = {name: prior.model_copy(update={"periodic": False}) for name, prior in self.priors.items()}
+        own = [_to_components(prior, values[name], values)[0][..., None] for name, prior in plain.items()]
         return jnp.concatenate(own, axis=-1)
 
     def from_scores(self, scores: Float[Array | np.ndarray, "... names"]) -> Float[Array, "... names"]:
         """Return the free quantities, in their own units, of `scores`."""
-        own = [from_normal(distribution(prior), jnp.asarray(scores)[..., i, None])
-               for i, prior in enumerate(self.priors.values())]  # fmt: skip
+        scores = jnp.asarray(scores)
+        known: dict[str, Any] = {name: jnp.asarray(value) for name, value in self.fixed.items()}
+        for name in self.order:
+            known[name] = _quantile(self.priors[name], scores[..., self.names.index(name)], known)
+        own = [known[name][..., None] for name in self.names]
         return jnp.concatenate([jnp.zeros((*scores.shape[:-1], 0)), *own], axis=-1)
 
     def on_circle(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:

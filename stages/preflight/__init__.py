@@ -20,7 +20,7 @@ from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
 from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each, option_mistakes
 from simfer.stages.preflight.code import code_mistakes
-from simfer.stages.preflight.data import data_mistakes, loss_mistakes
+from simfer.stages.preflight.data import data_mistakes, derived_mistakes, loss_mistakes
 from simfer.stages.preflight.foreign import beside_table, solver_settings, without_simulator
 from simfer.stages.preflight.numerical import numerical_mistakes
 from simfer.stages.preflight.priors import prior_mistakes
@@ -147,6 +147,7 @@ def _likelihood(config: Problem, layout: Layout) -> list[Mistake]:
         *unknown_names("noise", config.noise, layout.outputs),
         *loss_mistakes(config),
         *data_mistakes(config, layout),
+        *derived_mistakes(config, layout),
     ]
 
 
@@ -249,6 +250,11 @@ def _derivatives(config: Problem, simulator: Simulator) -> list[Mistake]:
     """List why the outputs of a simulator have no derivatives."""
     given = Space(config.parameters).values(jnp.zeros(Space(config.parameters).size))
     where, event = "simulate.derivatives", getattr(simulator, "event", None)
+    if dependent := Space(config.parameters).dependent:
+        what = (
+            f"the priors of {', '.join(dependent)} depend on others; derivatives by one parameter alone are not learned"
+        )
+        return [Mistake(where, f"{what} from then: leave it out")]
     if around := Space(config.parameters).periodic:
         what = f"got the periodic {', '.join(around)}; derivatives around a circle are not learned from: leave it out"
         return [Mistake(where, what)]

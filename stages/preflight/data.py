@@ -7,12 +7,14 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array
 
-from simfer.stages.errors import ConfigError, Mistake
+from simfer.stages.errors import ConfigError, Mistake, did_you_mean
 from simfer.stages.model import noise as noises
 from simfer.stages.model.likelihood import Block, Likelihood, read_data
 from simfer.stages.model.outputs import Layout
 from simfer.stages.preflight.noise import noise_mistakes
 from simfer.stages.settings import CustomNoise, Problem
+from simfer.stages.settings.expressions import parse
+from simfer.stages.settings.noise import quantities
 
 
 def loss_mistakes(config: Problem) -> list[Mistake]:
@@ -25,6 +27,22 @@ def loss_mistakes(config: Problem) -> list[Mistake]:
         Mistake("train.loss", f'got "chi_squared", which {what} (noise.{name}, dataset.transform.{name})')
         for name, noise in config.noise.items()
         if noises.known_scale(noise, transforms[name]) is None
+    ]
+
+
+def derived_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
+    """List the derived quantities whose formula names what there is not."""
+    noise = {each.name for each in quantities(config.noise, config.noise_parameters)}
+    known = {*config.parameters, *noise, *layout.outputs}
+    return [
+        Mistake(
+            f"derived.{name}",
+            f'"{each.formula}" names {used}, expected parameters, quantities of the noise, or outputs: '
+            f"{', '.join(sorted(known))}.{did_you_mean(used, sorted(known))}",
+        )
+        for name, each in config.derived.items()
+        for used in parse(each.formula).names
+        if used not in known
     ]
 
 

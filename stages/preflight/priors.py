@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from simfer.stages.errors import Mistake
-from simfer.stages.model.space import distribution, from_normal
+from simfer.stages.model.space import Space, distribution, from_normal
 from simfer.stages.settings import Prior, Problem
 from simfer.stages.settings.noise import quantities
 
@@ -18,7 +18,26 @@ _Z = np.linspace(-3.0, 3.0, 7)  # nearly all of the prior
 
 def prior_mistakes(config: Problem) -> list[Mistake]:
     """List the priors, those of the noise too, whose quantiles are no numbers, or do not increase."""
-    return [Mistake(where, what) for where, prior in _priors(config) if (what := _wrong(prior))]
+    priors = [(where, prior) for where, prior in _priors(config) if not prior.needs]
+    found = [Mistake(where, what) for where, prior in priors if (what := _wrong(prior))]
+    return found or _dependent(Space(config.parameters))
+
+
+def _dependent(space: Space) -> list[Mistake]:
+    """List the priors that depend on others and are no numbers where these are at their medians, or at their ends."""
+    found = {}
+    for i, name in enumerate(space.names):
+        if name in space.dependent:
+            rows = np.zeros((3 * len(_Z), len(space.names)))
+            rows[:, i] = np.tile(_Z, 3)
+            others = np.arange(len(space.names)) != i
+            rows[:, others] = np.repeat([-2.0, 0.0, 2.0], len(_Z))[:, None]
+            for values in np.asarray(space.from_scores(rows))[:, i].reshape(3, -1):
+                if not np.isfinite(values).all() or (np.diff(values) <= 0.0).any():
+                    found[name] = (
+                        f"got quantiles {values[0]:.4g} to {values[-1]:.4g}, expected finite ones that increase"
+                    )
+    return [Mistake(f"parameters.{name}", f"{what}, wherever those are that it names") for name, what in found.items()]
 
 
 def _priors(config: Problem) -> Iterator[tuple[str, Prior]]:

@@ -99,7 +99,7 @@ class Gallery:
                 self.priors[name].dist in ("LogNormal", "LogUniform"),
             )
             for name, values in self._some(names).items()
-            if name in self.priors
+            if name in self.priors and not self.priors[name].needs  # whose own curve is that of no single prior
         ]
         plots.marginals(place, shown)
 

@@ -8,6 +8,7 @@ result, and so is not in its fingerprint.
 from __future__ import annotations
 
 from simfer.stages.settings.arguments import Column
+from simfer.stages.settings.derived import Derived
 from simfer.stages.settings.fields import (
     AddedLater,
     Cells,
@@ -68,6 +69,7 @@ __all__ = [
     "CustomNoise",
     "Dataset",
     "DatasetConfig",
+    "Derived",
     "Infer",
     "InferConfig",
     "InputFile",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-_LONGEST, _DEEPEST = 1000, 40  # characters, and brackets within brackets
+_LONGEST, _DEEPEST = 20_000, 40  # characters, and brackets within brackets
 _TOKEN = re.compile(
     r"\s*(?:(?P<number>(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"
     r"|(?P<name>[^\W\d]\w*(?:\.\w+)*(?:\[\d+\])?)|`(?P<quoted>[^`]+)`|(?P<sign>\*\*|[-+*/^(),]))"

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 from simfer.stages.errors import Mistake, UsageError, did_you_mean
 from simfer.stages.settings.arguments import Column
+from simfer.stages.settings.derived import Derived
+from simfer.stages.settings.joint import JointPrior
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
 from simfer.stages.settings.noise import NOISE, Noise
 from simfer.stages.settings.prior_table import PRIORS
@@ -97,6 +99,11 @@ def _section(name: str) -> Iterator[Setting]:
         meaning = "Your own: what your function takes, by its names."
         yield Setting("noise.OUTPUT.ARGUMENT", _ANY, "required", "", meaning)
         yield from _table("noise.OUTPUT.ARGUMENT", Column.model_json_schema())
+    elif name == "priors":
+        yield from _table("priors.NAME", JointPrior.model_json_schema())
+    elif name == "derived":
+        yield Setting("derived.NAME", "formula, or table", "left out", "", _meaning(whole, name))
+        yield from _table("derived.NAME", Derived.model_json_schema())
     elif name == "noise_parameters":
         yield Setting(f"{name}.NAME", "number, or table of a prior", "left out", "", _meaning(whole, name))
     else:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, create_model, model_validator
 
+from simfer.stages.errors import did_you_mean
+from simfer.stages.settings.expressions import parse
 from simfer.stages.settings.fields import AddedLater, Finite, NotInKey, Positive, ReadLater, Settings
 from simfer.stages.settings.prior_table import PRIORS, Argument
 
@@ -30,21 +33,53 @@ class Prior(Settings):
         return {"edge"} if self.periodic else {"edge", "periodic"}
 
     @property
-    def arguments(self) -> dict[str, float]:
-        """The distribution's own arguments, those left out not among them."""
+    def needs(self) -> tuple[str, ...]:
+        """The other quantities that its arguments name."""
+        formulas = [parse(value) for value in self.arguments.values() if isinstance(value, str)]
+        return tuple(dict.fromkeys(name for formula in formulas for name in formula.names))
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The distribution's own arguments, numbers or formulas of others, those left out not among them."""
         values = self.model_dump(exclude={"dist", "unit", "label", "periodic", "edge"})
         return {name: value for name, value in values.items() if value is not None}
 
     @model_validator(mode="after")
     def _bounds_in_order(self) -> Prior:
         low, high = getattr(self, "low", None), getattr(self, "high", None)
-        if low is not None and high is not None and not low < high:
+        if isinstance(low, (int, float)) and isinstance(high, (int, float)) and not low < high:
             raise ValueError(f"got low = {low} and high = {high}, expected low < high")
         if self.dist.startswith("Truncated") and low is None and high is None:
             raise ValueError("expected low, high or both: without them there is nothing to truncate")
+        if self.needs and self.periodic:
+            raise ValueError("a periodic prior goes from a number to a number; it names no other parameter")
+        by_formula = {name for name, value in self.arguments.items() if isinstance(value, str)}
+        if fixed := sorted(by_formula - _MOVABLE.get(self.dist, by_formula)):
+            what = "may not depend on another parameter: its quantiles are found by bisection"
+            raise ValueError(f"{', '.join(fixed)} of {self.dist} {what}; LogNormal, Normal, Uniform and the like may")
         if self.periodic and self.dist != "Uniform":
             raise ValueError(f'got periodic = true for "{self.dist}", expected "Uniform", from low to high once around')
         return self
+
+
+# What of the priors whose quantiles are found by bisection moves or stretches them, and no more.
+_MOVABLE: dict[str, set[str]] = {
+    "Beta": set(),
+    "BetaProportion": set(),
+    "Chi2": set(),
+    "Gamma": {"rate"},
+    "InverseGamma": {"rate"},
+    "StudentT": {"loc", "scale"},
+}
+
+
+def _formula(text: str) -> str:
+    parse(text)
+    return text
+
+
+def _by_formula(value: Any) -> str:
+    return "formula" if isinstance(value, str) else "value"
 
 
 _DOMAINS: dict[str, Any] = {
@@ -55,7 +90,10 @@ _DOMAINS: dict[str, Any] = {
 
 
 def _field(argument: Argument) -> Any:
-    kind = _DOMAINS[argument.domain]
+    domain: Any = _DOMAINS[argument.domain]
+    number: Any = Annotated[domain, Tag("value")]
+    formula: Any = Annotated[str, AfterValidator(_formula), Tag("formula")]
+    kind: Any = Annotated[number | formula, Discriminator(_by_formula)]
     if argument.optional:
         return (kind | None, None)
     return (kind, ... if argument.default is None else argument.default)
@@ -113,4 +151,37 @@ PositiveOrPrior = Annotated[
     Annotated[Positive, Tag("number")] | Annotated[PositivePrior, Tag("prior")],
     Discriminator(_number_or_prior),
 ]
-Parameters = dict[str, NumberOrPrior]
+
+
+def _in_an_order(parameters: dict[str, Any]) -> dict[str, Any]:
+    """Refuse priors that name what there is not, or one another in a circle."""
+    for name, prior in parameters.items():
+        if isinstance(prior, Prior):
+            _refuse_unknown(name, prior, parameters)
+    order(parameters)
+    return parameters
+
+
+def _refuse_unknown(name: str, prior: Prior, parameters: Mapping[str, Any]) -> None:
+    known = [other for other in parameters if other != name]
+    for key, value in prior.arguments.items():
+        unknown = [used for used in parse(value).names if used not in known] if isinstance(value, str) else []
+        if unknown:
+            what = f"expected a number, or a formula of other parameters.{did_you_mean(unknown[0], known)}"
+            raise ValueError(f'{name}.{key}: got "{value}", {what}')
+
+
+def order(parameters: Mapping[str, Any]) -> list[str]:
+    """Return the names so that each prior follows those that it names; raise ValueError where there is a circle."""
+    done: list[str] = []
+    waiting = {name: set(value.needs) if isinstance(value, Prior) else set() for name, value in parameters.items()}
+    while waiting:
+        free = [name for name, needs in waiting.items() if needs.issubset(done)]
+        if not free:
+            raise ValueError(f"the priors of {', '.join(waiting)} name one another in a circle; one must come first")
+        done += free
+        waiting = {name: needs for name, needs in waiting.items() if name not in done}
+    return done
+
+
+Parameters = Annotated[dict[str, NumberOrPrior], AfterValidator(_in_an_order)]

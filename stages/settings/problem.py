@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from simfer.stages.settings.derived import AnyDerived
 from simfer.stages.settings.fields import Settings
 from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
+from simfer.stages.settings.joint import JointPrior
 from simfer.stages.settings.noise import AnyNoise, CustomNoise, Quantity, arguments, quantities
 from simfer.stages.settings.observation import Observation
 from simfer.stages.settings.priors import Parameters, Prior, is_positive
@@ -22,6 +25,10 @@ class Problem(Settings):
 
     parameters: Annotated[Parameters, Field(min_length=1)]
     """What the simulator takes: a number is a fixed value, a table a prior."""
+    priors: dict[str, JointPrior] = {}
+    """Joint priors of several parameters, by names of yours."""
+    derived: dict[str, AnyDerived] = {}
+    """Quantities that follow from parameters and outputs: a formula, or a table with `formula`, `unit` and `label`."""
     simulate: Simulate
     """Where to simulate, with what, and how many times."""
     dataset: Dataset = Dataset()
@@ -51,6 +58,31 @@ class Problem(Settings):
     sensitivity: Sensitivity = Sensitivity()
     """Which parameter moves which output (`simfer sensitivity`)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_joint_priors(cls, given: Any) -> Any:
+        """Write joint priors among the parameters, each parameter's given those before it."""
+        if not isinstance(given, Mapping) or not isinstance(given.get("priors"), Mapping):
+            return given
+        parameters = dict(given.get("parameters", {}))
+        for key, table in given["priors"].items():
+            try:
+                chain = JointPrior.model_validate(table).chain()
+            except ValidationError:
+                return given  # it is said of the table itself
+            if both := [name for name in chain if name in parameters]:
+                raise ValueError(f"priors.{key}: {', '.join(both)} has a place in [parameters] too; leave one out")
+            parameters |= chain
+        return {**given, "parameters": parameters}
+
+    @model_validator(mode="after")
+    def _derived_of_what_there_is(self) -> Problem:
+        taken = {*self.parameters, *(each.name for each in self._noise_quantities), *self.noise}
+        for name in self.derived:
+            if name in taken or (why := unwritable(name)):
+                raise ValueError(f"derived.{name}: {'the name is taken; take another' if name in taken else why}")
+        return self
+
     @model_validator(mode="after")
     def _something_to_infer(self) -> Problem:
         if not any(isinstance(value, Prior) for value in self.parameters.values()):
@@ -74,6 +106,10 @@ class Problem(Settings):
 
     @model_validator(mode="after")
     def _shared_are_used(self) -> Problem:
+        if depends := [
+            each.place for each in self._noise_quantities if isinstance(each.value, Prior) and each.value.needs
+        ]:
+            raise ValueError(f"{', '.join(depends)}: a prior of the noise takes numbers, and names no other quantity")
         used = {each.name for each in self._noise_quantities}
         if unused := [name for name in self.noise_parameters if name not in used]:
             raise ValueError(f"noise_parameters: no argument of a noise names {', '.join(unused)}")

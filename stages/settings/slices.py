@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from simfer.stages.settings.derived import AnyDerived
 from simfer.stages.settings.fields import AddedLater, NotInKey, Settings
 from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.noise import AnyNoise
@@ -73,6 +74,8 @@ class LikelihoodConfig(Slice):
 
 class InferConfig(LikelihoodConfig):
     """What `infer` sees."""
+
+    derived: Annotated[dict[str, AnyDerived], AddedLater()] = {}
 
 
 class CheckConfig(LikelihoodConfig):

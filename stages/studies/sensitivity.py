@@ -37,6 +37,9 @@ def run(config: SensitivityConfig, inputs: Mapping[str, Sequence[Path]], folder:
     """Estimate every output's Sobol indices, at each coordinate and of all together, and their bounds by gradients."""
     emulator = load_emulator(inputs["emulator"][0], config.architecture, config.candidates)
     settings = config.sensitivity
+    if dependent := emulator.space.dependent:
+        what = "shares of the variance are those of independent parameters; give it a prior of numbers"
+        raise StageError(f"{', '.join(dependent)}: its prior depends on others, and {what}")
     if around := emulator.space.periodic:
         raise StageError(f"{', '.join(around)}: the share of what is periodic is not estimated; make it a fixed number")
     z = design.saltelli(settings.num_points, emulator.space.size, settings.seed)

@@ -36,7 +36,7 @@ def test_a_right_config_loads(project: Path) -> None:
     [
         ("parameters.alpha.scale=-0.5", "parameters.alpha.scale", "got -0.5, expected a number greater than 0"),
         ("parameters.alpha.scale=inf", "parameters.alpha.scale", "got inf, expected a finite number"),
-        ('parameters.alpha.loc="one"', "parameters.alpha.loc", 'got "one", expected a number'),
+        ('parameters.alpha.loc="one"', "parameters", 'alpha.loc: got "one", expected a number, or a formula'),
         ("parameters.alpha.lco=1.0", "parameters.alpha.lco", 'unknown key. Did you mean "loc"?'),
         ("parameters.alpha.dist=Norml", "parameters.alpha", 'dist = "Norml" is not a prior'),
         ("parameters.alpha.dist=Norml", "parameters.alpha", 'Did you mean "Normal"? (known: AsymmetricLaplace, '),

@@ -18,7 +18,7 @@ from simfer.stages.settings.noise import CustomNoise
 from tests import fakes
 
 CONFIGS = [*sorted(fakes.ROOT.glob("configs/*.toml")), fakes.ROOT / "pipeline" / "templates" / "problem.toml"]
-OF_THE_USER_S_NAMES = ("parameters", "noise", "noise_parameters")
+OF_THE_USER_S_NAMES = ("parameters", "noise", "noise_parameters", "priors", "derived")
 
 
 def keys_of(model: type[BaseModel], key: str) -> Iterator[str]:

@@ -195,14 +195,14 @@ def trainings(problem: Problem, number: int, seed: int = 0, fraction: float = 1.
         return [replace(link, variant=_part(seed, fraction))]
     tried = {short_name(name): training(problem, number, name, seed, fraction) for name in train.tried}
     seeded = train.model_copy(update={"seed": train.seed + seed})
-    config = TrainConfig(train=seeded, noise=_noise(problem), fraction=fraction)
+    config = TrainConfig(train=seeded, fraction=fraction, **_data(problem))
     inputs |= {name: (link.name,) for name, link in tried.items()}
     return [*tried.values(), Link("train", number, config, inputs, _part(seed, fraction), frozenset(tried))]
 
 
 def training(problem: Problem, number: int, architecture: str, seed: int = 0, fraction: float = 1.0) -> Link:
     """Return the step that trains one architecture: the artifact is the one of a config that names it."""
-    config = TrainConfig(train=problem.train.alone(architecture, seed), noise=_noise(problem), fraction=fraction)
+    config = TrainConfig(train=problem.train.alone(architecture, seed), fraction=fraction, **_data(problem))
     variant = f"-{short_name(architecture)}{_part(seed, fraction)}"
     return Link("train", number, config, {"dataset": (f"dataset-{number}",)}, variant)
 
@@ -224,9 +224,12 @@ def _failures(problem: Problem, number: int) -> dict[str, tuple[str, ...]]:
     return _rows(number) if problem.simulate.failures == "impossible" else {}
 
 
-def _noise(problem: Problem) -> dict[str, Any]:
-    """Return the noise where training depends on it, and nothing elsewhere: another noise trains no emulator anew."""
-    return problem.noise if problem.train.loss == "chi_squared" else {}
+def _data(problem: Problem) -> dict[str, Any]:
+    """Return noise and data where training depends on them, and nothing elsewhere: others train no emulator anew."""
+    if problem.train.scatter != "gaussian":  # a flow learns the density of what was measured, with its noise
+        shared = {"noise_parameters": problem.noise_parameters}
+        return {"noise": problem.noise, "observation": problem.observation} | shared
+    return {"noise": problem.noise} if problem.train.loss == "chi_squared" else {}
 
 
 def likelihood(problem: Problem) -> dict[str, Any]:

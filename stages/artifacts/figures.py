@@ -32,7 +32,10 @@ _FIGURES = {
     "largest shift by reweighting": _Kind("check.max_shift", "emulator"),
     "whitened residuals, mean": _Kind("check.max_shift", "emulator"),
     "whitened residuals, |sd - 1|": _Kind("check.max_scatter_error", "emulator"),
-    "whitened residuals, p": _Kind("check.min_scatter_p", "emulator"),
+    "whitened residuals, p": _Kind("check.min_scatter_p", "shape"),
+    "simulated data among the flow's, p": _Kind("check.min_scatter_p", "density"),
+    "shift between the flow's members": _Kind("check.max_shift", "density"),
+    "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
     "draws outside the training domain": _Kind("check.max_outside", "domain"),
     "draws that the simulator cannot solve": _Kind("check.max_outside", "failures"),
     "simulations of this round that failed": _Kind("simulate.max_failed", "failures"),
@@ -47,7 +50,7 @@ _FIGURES = {
     "posterior predictive p": _Kind("check.min_predictive_p", "model"),
 }
 _CURED_BY_DRAWS = "check.max_r_hat", "check.min_ess"
-_CURED_BY_SIMULATIONS = "emulator", "domain", "failures", "border"
+_CURED_BY_SIMULATIONS = "emulator", "density", "domain", "failures", "border"
 _HOPELESS = "solver"  # other simulations are needed, and not more of these
 
 _ADVICE = {
@@ -62,6 +65,10 @@ _ADVICE = {
     "failures": "the simulator has no answer at posterior draws",
     "border": "the border of what can be solved is not known well enough at the posterior: more rounds "
     "(refine.max_rounds), which simulate on both sides of it, or more simulations",
+    "shape": "the simulator scatters otherwise than by a Gaussian: train.scatter = 'auto' learns how ('flow', where that "
+    "has kept the Gaussian)",
+    "density": "the density of the data is not known well enough there: more rounds (refine.max_rounds), more "
+    "simulations, or a larger ensemble (train.ensemble_size)",
     "emulator": "the emulator differs from the simulator there: more rounds (refine.max_rounds), more simulations, "
     "longer training (train.steps) or a wider network",
 }

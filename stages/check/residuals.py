@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.stats import chi2, kstest, kurtosistest, norm, skewtest
+from scipy.stats import norm
 
 from simfer.stages.batches import in_batches
 from simfer.stages.check.verdict import Figure
+from simfer.stages.emulator.normality import normal_p, whitened_scores
 from simfer.stages.infer.target import Target
 from simfer.stages.model.likelihood import Prediction
 from simfer.stages.settings import Check
@@ -40,10 +41,6 @@ def standardise(target: Target, draws: np.ndarray, y: np.ndarray) -> Residuals:
     A Gaussian of the noise's variance is added to the outputs, and to the covariance: the test is exact all the same,
     and a scatter that no datum could show has no say in it. The emulator's error is left out of the covariance. It is
     the same at every draw nearby, so that it cannot be told from a wrong mean; that is what is looked for.
-
-    By a Gaussian's likelihood the score of the parameters is J^T u, of covariance J^T J, with u the whitened residuals
-    and J the mean's Jacobian whitened like them. It is what a posterior is moved by, and what all outputs share (a
-    random start, a switch) is in it once and not diluted by their number.
     """
     likelihood = target.likelihood
     truth = jnp.asarray(likelihood.to_transformed(y, target.predictor.floor))
@@ -66,17 +63,7 @@ def standardise(target: Target, draws: np.ndarray, y: np.ndarray) -> Residuals:
 
     rows = (jnp.asarray(draws), truth, keys)
     whitened, slopes, marginal, less = in_batches(one, rows, together=False)
-    return Residuals(whitened, marginal, _scores(whitened, slopes), float(np.mean(less)))
-
-
-def _scores(
-    whitened: Float[np.ndarray, "draws n"], slopes: Float[np.ndarray, "draws n parameters"]
-) -> Float[np.ndarray, "draws parameters"]:
-    """Return the scores by the symmetric root of the information's inverse: each as near to its parameter as can be."""
-    values, axes = np.linalg.eigh(np.einsum("dnp,dnq->dpq", slopes, slopes))
-    known = values > 1e-9 * values[:, -1:]  # of what no output tells there is no score
-    roots = np.where(known, 1.0 / np.sqrt(np.where(known, values, 1.0)), 0.0)
-    return np.einsum("dpk,dk,dqk,dnq,dn->dp", axes, roots, axes, slopes, whitened, optimize=True)
+    return Residuals(whitened, marginal, whitened_scores(whitened, slopes), float(np.mean(less)))
 
 
 def is_likelier(target: Target, key: Array, z: Array, values: Mapping[str, Any], prediction: Prediction) -> Array:
@@ -103,26 +90,9 @@ def scatter_figures(limits: Check, residuals: Residuals) -> list[Figure]:
         Figure("whitened residuals, mean beyond chance", "emulator", _floor(mean), limits.max_shift),
         Figure("whitened residuals, |sd - 1| beyond chance", "emulator",
                _floor(sd - _chance(count, size)), limits.max_scatter_error),
-        Figure("whitened residuals, p of being normal", "emulator", _normal_p(residuals), limits.min_scatter_p, True),
+        Figure("whitened residuals, p of being normal", "shape",
+               normal_p(u, residuals.scores), limits.min_scatter_p, True),
     ]  # fmt: skip
-
-
-def _normal_p(residuals: Residuals) -> float:
-    """Return the least p of five looks at the shape, by Bonferroni.
-
-    The sum of squares shows a wrong covariance as a whole; pooled, residuals show a shape that outputs have one by one,
-    by all of it and by its skewness and kurtosis (D'Agostino 1970, Anscombe & Glynn 1983); scores show what the outputs
-    have together. Of scores only skewness and kurtosis are looked at: their mean and sd have figures of their own.
-    """
-    u, scores = residuals.whitened, residuals.scores
-    if not np.isfinite(u).all():
-        return float("nan")
-    pooled = u.ravel()
-    looks = [kstest((u**2).sum(axis=1), chi2(u.shape[1]).cdf).pvalue, kstest(pooled, norm.cdf).pvalue]
-    looks += [skewtest(pooled).pvalue, kurtosistest(pooled).pvalue]
-    shapes = [test(column).pvalue for column in scores.T if column.any() for test in (skewtest, kurtosistest)]
-    looks += [len(shapes) * min(shapes)] if shapes else []
-    return float(min(len(looks) * min(looks), 1.0))
 
 
 def _chance(count: int, size: int) -> float:

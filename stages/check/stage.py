@@ -17,7 +17,7 @@ from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import SIMULATIONS, Simulations
 from simfer.stages.artifacts.verdict import VERDICT, Verdict
-from simfer.stages.check import unsolved
+from simfer.stages.check import density, unsolved
 from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, errors, gather, no_evidence
 from simfer.stages.check.residuals import by_output, no_residuals, scatter_figures, standardise
 from simfer.stages.check.solver_error import solver_figures
@@ -66,8 +66,11 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     found = unsolved_draws(z[drawn], simulations.endings()[1][drawn], training, space)
     _, y, solved = simulations.rows(0, len(simulations))
     usable = solved[drawn]
-    compare = _by_weights if target.predictor.random is None else _by_scatter
-    comparison = compare(config.check, target, draws[usable], y[drawn][usable], folder)
+    if target.flow is not None:
+        comparison = _by_density(config, target, draws[usable], y[drawn][usable], posterior.z())
+    else:
+        compare = _by_weights if target.predictor.random is None else _by_scatter
+        comparison = compare(config.check, target, draws[usable], y[drawn][usable], folder)
     named, answered = draws[:, : target.num_named], solved[len(draws) :]
     failures = unsolved.figures(config.check, config.simulate, training, named, usable, behind, answered)
     failures += unsolved.too_many(config.simulate, rounds[-1], config.round)
@@ -135,6 +138,15 @@ def _by_scatter(limits: Check, target: Target, draws: np.ndarray, y: np.ndarray,
     residuals = standardise(target, draws, y) if len(draws) >= _FEWEST else no_residuals(target)
     figures = scatter_figures(limits, residuals)
     return Comparison(figures, residuals.predictive_p, NO_K_HAT, by_output(target, residuals))
+
+
+def _by_density(
+    config: CheckConfig, target: Target, draws: np.ndarray, y: np.ndarray, posterior: np.ndarray
+) -> Comparison:
+    """Compare a random simulator's outputs, with noise, with data that the flow draws, and the flow's members."""
+    found = density.exchange(target, draws, y) if len(draws) >= _FEWEST else density.no_exchange(target)
+    figures = density.density_figures(config.check, target, found, posterior, 1 + config.round)
+    return Comparison(figures, found.predictive_p, density.TITLE, density.by_output(target, found))
 
 
 def _at_edge(config: CheckConfig, target: Target, draws: Float[np.ndarray, "draws size"]) -> float:

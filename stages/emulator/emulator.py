@@ -18,6 +18,7 @@ from simfer.stages.emulator import between as curves
 from simfer.stages.emulator import description
 from simfer.stages.emulator.architectures.base import ClosedForm, Continuous
 from simfer.stages.emulator.domain import Domain
+from simfer.stages.emulator.flow import Flow
 from simfer.stages.emulator.header import Header
 from simfer.stages.emulator.labels import ERROR, INSIDE, SCATTER, labelled
 from simfer.stages.emulator.scatter import Scatter
@@ -103,6 +104,7 @@ class Emulator(eqx.Module):
     bases: dict[str, Float[Array, "components size"]]  # float64; of outputs that are predicted by components
     random: Scatter | None = None  # of a simulator that is
     outside: Outside = eqx.field(static=True, default="ignore")
+    flow: Flow | None = None  # the density of the data, where a Gaussian is not their shape
 
     def __repr__(self) -> str:
         return description.line(self)
@@ -161,7 +163,7 @@ class Emulator(eqx.Module):
         return self.location + basis.expand(self._short(z), self.layout.slices, self.bases)
 
     def _short(self, z: Float[Array, " size"]) -> Float[Array, "members predicted"]:
-        x = self._input(z)
+        x = self.network_input(z)
         if isinstance(self.networks, ClosedForm):
             return self.scale * self.networks.sigma_points(x)
         scaled = eqx.filter_vmap(lambda network: network(x))(self.networks)
@@ -174,13 +176,18 @@ class Emulator(eqx.Module):
         location, columns = self.location[index], jnp.asarray(basis.columns(index, self.layout.slices, self.bases))
         return lambda z: location + self._short(z) @ columns
 
-    def _input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
+    def network_input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
+        """Return what networks are given at a whitened point."""
         inputs = z if self.header.whitened_inputs else self.space.inputs(z)
         return (self.whitening @ (inputs - self.center)).astype(self.header.dtype)
 
     def scatter_factor(self, z: Float[Array, " size"]) -> Float[Array, "factors outputs"]:
         """Return F with F^T F the covariance of a random simulator's scatter, in the transformed scale."""
-        return jnp.zeros((0, len(self.location))) if self.random is None else self.random.factor(self._input(z))
+        return jnp.zeros((0, len(self.location))) if self.random is None else self.random.factor(self.network_input(z))
+
+    def flow_input(self, z: Float[Array, " size"], noise_z: Float[Array, " noise"]) -> Float[Array, " inputs"]:
+        """Return what the flow is given at a whitened point of the simulator's parameters and of the noise's."""
+        return jnp.concatenate([self.network_input(z).astype(noise_z.dtype), noise_z])
 
     def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
         """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
@@ -239,7 +246,7 @@ class Emulator(eqx.Module):
                 f'train.architecture = "{self.header.architecture}" knows its outputs at their saved coordinates '
                 'alone; train with "deeponet" to ask between them'
             )
-        return _between(self, self._input(self._watched(parameters)), curves.check(at, self.layout))
+        return _between(self, self.network_input(self._watched(parameters)), curves.check(at, self.layout))
 
     def error(self, parameters: Mapping[str, Any]) -> dict[str, Float[Array, "..."]]:
         """Estimate the standard deviation of the prediction's error.
@@ -293,6 +300,8 @@ class Emulator(eqx.Module):
 
         Returns:
             Each output by name, in its own unit and shape: one draw of the scatter, and none of the emulator's error.
+            It is that of the Gaussian with the scatter's mean and covariance, of a flow (`train.scatter`) too: this
+            knows the density of what was measured alone, with its noise.
 
         Raises:
             SimferError: for parameters that a call refuses.

@@ -44,6 +44,7 @@ class Header:
     coordinate_units: Mapping[str, str]
     versions: Mapping[str, str]
     num_scattered: int | None = None  # values of a random simulator that scatter
+    flow: Mapping[str, Any] | None = None  # sizes of the flow that gives the density of the data, and which data
     whitened_inputs: bool = False  # as the first format had it
 
     def __hash__(self) -> int:
@@ -76,6 +77,7 @@ class Header:
             "coordinate_units": dict(self.coordinate_units),
             "versions": dict(self.versions),
             **({} if self.num_scattered is None else {"num_scattered": self.num_scattered}),
+            **({} if self.flow is None else {"flow": dict(self.flow)}),
         }
 
     @classmethod
@@ -92,6 +94,7 @@ class Header:
             coordinate_units=stored.get("coordinate_units", {}),
             versions=stored.get("versions", {}),
             num_scattered=stored.get("num_scattered"),
+            flow=stored.get("flow"),
             whitened_inputs=stored.get("inputs") == "whitened",
         )
 

@@ -2,7 +2,8 @@
 
 Formats, every one of which loads for ever: 1, the first; 2, with the members' spread at the training rows, and flat
 priors seen by their position; 3, with the domain of all training rows, and digests; 4, with all options of the
-networks, those left to their defaults too, so that a default may change.
+networks, those left to their defaults too, so that a default may change; 5, with the flow of a random simulator, and
+written only where there is one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from simfer.stages.emulator import trust
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.domain import Domain
 from simfer.stages.emulator.emulator import OUTSIDE, Emulator, Outside, member_variance, predict
+from simfer.stages.emulator.flow import Flow, blank_flow
 from simfer.stages.emulator.header import Header, Leaf
 from simfer.stages.emulator.networks import build_networks
 from simfer.stages.emulator.scatter import Scatter, make_scatter, num_entries
@@ -33,7 +35,8 @@ from simfer.stages.model import pca as basis
 from simfer.stages.settings import short_name
 from simfer.stages.settings.names import ARCHITECTURES, AUTO
 
-FORMAT = 4
+FORMAT = 5  # the newest
+_WITHOUT_FLOW = 4
 HEADER, LEAVES = "emulator.json", "emulator.eqx"
 _KEYS = {"architecture", "options", "num_members", "num_rows", "dtype", "space", "layout", "transform", "floor"}
 _KEYS_SINCE = {2: {"families"}, 3: {"digests"}}
@@ -46,7 +49,7 @@ def save_emulator(emulator: Emulator, folder: Path) -> None:
     """Write an emulator into a folder: its header, and its arrays beside it."""
     leaves = BytesIO()
     eqx.tree_serialise_leaves(leaves, _arrays(emulator))
-    header = {"format": FORMAT} | emulator.header.to_json()
+    header = {"format": _WITHOUT_FLOW if emulator.flow is None else FORMAT} | emulator.header.to_json()
     digests = {LEAVES: _sha256(leaves.getvalue()), HEADER: _header_digest(header)}
     (folder / LEAVES).write_bytes(leaves.getvalue())
     (folder / HEADER).write_text(json.dumps(header | {"digests": digests}, indent=1))
@@ -206,6 +209,7 @@ def assemble(
     location: np.ndarray,
     scale: np.ndarray,
     random: Scatter | None = None,
+    flow: Flow | None = None,
 ) -> Emulator:
     """Put an emulator together that predicts; the training rows and what they say of its error are still blank."""
     rows = jnp.zeros((header.num_rows, header.layout.size))
@@ -224,6 +228,7 @@ def assemble(
         header=header,
         bases={name: jnp.asarray(basis) for name, basis in bases.items()},
         random=random,
+        flow=flow,
     )
 
 
@@ -241,6 +246,7 @@ def _skeleton(header: Header, architecture: str, format: int) -> Emulator:
         {name: np.zeros((count, layout.outputs[name].size)) for name, count in header.components.items()},
         domain=Domain(*map(jnp.zeros, ((size,), (size, size), (size,), (size,)))),
         random=_blank_scatter(header, architecture),
+        flow=None if header.flow is None else blank_flow(header.flow),
         center=np.zeros(size),
         whitening=np.zeros((size, size)),
         location=np.zeros(layout.size),

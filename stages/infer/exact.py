@@ -49,6 +49,14 @@ class Exact(eqx.Module):
     def random(self) -> None:
         """None: of a random simulator nobody knows the likelihood."""
 
+    @property
+    def flow(self) -> None:
+        """None, for the same reason."""
+
+    def flow_input(self, z: Float[Array, " size"], noise_z: Float[Array, " noise"]) -> Float[Array, " inputs"]:
+        """Return the point: there is no flow."""
+        return jnp.concatenate([z, noise_z])
+
     def members(self, z: Float[Array, " size"]) -> Float[Array, "1 outputs"]:
         """Simulate one whitened point: its flat outputs in the transformed scale, NaN where the solver failed."""
         solution = self.simulator.solve(self.space.values(z), self.solver)

@@ -16,6 +16,7 @@ from simfer.stages.infer.target import Target
 from simfer.stages.model.likelihood import Prediction
 
 _NUM_CURVES = 400  # draws whose whole output is drawn
+JOINT = "data"  # what the log likelihood of all data is called where a flow gives it: it cannot be taken apart
 
 
 class Predictive(NamedTuple):
@@ -38,7 +39,8 @@ def evaluate(target: Target, z: Float[np.ndarray, "chains draws size"], seed: in
     thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)]
     curves = in_batches(lambda z: _curve(target, z), thinned, size=32)
     predictor = target.predictor
-    simulated = {} if predictor.random is None else _simulated(predictor, target.split(thinned)[0], seed)
+    drawn = predictor.random is not None and predictor.flow is None  # a flow draws data, and no whole outputs
+    simulated = {} if not drawn else _simulated(predictor, target.split(thinned)[0], seed)
     return Predictive(*(jax.tree.map(np.asarray, values) for values in (*at_data, curves, simulated)))
 
 
@@ -49,6 +51,9 @@ def _at_data(target: Target, z: Array, key: Array) -> tuple[dict[str, Array], di
     values, prediction = likelihood.noise_space.values(noise_z), errors.predict(theta_z)
     mean, uncertain, variance = prediction.mean, None, None
     shares = _shares(prediction, likelihood.noise_variance(mean, values))
+    if target.flow is not None:
+        replicated = likelihood.from_flat(target.flow.sample(target.flow_input(z), key))
+        return replicated, {JOINT: target.log_likelihood(z)}, *shares
     if likelihood.is_gaussian and not errors.is_exact:
         uncertain, variance = prediction, prediction.variance
     elif not errors.is_exact:  # the draw says which error, and which scatter, it is

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from simfer.stages.emulator.domain import Domain
 from simfer.stages.emulator.emulator import CrossValidation
+from simfer.stages.emulator.flow import Flow
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.emulator.scatter import Scatter
 from simfer.stages.infer.exact import Exact
@@ -53,6 +54,13 @@ class Predictor(Protocol):
     @property
     def random(self) -> Scatter | None:
         """The scatter of a random simulator."""
+
+    @property
+    def flow(self) -> Flow | None:
+        """The density of the data, where their scatter is not Gaussian."""
+
+    def flow_input(self, z: Float[Array, " size"], noise_z: Float[Array, " noise"]) -> Float[Array, " inputs"]:
+        """Return what the flow is given at a whitened point of the simulator's parameters and of the noise's."""
 
     def members(self, z: Float[Array, " size"]) -> Float[Array, "members outputs"]:
         """Return what each member of an ensemble predicts."""

@@ -30,10 +30,12 @@ def posterior_summary(likelihood: str, target: Target, draws: Draws, predictive:
         "likelihood": likelihood,
         "emulator_error": "full" if target.errors.with_error else "none",
     }
+    if target.flow is not None:
+        facts |= {"scatter": "flow", "emulator_error": "averaged over the members' densities"}
     tables = {"posterior": table}
     if len(draws.places) > 1:
         tables["separate places that the posterior lies in"] = draws.places
-    if target.errors.with_error:
+    if target.errors.with_error and target.flow is None:
         tables["emulator error in the likelihood"] = _shares(target, predictive)
     return {"facts": facts, "tables": tables, "warnings": _warnings(facts)}
 

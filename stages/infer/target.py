@@ -12,7 +12,9 @@ from jaxtyping import Array, Float, Int
 
 from simfer.stages.batches import in_batches
 from simfer.stages.emulator.emulator import spread_factor, unexplained
+from simfer.stages.emulator.flow import Flow
 from simfer.stages.emulator.scatter import excess
+from simfer.stages.errors import StageError
 from simfer.stages.infer.predictor import Predictor
 from simfer.stages.model.likelihood import Likelihood, Prediction, read_likelihood
 from simfer.stages.model.near_data import near_data, temper
@@ -173,6 +175,15 @@ class Target(NamedTuple):
         """What predicts the outputs."""
         return self.errors.predictor
 
+    @property
+    def flow(self) -> Flow | None:
+        """What gives the density of the data where their scatter is not Gaussian."""
+        return self.predictor.flow
+
+    def flow_input(self, z: Float[Array, " size"]) -> Float[Array, " inputs"]:
+        """Return what the flow is given at a point."""
+        return self.predictor.flow_input(*self.split(z)[:2])
+
     def log_ratio(self, z: Float[Array, " size"]) -> Float[Array, ""]:
         """Return the log density of what is sampled over that of a standard normal, which every prior is here."""
         return self.log_likelihood(z) + self.log_ring(z)
@@ -200,8 +211,11 @@ class Target(NamedTuple):
 def build_target(config: LikelihoodConfig, predictor: Predictor, near: bool = True) -> Target:
     """Put predictor, error and data together; the error is that `near` the data, or that of the whole training set."""
     likelihood = read_likelihood(config, predictor.layout, predictor.transform)
-    errors = ErrorModel(predictor, likelihood, near, config.infer.emulator_error == "full")
+    with_error, flow = config.infer.emulator_error == "full", predictor.flow
+    errors = ErrorModel(predictor, likelihood, near and flow is None, with_error)
     at, end = predictor.space.size, predictor.space.size + likelihood.noise_space.size
+    if flow is not None:
+        return Target(_by_flow(predictor, flow, likelihood), end, likelihood, errors)
     latent, scatter = (0, 0) if likelihood.is_gaussian else (errors.num_factors, errors.num_scatter)
 
     def log_likelihood(z: Float[Array, " size"], data: Mapping[str, Array] | None = None) -> Float[Array, ""]:
@@ -215,3 +229,19 @@ def build_target(config: LikelihoodConfig, predictor: Predictor, near: bool = Tr
         return likelihood.exact(prediction.mean + z[end:] @ prediction.factors, values, data, rest)
 
     return Target(log_likelihood, end + latent, likelihood, errors, scatter)
+
+
+def _by_flow(predictor: Predictor, flow: Flow, likelihood: Likelihood) -> Callable[..., Float[Array, ""]]:
+    """Return the log likelihood by a flow, in whose density noise and scatter are, and the members' disagreement."""
+    at, size = predictor.space.size, len(flow.location)
+    if size != len(likelihood.index) or len(flow.center) != at + likelihood.noise_space.size:
+        raise StageError(
+            f"the emulator's flow knows the density of {size} data with {len(flow.center) - at} parameters of their "
+            f"noise, and these are {len(likelihood.index)} with {likelihood.noise_space.size}: train it for these data"
+        )
+
+    def log_likelihood(z: Float[Array, " size"], data: Mapping[str, Array] | None = None) -> Float[Array, ""]:
+        y, volume = likelihood.flat(data)
+        return flow.log_prob(predictor.flow_input(z[:at], z[at:]), y) + volume
+
+    return log_likelihood

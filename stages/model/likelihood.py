@@ -104,8 +104,13 @@ class Block(NamedTuple):
 
     @property
     def is_gaussian(self) -> bool:
-        """Whether the noise is Gaussian in the scale in which the emulator's error is."""
-        return noises.GAUSSIAN.get(self.noise.dist) == self.transform
+        """Whether the noise is Gaussian in the scale in which the emulator's error is, or there is none."""
+        return self.noise.dist == "none" or noises.GAUSSIAN.get(self.noise.dist) == self.transform
+
+    @property
+    def scale(self) -> str:
+        """The transform of the data whose density a flow learns."""
+        return self.transform if self.noise.dist == "none" else noises.GAUSSIAN.get(self.noise.dist, "none")
 
 
 class Observed(Protocol):
@@ -175,6 +180,9 @@ class Likelihood:
         """
         given = self.arguments(block, values, y)
         if error is not None and block.is_gaussian:
+            if block.noise.dist == "none":
+                made = dist.Normal if block.transform == "none" else dist.LogNormal
+                return made(TRANSFORMS[block.transform].forward(y, noises.smallest(block.values)), jnp.sqrt(error))  # type: ignore[index]
             if block.noise.dist == "MultivariateNormal":
                 base = block.family(y)
                 return dist.MultivariateNormal(y, covariance_matrix=base.covariance_matrix + jnp.diag(error))
@@ -199,6 +207,19 @@ class Likelihood:
             widened = self.distribution(b, b.natural(mean), values, None if error is None else error[b.at])
             parts.append(b.log_prob(widened, given[b.name]).sum())
         return jnp.sum(jnp.stack(parts))
+
+    def flat(self, data: Mapping[str, Array] | None = None) -> tuple[Float[Array, " n"], Float[Array, ""]]:
+        """Return data, the observed ones if left out, as a flow sees them, and the log volume that this takes."""
+        given, parts, volume = self._observed() if data is None else data, [], jnp.asarray(0.0)
+        for b in self.blocks:
+            t = TRANSFORMS[b.scale].forward(given[b.name], noises.smallest(b.values))  # type: ignore[index]
+            volume -= jnp.log(jnp.abs(TRANSFORMS[b.scale].slope(t))).sum()  # type: ignore[index]
+            parts.append(t)
+        return jnp.concatenate(parts), volume
+
+    def from_flat(self, y: Float[Array, " n"]) -> dict[str, Float[Array, " n"]]:
+        """Return data by output that `flat` turned into what a flow sees."""
+        return {b.name: TRANSFORMS[b.scale].inverse(y[b.at]) for b in self.blocks}  # type: ignore[index]
 
     def _observed(self) -> dict[str, Array]:
         return {b.name: jnp.asarray(b.coded) for b in self.blocks}
@@ -228,6 +249,8 @@ class Likelihood:
     def _covariance(self, block: Block, values: Mapping[str, Any], y: Float[Array, " n"]) -> Float[Array, "..."]:
         if block.noise.dist == "MultivariateNormal":
             return block.family(jnp.zeros(len(block.values))).covariance_matrix
+        if block.noise.dist == "none":
+            return jnp.zeros(block.values.shape)
         return jnp.broadcast_to(self.arguments(block, values, y)["scale"] ** 2, block.values.shape)
 
     def pointwise(

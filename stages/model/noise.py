@@ -25,6 +25,10 @@ SMALLEST = 1e-10  # a rate or a median is not let below it, but for data that ar
 _SMALL = 1e-3  # data beside which it is not negligible
 
 
+def _none(y: Array) -> dist.Distribution:
+    return dist.Delta(y)
+
+
 def _normal(y: Array, scale: Array) -> dist.Distribution:
     return dist.Normal(y, scale)
 
@@ -66,6 +70,7 @@ def _binomial(y: Array, total_count: Array, population: Array) -> dist.Distribut
 
 
 _FAMILIES: dict[str, Callable[..., dist.Distribution]] = {
+    "none": _none,
     "Normal": _normal,
     "LogNormal": _log_normal,
     "StudentT": _student_t,

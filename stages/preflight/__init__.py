@@ -24,6 +24,7 @@ from simfer.stages.preflight.data import data_mistakes, derived_mistakes, loss_m
 from simfer.stages.preflight.foreign import beside_table, solver_settings, without_simulator
 from simfer.stages.preflight.numerical import numerical_mistakes
 from simfer.stages.preflight.priors import prior_mistakes
+from simfer.stages.preflight.scatter import scatter_mistakes
 from simfer.stages.preflight.solver import additive_mistakes, break_mistakes, sde_solver_mistakes, solver_mistakes
 from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.progress import Progress, Silent
@@ -90,6 +91,7 @@ def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | N
     if not training:  # or the networks cannot be built for want of something else
         found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, simulator.stochastic))
     found += _random(config, layout) if simulator.stochastic else []
+    found += scatter_mistakes(config, simulator.stochastic)
     found += [*_names(config, layout), *_shapes(config, simulator, layout)]
     found += _derivatives(config, simulator) if config.simulate.derivatives and not found else []
     found = [*found, *_dataset(config, layout), *_likelihood(config, layout)]
@@ -111,6 +113,7 @@ def _foreign(config: Problem, progress: Progress, is_broken: bool) -> list[Mista
         layout = Layout(backend.outputs())
     found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, backend.stochastic))
     found += _random(config, layout) if backend.stochastic else []
+    found += scatter_mistakes(config, backend.stochastic)
     return [*found, *_names(config, layout), *_dataset(config, layout), *_likelihood(config, layout)]
 
 

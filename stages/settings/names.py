@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SIMULATORS: dict[str, str] = {
+    "gaussian_mixture": "simfer.stages.simulate.simulators.gaussian_mixture:GaussianMixture",
     "gray_scott": "simfer.stages.simulate.simulators.gray_scott:GrayScott",
     "linear": "simfer.stages.simulate.simulators.linear:Linear",
     "lorenz": "simfer.stages.simulate.simulators.lorenz:Lorenz",
@@ -12,9 +13,11 @@ SIMULATORS: dict[str, str] = {
     "ornstein_uhlenbeck": "simfer.stages.simulate.simulators.ornstein_uhlenbeck:OrnsteinUhlenbeck",
     "robertson": "simfer.stages.simulate.simulators.robertson:Robertson",
     "sir": "simfer.stages.simulate.simulators.sir:SIR",
+    "slcp": "simfer.stages.simulate.simulators.slcp:SLCP",
     "solow": "simfer.stages.simulate.simulators.solow:Solow",
     "solow_continuous": "simfer.stages.simulate.simulators.solow:SolowContinuous",
     "supernova": "simfer.stages.simulate.simulators.supernova:Supernova",
+    "two_moons": "simfer.stages.simulate.simulators.two_moons:TwoMoons",
 }
 
 

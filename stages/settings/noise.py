@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Union, get_args
 
 from pydantic import ConfigDict, Discriminator, Tag, model_validator
 
@@ -28,6 +28,12 @@ class Noise(Settings):
         return {name: getattr(self, name) for name in type(self).model_fields if name != "dist"} | (
             self.__pydantic_extra__ or {}
         )
+
+
+class NoNoise(Noise):
+    """Nothing is added by measuring; a datum is the output itself, of a random simulator."""
+
+    dist: Literal["none"]
 
 
 class NormalNoise(Noise):
@@ -108,8 +114,9 @@ class CustomNoise(Noise):
 
 
 NOISE: dict[str, type[Noise]] = {
-    model.__name__.removesuffix("Noise"): model
+    get_args(model.model_fields["dist"].annotation)[0]: model
     for model in (
+        NoNoise,
         NormalNoise,
         LogNormalNoise,
         StudentTNoise,
@@ -119,6 +126,9 @@ NOISE: dict[str, type[Noise]] = {
         MultivariateNormalNoise,
     )
 }
+
+
+COUNTS = frozenset({"Poisson", "NegativeBinomial2", "Binomial"})  # whose data are whole numbers: they have no density
 
 
 def _noise_tag(value: Any) -> str | None:

@@ -53,11 +53,13 @@ class SelectConfig(Slice):
 
 
 class TrainConfig(Slice):
-    """What `train` sees; the noise only where its loss is in units of it."""
+    """What `train` sees; the noise only where its loss is in units of it, or a flow learns the data's density."""
 
     train: Train
     fraction: Annotated[float, Field(gt=0, le=1), AddedLater()] = 1.0  # of the rows, the first ones
     noise: Annotated[dict[str, AnyNoise], AddedLater()] = {}
+    noise_parameters: Annotated[Parameters, AddedLater()] = {}
+    observation: Annotated[Observation | None, AddedLater()] = None  # where a flow learns the data's density
 
 
 class LikelihoodConfig(Slice):

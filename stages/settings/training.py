@@ -77,6 +77,21 @@ class Dataset(Settings):
     """Seed of the random numbers; another seed, other draws."""
 
 
+class Flow(Settings):
+    """The normalizing flow of a random simulator whose scatter is not Gaussian (`train.scatter`)."""
+
+    layers: Count = 3
+    """Layers of splines, the outputs in another order in each."""
+    width: Annotated[Count, Unit("units")] = 48
+    """Units of the network that gives a layer its splines."""
+    bins: Annotated[int, Field(ge=2)] = 8
+    """Pieces of a spline."""
+    steps: Annotated[Count, Unit("steps")] = 2000
+    """Gradient steps at most."""
+    learning_rate: Positive = 2e-3
+    """Learning rate at its highest."""
+
+
 class Train(Settings):
     """Which network, how many of them, and how they are trained."""
 
@@ -123,6 +138,11 @@ class Train(Settings):
     """
     derivative_weight: Annotated[float, Field(ge=0, allow_inf_nan=False), AddedLater()] = 1.0
     """Weight of the derivatives' squared error beside the values', where rows carry them (`simulate.derivatives`)."""
+    scatter: Annotated[Literal["gaussian", "flow", "auto"], AddedLater()] = "gaussian"
+    """Random simulators: how data scatter at given parameters. A Gaussian; any shape, learned by a normalizing flow; or
+    ("auto") a flow where rows that were not trained on show that the scatter is not Gaussian."""
+    flow: Annotated[Flow, AddedLater()] = Flow()
+    """The flow, where there is one."""
     seed: Seed = 0
     """Seed of the random numbers; another seed, other draws."""
     depends_on: list[ExistingFile] = []

@@ -19,6 +19,7 @@ from simfer.stages.train.checkpoints import forget
 from simfer.stages.train.fitting import fit, fit_scatter
 from simfer.stages.train.report import report
 from simfer.stages.train.scaling import prepare
+from simfer.stages.train.shape import learn_shape
 from simfer.stages.train.stream import Stream
 
 
@@ -45,8 +46,15 @@ def run(
         )
     seconds = time.perf_counter() - begun
     emulator = assemble_emulator(settings, dataset, fitted, random, scaling, context["families"], seconds)
+    shape = None
+    if dataset.stochastic and settings.scatter != "gaussian":
+        shape = learn_shape(config, dataset, emulator, rows, progress)
+        emulator = shape.emulator
     save_emulator(emulator, folder)
     summary = report(folder, emulator, fitted, scatter_history, dataset, settings.memory)
+    if shape:
+        summary["facts"]["scatter"] = shape.words
+        summary["tables"] |= {"density of the data at held-out rows": shape.table} if shape.table else {}
     forget(folder)
     return summary
 

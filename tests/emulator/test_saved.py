@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -34,6 +35,7 @@ def copy(tmp_path: Path, emulator: Emulator) -> Path:
 def test_files_of_every_format_give_what_they_gave(folder: Path, tmp_path: Path) -> None:
     stored = json.loads((folder / "predictions.json").read_text())
     parameters = {name: np.asarray(values) for name, values in stored.pop("parameters").items()}
+    density = stored.pop("log_density", None)
     save_emulator(load_emulator(folder), tmp_path)
     for emulator in (load_emulator(folder), load_emulator(tmp_path)):
         calls = {"prediction": emulator, "error": emulator.error, "scatter": emulator.scatter}
@@ -42,6 +44,10 @@ def test_files_of_every_format_give_what_they_gave(folder: Path, tmp_path: Path)
             assert set(found) == set(outputs)
             for name, values in outputs.items():  # float32 networks sum in another order on another machine
                 assert np.allclose(found[name], values, rtol=1e-4, atol=1e-5 * np.abs(values).max()), (kind, name)
+        if density:
+            at = (jnp.asarray(density["x"]), jnp.asarray(density["y"]))
+            assert emulator.flow is not None
+            assert np.allclose(jax.vmap(emulator.flow.log_prob)(*at), density["flow"], rtol=1e-4)
         assert emulator.spread.shape == emulator.residuals.shape and emulator.inside(parameters).all()
 
 

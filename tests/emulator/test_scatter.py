@@ -19,8 +19,9 @@ from simfer.pipeline import chain, config
 from simfer.pipeline.studies import STUDIES
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import Simulations
-from simfer.stages.check.residuals import Residuals, _scores, scatter_figures, standardise
+from simfer.stages.check.residuals import Residuals, scatter_figures, standardise
 from simfer.stages.emulator.emulator import Emulator
+from simfer.stages.emulator.normality import whitened_scores
 from simfer.stages.emulator.saved import load_emulator, save_emulator
 from simfer.stages.emulator.scatter import excess, lower, num_entries
 from simfer.stages.infer.target import build_target
@@ -303,7 +304,7 @@ def test_a_shape_that_outputs_share_is_seen_and_chance_is_not(name: str) -> None
     small = []
     for seed in range(40):
         u = np.linalg.solve(root, SHAPES[name](np.random.default_rng(seed), 256).T).T
-        found = scatter_figures(limits, Residuals(u, u, _scores(u, slopes), 0.5))
+        found = scatter_figures(limits, Residuals(u, u, whitened_scores(u, slopes), 0.5))
         small.append(found[2].value < limits.min_scatter_p)
     assert np.mean(small) <= 0.05 if name == "a Gaussian" else np.mean(small) >= 0.95
 

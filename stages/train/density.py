@@ -1,0 +1,195 @@
+"""Train the density of data of any shape: means by squared error, then all of it by the likelihood of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from simfer.stages.artifacts.training_set import TEST, TrainingSet
+from simfer.stages.emulator.flow import Density, Flow, build_densities
+from simfer.stages.errors import StageError
+from simfer.stages.model.likelihood import Observed, read_likelihood
+from simfer.stages.progress import Progress
+from simfer.stages.settings import Train, TrainConfig
+from simfer.stages.train.descent import History, descend
+from simfer.stages.train.feed import Rows, whole
+from simfer.stages.train.losses import loss_of
+
+KINDS = {"gaussian": (0, True), "one shape": (1, False), "shape by parameters": (1, True)}  # layers or none; it sees
+_COPIED = 40_000  # rows with their copies: more noise than this on a row teaches nothing
+_MOST_COPIES = 8
+_MEAN_STEPS, _MEAN_RATE, _PATIENCE = 1500, 1e-2, 600
+_WILD = 30.0  # nats beyond the median row, from where on a row counts by the logarithm of its own
+_RATES = (1.0, 0.3, 0.1)  # of the learning rate, as often as a loss is not finite
+
+
+class Sample(NamedTuple):
+    """Data that the simulator and the noise made, at the inputs of a flow."""
+
+    x: Float[np.ndarray, "n inputs"]
+    y: Float[np.ndarray, "n data"]
+    fold: Int[np.ndarray, " n"]
+
+
+class Candidate(NamedTuple):
+    """A trained density, and what rows that its members did not see think of it."""
+
+    flow: Flow
+    about: Mapping[str, Any]
+    log_density: Float[np.ndarray, " rows"]  # of each, by a member that did not see it
+    history: History
+
+
+def sample(config: TrainConfig, dataset: TrainingSet, x: Float[np.ndarray, "rows size"]) -> Sample:
+    """Draw noise on top of the rows that networks may see, several times where rows are few.
+
+    Every copy has noise parameters of its own, from their prior. All copies of a row are in its fold.
+    """
+    likelihood = read_likelihood(cast(Observed, config), dataset.layout, dataset.transform)
+    if likelihood.is_censored:
+        raise StageError(
+            "train.scatter: a flow learns a density, and data of which a bound alone is known have none; take "
+            'train.scatter = "gaussian", or leave these data out'
+        )
+    _, fold = dataset.points()
+    training = np.flatnonzero(fold != TEST)
+    outputs = dataset.outputs(0, int(training[-1]) + 1)[training][:, likelihood.index]
+    exact = all(noise.dist == "none" for noise in config.noise.values())
+    copies = 1 if exact else int(np.clip(_COPIED // len(training), 1, _MOST_COPIES))
+    keys = jax.vmap(lambda row: jax.random.fold_in(jax.random.key(config.train.seed + 2), row))(
+        jnp.arange(copies * len(training))
+    )
+
+    def one(mean: Array, key: Array) -> tuple[Array, Array]:
+        first, second = jax.random.split(key)
+        noise_z = jax.random.normal(first, (likelihood.noise_space.size,))
+        drawn = likelihood.replicate(second, None, mean, likelihood.noise_space.values(noise_z))
+        return noise_z, likelihood.flat(drawn)[0]
+
+    means = jnp.asarray(np.repeat(outputs, copies, axis=0))
+    noise_z, y = map(np.asarray, jax.jit(jax.vmap(one))(means, keys))
+    inputs = np.concatenate([np.repeat(x, copies, axis=0), noise_z], axis=1)
+    return Sample(inputs, y, np.repeat(fold[training], copies))
+
+
+def learn(settings: Train, rows: Sample, progress: Progress, kinds: tuple[str, ...]) -> dict[str, Candidate]:
+    """Train densities of some kinds, all from the same means."""
+    center, spread = rows.x.mean(axis=0), rows.x.std(axis=0)
+    x = (rows.x - center) / np.where(spread > 0, spread, 1.0)
+    location, scale = rows.y.mean(axis=0), rows.y.std(axis=0)
+    if not (scale > 0).all() or not np.isfinite(rows.y).all():
+        raise StageError(
+            "train.scatter: a flow learns the density of data that scatter, and a datum does not, or is not finite; "
+            'observe less, or take train.scatter = "gaussian"'
+        )
+    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 2), (settings.ensemble_size, 2))
+    held_out = 1 + np.arange(settings.ensemble_size) % int(rows.fold.max())
+    about = {"size": rows.y.shape[1], "inputs": x.shape[1], "layers": 0, "width": settings.flow.width}
+    about |= {"bins": settings.flow.bins, "sees": True, "dtype": settings.dtype, "members": settings.ensemble_size}
+    scaled = Rows(x, (rows.y - location) / scale)
+    quick = _settings(settings, min(_MEAN_STEPS, settings.steps), _MEAN_RATE)
+    means = build_densities(about, keys[:, 0]).mean
+    means, _ = descend(quick, means, loss_of(), whole(scaled, rows.fold, held_out), keys[:, 1], progress, "flow: means")
+    base = _principal(_residuals(means, scaled, rows.fold, held_out))
+    blank = Flow(
+        build_densities(about, keys[:, 0]),
+        *map(jnp.asarray, (center, np.where(spread > 0, spread, 1.0), location, base / scale)),
+    )
+    feed = whole(Rows(x, scaled.y @ base.T), rows.fold, held_out)
+    found = {}
+    for kind in kinds:
+        layers, sees = KINDS[kind]
+        mine = about | {"layers": layers * settings.flow.layers, "sees": sees}
+        start = build_densities(mine, keys[:, 0])
+        rebased = jnp.broadcast_to(jnp.asarray(base, settings.dtype), start.base.shape)
+        start = replace(start, mean=means, base=rebased)
+        members, history = _descended(settings, start, feed, keys[:, 1], progress, f"flow: {kind}")
+        trained = replace(blank, members=members)
+        found[kind] = Candidate(trained, mine, _unseen(trained, rows, held_out), history)
+    return found
+
+
+def _settings(settings: Train, steps: int, rate: float) -> Train:
+    changed = {"steps": steps, "learning_rate": rate, "patience": _PATIENCE, "finish_steps": 0}
+    return settings.model_copy(update=changed | {"optimizer": "adam", "optimizer_options": {}})
+
+
+def _descended(
+    settings: Train, start: Density, feed: Any, keys: Array, progress: Progress, name: str
+) -> tuple[Density, History]:
+    """Descend; where the loss is not finite, once more at a lower rate."""
+    for share in _RATES:
+        try:
+            slower = _settings(settings, settings.flow.steps, share * settings.flow.learning_rate)
+            return descend(slower, start, _negative_log_density, feed, keys, progress, name)
+        except StageError as error:
+            failure = error
+    raise failure
+
+
+def _negative_log_density(density: Density, rows: Rows, robust: bool | float) -> Float[Array, ""]:
+    """Return the mean over rows, for each datum; a row far beyond the median one counts by its logarithm."""
+    each = -jax.vmap(density.log_prob)(rows.x, rows.y)
+    limit = jax.lax.stop_gradient(jnp.median(each)) + _WILD
+    beyond = jnp.log1p(jnp.maximum(each - limit, 0.0))
+    return jnp.mean(jnp.minimum(each, limit) + beyond) / rows.y.shape[1]
+
+
+def _unseen(flow: Flow, rows: Sample, held_out: Int[np.ndarray, " members"]) -> Float[np.ndarray, " used"]:
+    """Return the log density of each fold's rows, by the first member that did not see them."""
+    _, rest = eqx.partition(flow.members, eqx.is_inexact_array)
+
+    def one(weights: Any, x: Array, y: Array) -> Array:
+        alone = eqx.combine(jax.tree.map(lambda leaf: leaf[None], weights), rest)
+        return replace(flow, members=alone).log_prob(x, y)
+
+    return _by_fold(flow.members, one, rows.x, rows.y, rows.fold, held_out)
+
+
+def _residuals(
+    means: Any, rows: Rows, fold: Int[np.ndarray, " n"], held_out: Int[np.ndarray, " members"]
+) -> Float[np.ndarray, "used data"]:
+    """Return the residuals of each fold's rows, by the first member that did not see them."""
+    weights, rest = eqx.partition(means, eqx.is_inexact_array)
+    dtype = jax.tree.leaves(weights)[0].dtype
+
+    def one(weights: Any, x: Array, y: Array) -> Array:
+        return y - eqx.combine(weights, rest)(x.astype(dtype)).astype(y.dtype)
+
+    return _by_fold(means, one, np.asarray(rows.x), np.asarray(rows.y), fold, held_out)
+
+
+def _by_fold(
+    members: Any,
+    one: Callable[[Any, Array, Array], Array],
+    x: Float[np.ndarray, "n inputs"],
+    y: Float[np.ndarray, "n data"],
+    fold: Int[np.ndarray, " n"],
+    held_out: Int[np.ndarray, " members"],
+) -> Float[np.ndarray, "used ..."]:
+    """Evaluate each fold's rows by the first member that did not see them."""
+    weights = eqx.filter(members, eqx.is_inexact_array)
+    evaluate = eqx.filter_jit(lambda weights, rows: jax.lax.map(lambda row: one(weights, *row), rows, batch_size=256))
+    parts = []
+    for member, number in enumerate(dict.fromkeys(held_out.tolist())):
+        own = np.flatnonzero(fold == number)
+        mine = jax.tree.map(lambda leaf, m=member: leaf[m], weights)
+        parts.append(np.asarray(evaluate(mine, (jnp.asarray(x[own]), jnp.asarray(y[own])))))
+    return np.concatenate(parts)
+
+
+def _principal(residuals: Float[np.ndarray, "n data"]) -> Float[np.ndarray, "data data"]:
+    """Return what whitens residuals along their principal axes, the loudest first.
+
+    What all data share (a switch, a delay) is then one coordinate's own shape.
+    """
+    covariance = np.atleast_2d(np.cov(residuals.T))
+    sizes, axes = np.linalg.eigh(covariance + 1e-9 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
+    return np.asarray((axes / np.sqrt(sizes)).T[::-1])

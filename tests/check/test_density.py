@@ -1,0 +1,58 @@
+"""The tests of simulated data among those of a flow: their level, and what they see."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from simfer.stages.check.density import Exchanged, alike_p, energy_p
+
+_DRAWS, _EACH = 200, 16
+
+
+def exchanged(simulated: np.ndarray, rng: np.random.Generator) -> Exchanged:
+    """Return what standard normal data of a flow would be beside simulated ones; the score is their sum."""
+    data = rng.normal(size=(_DRAWS, _EACH, simulated.shape[1]))
+    data[:, 0] = simulated
+    scores = data.sum(axis=2, keepdims=True) / np.sqrt(data.shape[2])
+    return Exchanged(data, -0.5 * (data**2).sum(axis=2), scores, data, 0.5)
+
+
+def simulate(name: str, rng: np.random.Generator) -> np.ndarray:
+    z = rng.normal(size=(_DRAWS, 4))
+    return {
+        "right": z,
+        "shifted": z + 0.3,
+        "narrow": 0.75 * z,
+        "skewed": (rng.gamma(4.0, size=z.shape) - 4.0) / 2.0,
+        "shared switch": (rng.choice([-0.9, 0.9], size=(_DRAWS, 1)) + 0.3 * z),
+        "shared size": z * np.exp(0.5 * rng.normal(size=(_DRAWS, 1))),
+        "paired": np.concatenate([z[:, :2], np.sign(z[:, :2]) * np.abs(z[:, 2:])], axis=1),
+    }[name]
+
+
+def test_chance_fails_as_seldom_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    p = np.array([alike_p(exchanged(simulate("right", rng), rng)) for _ in range(60)])
+    assert np.count_nonzero(p < 0.05) <= 8  # 3 are expected at most; 8 or more once in 100
+
+
+@pytest.mark.parametrize("name", ["shifted", "narrow", "skewed", "shared switch", "shared size", "paired"])
+def test_another_law_is_seen(name: str) -> None:
+    rng = np.random.default_rng(1)
+    assert alike_p(exchanged(simulate(name, rng), rng)) < 0.005
+
+
+def test_the_energy_test_sees_what_no_single_coordinate_does() -> None:
+    rng = np.random.default_rng(3)
+    data = rng.normal(size=(200, 4, 2))
+    assert energy_p(data) > 0.01
+    data[:, 0, 1] = np.abs(data[:, 0, 1]) * np.sign(data[:, 0, 0])
+    assert energy_p(data) < 0.005
+
+
+def test_what_is_no_number_passes_nothing() -> None:
+    rng = np.random.default_rng(4)
+    found = exchanged(simulate("right", rng), rng)
+    found.log_density[3, 2] = np.nan
+    assert np.isnan(alike_p(found))

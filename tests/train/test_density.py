@@ -1,0 +1,107 @@
+"""The density of data of any shape, learned where it is known exactly, and kept on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from simfer import load_emulator
+from simfer.stages.emulator.flow import Flow, blank_flow
+from simfer.stages.emulator.saved import save_emulator
+from simfer.stages.emulator.splines import Splines, spline
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Train
+from simfer.stages.settings.training import Flow as FlowSettings
+from simfer.stages.train.density import Candidate, Sample, learn
+from tests import helpers
+
+SWITCH, SD = 0.8, 0.3
+
+
+def simulate(num: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return parameters, and two data that share a switch."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(num, 1))
+    return x, x + rng.choice([-SWITCH, SWITCH], size=(num, 1)) + SD * rng.normal(size=(num, 2))
+
+
+def exact_log_density(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    parts = [-0.5 * ((y - x - level) ** 2).sum(axis=1) / SD**2 for level in (-SWITCH, SWITCH)]
+    return np.logaddexp(*parts) - np.log(2.0) - np.log(2.0 * np.pi * SD**2)
+
+
+@cache
+def learned() -> dict[str, Candidate]:
+    x, y = simulate(2000, 0)
+    sizes = FlowSettings(layers=2, width=16, steps=300, learning_rate=1e-2)
+    settings = Train(ensemble_size=2, steps=200, flow=sizes)
+    return learn(settings, Sample(x, y, 1 + np.arange(len(x)) % 5), Silent(), ("one shape",))
+
+
+def test_a_shared_switch_is_learned_and_a_gaussian_is_left_behind() -> None:
+    x, y = simulate(2000, 1)
+    truth = exact_log_density(x, y).mean()
+    candidate = learned()["one shape"]
+    found = float(jax.jit(jax.vmap(candidate.flow.log_prob))(jnp.asarray(x), jnp.asarray(y)).mean())
+    assert found == pytest.approx(truth, abs=0.06)  # nats: 6 % of a likelihood ratio
+    assert candidate.log_density.mean() == pytest.approx(found, abs=0.1)
+    of_a_gaussian = -0.5 * np.linalg.slogdet(np.cov((y - x).T))[1] - np.log(2.0 * np.pi) - 1.0
+    assert of_a_gaussian < truth - 0.3
+
+
+def test_draws_have_the_density_and_turn_into_standard_normals() -> None:
+    flow, x = learned()["one shape"].flow, jnp.array([0.7])
+    keys = jax.random.split(jax.random.key(0), 4000)
+    drawn = jax.jit(jax.vmap(lambda key: flow.sample(x, key)))(keys)
+    middle = np.asarray(drawn).mean(axis=1) - 0.7
+    assert 0.4 < np.mean(middle > 0) < 0.6 and np.mean(np.abs(middle) < 0.3) < 0.08
+    normal = np.asarray(jax.jit(jax.vmap(lambda y: flow.normal(x, y)))(drawn))
+    assert np.abs(normal.mean(axis=0)).max() < 0.1 and np.abs(np.cov(normal.T) - np.eye(2)).max() < 0.15
+
+
+def test_a_flow_is_saved_in_format_5_and_gives_the_same_again(tmp_path: Path) -> None:
+    plain, shaped = helpers.line_run(until="train").emulator, learned()["one shape"]
+    save_emulator(plain, tmp_path)
+    assert json.loads((tmp_path / "emulator.json").read_text())["format"] == 4  # as before there were flows
+    header = replace(plain.header, flow=shaped.about)
+    save_emulator(replace(plain, flow=shaped.flow, header=header), tmp_path)
+    assert json.loads((tmp_path / "emulator.json").read_text())["format"] == 5
+    again = load_emulator(tmp_path).flow
+    x, y = jnp.array([0.3]), jnp.array([0.9, 1.2])
+    assert again is not None and again.log_prob(x, y) == shaped.flow.log_prob(x, y)
+
+
+@pytest.mark.parametrize("size", [1, 3])
+@pytest.mark.usefixtures("strict_dtypes")
+def test_a_flow_has_an_inverse_and_its_volume_is_that_of_its_slopes(size: int) -> None:
+    made = Splines(size, 2, key=jax.random.key(0), layers=2, width=8, bins=4, reach=3.0)
+    leaves, structure = jax.tree.flatten(made)
+    rng = np.random.default_rng(0)
+    flow = jax.tree.unflatten(structure, [leaf + 0.5 * rng.normal(size=leaf.shape) for leaf in leaves])
+    u, x = jnp.asarray(rng.normal(size=size)), jnp.asarray(rng.normal(size=2))
+    (n, log), slopes = jax.jit(lambda u: (flow(u, x), jax.jacfwd(lambda u: flow(u, x)[0])(u)))(u)
+    assert np.allclose(jax.jit(lambda n: flow.inverse(n, x))(n), u, atol=1e-9)
+    assert float(log) == pytest.approx(np.linalg.slogdet(slopes)[1], abs=1e-9)
+
+
+def test_a_spline_of_zeros_is_the_identity_and_beyond_its_reach_every_one_is() -> None:
+    at = jnp.linspace(-4.0, 4.0, 9)
+    values, slopes = jax.jit(jax.vmap(lambda x: spline(x, jnp.zeros(11), 3.0)))(at)
+    assert np.allclose(values, at) and np.allclose(slopes, 0.0)
+    value, slope = jax.jit(lambda x: spline(x, jnp.ones(11), 3.0))(jnp.asarray(3.5))
+    assert value == 3.5 and slope == 0.0
+
+
+def test_an_untrained_flow_has_the_shapes_of_a_trained_one() -> None:
+    trained = learned()["one shape"]
+    blank: Flow = blank_flow(trained.about)
+    assert jax.tree.structure(blank) == jax.tree.structure(trained.flow)
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(each)] for each in (blank, trained.flow)]
+    assert shapes[0] == shapes[1]

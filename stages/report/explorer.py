@@ -99,7 +99,7 @@ def _with_error(emulator: Emulator, z: Any) -> Mapping[str, Any]:
 def _mean(emulator: Emulator, z: Any) -> Mapping[str, Any]:
     if not isinstance(emulator.networks, ClosedForm):
         return emulator.mean_at(z)
-    short = emulator.scale * emulator.networks(emulator._input(z))
+    short = emulator.scale * emulator.networks(emulator.network_input(z))
     return emulator.natural(emulator.location + basis.expand(short, emulator.layout.slices, emulator.bases))
 
 

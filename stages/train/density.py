@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -23,6 +23,8 @@ from simfer.stages.train.feed import Rows, whole
 from simfer.stages.train.losses import loss_of
 
 KINDS = {"gaussian": (0, True), "one shape": (1, False), "shape by parameters": (1, True)}  # layers or none; it sees
+_GAUSSIAN = "gaussian"
+_STANDARD_ERRORS = 3.0  # by which held-out rows must be likelier for other axes than the principal ones
 _COPIED = 40_000  # rows with their copies: more noise than this on a row teaches nothing
 _MOST_COPIES = 8
 _MEAN_STEPS, _MEAN_RATE, _PATIENCE = 1500, 1e-2, 600
@@ -79,41 +81,74 @@ def sample(config: TrainConfig, dataset: TrainingSet, x: Float[np.ndarray, "rows
     return Sample(inputs, y, np.repeat(fold[training], copies))
 
 
-def learn(settings: Train, rows: Sample, progress: Progress, kinds: tuple[str, ...]) -> dict[str, Candidate]:
-    """Train densities of some kinds, all from the same means."""
-    center, spread = rows.x.mean(axis=0), rows.x.std(axis=0)
-    x = (rows.x - center) / np.where(spread > 0, spread, 1.0)
-    location, scale = rows.y.mean(axis=0), rows.y.std(axis=0)
+class Beginning(NamedTuple):
+    """What all kinds of densities are trained from: rows at unit size, and means that were trained on them."""
+
+    settings: Train
+    rows: Sample
+    scaled: Rows
+    held_out: Int[np.ndarray, " members"]  # the fold that each member does not see
+    keys: Array
+    about: Mapping[str, Any]
+    means: Any
+    scales: tuple[
+        np.ndarray, np.ndarray, np.ndarray, np.ndarray
+    ]  # centre and spread of inputs, location and scale of data
+
+
+def learn(
+    settings: Train, rows: Sample, progress: Progress, kinds: Sequence[str] = tuple(KINDS)
+) -> dict[str, Candidate]:
+    """Train densities of some kinds, all from the same means and along the same axes.
+
+    Along principal axes of the residuals, the loudest first, what all data share (a switch, a delay) is one
+    coordinate's own shape. Where data are measured alike (points from one distribution) these axes mix them without
+    need, and a triangle of data in their order is learned from far fewer rows: the Gaussian says which it is.
+    """
+    beginning = _begin(settings, rows, progress)
+    residuals = _residuals(beginning)
+    base, found = _principal(residuals), {}
+    if _GAUSSIAN in kinds:
+        by_axes = [(axes, _train(beginning, _GAUSSIAN, axes, progress)) for axes in (base, _triangle(residuals))]
+        gain = by_axes[1][1].log_density - by_axes[0][1].log_density
+        better = gain.mean() > _STANDARD_ERRORS * gain.std() / np.sqrt(len(gain))
+        base, found[_GAUSSIAN] = by_axes[int(better)]
+    return found | {kind: _train(beginning, kind, base, progress) for kind in kinds if kind not in found}
+
+
+def _begin(settings: Train, rows: Sample, progress: Progress) -> Beginning:
+    """Bring rows to unit size, and train means by squared error."""
+    spread, scale = rows.x.std(axis=0), rows.y.std(axis=0)
     if not (scale > 0).all() or not np.isfinite(rows.y).all():
         raise StageError(
             "train.scatter: a flow learns the density of data that scatter, and a datum does not, or is not finite; "
             'observe less, or take train.scatter = "gaussian"'
         )
+    scales = rows.x.mean(axis=0), np.where(spread > 0, spread, 1.0), rows.y.mean(axis=0), scale
+    scaled = Rows((rows.x - scales[0]) / scales[1], (rows.y - scales[2]) / scale)
     keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 2), (settings.ensemble_size, 2))
     held_out = 1 + np.arange(settings.ensemble_size) % int(rows.fold.max())
-    about = {"size": rows.y.shape[1], "inputs": x.shape[1], "layers": 0, "width": settings.flow.width}
+    about = {"size": rows.y.shape[1], "inputs": rows.x.shape[1], "layers": 0, "width": settings.flow.width}
     about |= {"bins": settings.flow.bins, "sees": True, "dtype": settings.dtype, "members": settings.ensemble_size}
-    scaled = Rows(x, (rows.y - location) / scale)
     quick = _settings(settings, min(_MEAN_STEPS, settings.steps), _MEAN_RATE)
-    means = build_densities(about, keys[:, 0]).mean
-    means, _ = descend(quick, means, loss_of(), whole(scaled, rows.fold, held_out), keys[:, 1], progress, "flow: means")
-    base = _principal(_residuals(means, scaled, rows.fold, held_out))
-    blank = Flow(
-        build_densities(about, keys[:, 0]),
-        *map(jnp.asarray, (center, np.where(spread > 0, spread, 1.0), location, base / scale)),
-    )
-    feed = whole(Rows(x, scaled.y @ base.T), rows.fold, held_out)
-    found = {}
-    for kind in kinds:
-        layers, sees = KINDS[kind]
-        mine = about | {"layers": layers * settings.flow.layers, "sees": sees}
-        start = build_densities(mine, keys[:, 0])
-        rebased = jnp.broadcast_to(jnp.asarray(base, settings.dtype), start.base.shape)
-        start = replace(start, mean=means, base=rebased)
-        members, history = _descended(settings, start, feed, keys[:, 1], progress, f"flow: {kind}")
-        trained = replace(blank, members=members)
-        found[kind] = Candidate(trained, mine, _unseen(trained, rows, held_out), history)
-    return found
+    means, feed = build_densities(about, keys[:, 0]).mean, whole(scaled, rows.fold, held_out)
+    means, _ = descend(quick, means, loss_of(), feed, keys[:, 1], progress, "flow: means")
+    return Beginning(settings, rows, scaled, held_out, keys, about, means, scales)
+
+
+def _train(begun: Beginning, kind: str, base: Float[np.ndarray, "data data"], progress: Progress) -> Candidate:
+    """Train densities of one kind, data being scaled by `base`."""
+    layers, sees = KINDS[kind]
+    about = {**begun.about, "layers": layers * begun.settings.flow.layers, "sees": sees}
+    start = build_densities(about, begun.keys[:, 0])
+    rebased = jnp.broadcast_to(jnp.asarray(base, begun.settings.dtype), start.base.shape)
+    start = replace(start, mean=begun.means, base=rebased)
+    rows = Rows(begun.scaled.x, begun.scaled.y @ base.T)
+    feed = whole(rows, begun.rows.fold, begun.held_out)
+    members, history = _descended(begun.settings, start, feed, begun.keys[:, 1], progress, f"flow: {kind}")
+    center, spread, location, scale = begun.scales
+    flow = Flow(members, *map(jnp.asarray, (center, spread, location, base / scale)))
+    return Candidate(flow, about, _unseen(flow, begun), history)
 
 
 def _settings(settings: Train, steps: int, rate: float) -> Train:
@@ -142,28 +177,25 @@ def _negative_log_density(density: Density, rows: Rows, robust: bool | float) ->
     return jnp.mean(jnp.minimum(each, limit) + beyond) / rows.y.shape[1]
 
 
-def _unseen(flow: Flow, rows: Sample, held_out: Int[np.ndarray, " members"]) -> Float[np.ndarray, " used"]:
+def _unseen(flow: Flow, begun: Beginning) -> Float[np.ndarray, " used"]:
     """Return the log density of each fold's rows, by the first member that did not see them."""
-    _, rest = eqx.partition(flow.members, eqx.is_inexact_array)
+    rest = eqx.filter(flow.members, eqx.is_inexact_array, inverse=True)
 
     def one(weights: Any, x: Array, y: Array) -> Array:
         alone = eqx.combine(jax.tree.map(lambda leaf: leaf[None], weights), rest)
         return replace(flow, members=alone).log_prob(x, y)
 
-    return _by_fold(flow.members, one, rows.x, rows.y, rows.fold, held_out)
+    return _by_fold(flow.members, one, begun.rows.x, begun.rows.y, begun)
 
 
-def _residuals(
-    means: Any, rows: Rows, fold: Int[np.ndarray, " n"], held_out: Int[np.ndarray, " members"]
-) -> Float[np.ndarray, "used data"]:
+def _residuals(begun: Beginning) -> Float[np.ndarray, "used data"]:
     """Return the residuals of each fold's rows, by the first member that did not see them."""
-    weights, rest = eqx.partition(means, eqx.is_inexact_array)
-    dtype = jax.tree.leaves(weights)[0].dtype
+    rest = eqx.filter(begun.means, eqx.is_inexact_array, inverse=True)
 
     def one(weights: Any, x: Array, y: Array) -> Array:
-        return y - eqx.combine(weights, rest)(x.astype(dtype)).astype(y.dtype)
+        return y - eqx.combine(weights, rest)(x.astype(begun.settings.dtype)).astype(y.dtype)
 
-    return _by_fold(means, one, np.asarray(rows.x), np.asarray(rows.y), fold, held_out)
+    return _by_fold(begun.means, one, np.asarray(begun.scaled.x), np.asarray(begun.scaled.y), begun)
 
 
 def _by_fold(
@@ -171,25 +203,30 @@ def _by_fold(
     one: Callable[[Any, Array, Array], Array],
     x: Float[np.ndarray, "n inputs"],
     y: Float[np.ndarray, "n data"],
-    fold: Int[np.ndarray, " n"],
-    held_out: Int[np.ndarray, " members"],
+    begun: Beginning,
 ) -> Float[np.ndarray, "used ..."]:
     """Evaluate each fold's rows by the first member that did not see them."""
     weights = eqx.filter(members, eqx.is_inexact_array)
     evaluate = eqx.filter_jit(lambda weights, rows: jax.lax.map(lambda row: one(weights, *row), rows, batch_size=256))
     parts = []
-    for member, number in enumerate(dict.fromkeys(held_out.tolist())):
-        own = np.flatnonzero(fold == number)
+    for member, number in enumerate(dict.fromkeys(begun.held_out.tolist())):
+        own = np.flatnonzero(begun.rows.fold == number)
         mine = jax.tree.map(lambda leaf, m=member: leaf[m], weights)
         parts.append(np.asarray(evaluate(mine, (jnp.asarray(x[own]), jnp.asarray(y[own])))))
     return np.concatenate(parts)
 
 
 def _principal(residuals: Float[np.ndarray, "n data"]) -> Float[np.ndarray, "data data"]:
-    """Return what whitens residuals along their principal axes, the loudest first.
-
-    What all data share (a switch, a delay) is then one coordinate's own shape.
-    """
-    covariance = np.atleast_2d(np.cov(residuals.T))
-    sizes, axes = np.linalg.eigh(covariance + 1e-9 * np.trace(covariance) / len(covariance) * np.eye(len(covariance)))
+    """Return what whitens residuals along their principal axes, the loudest first."""
+    sizes, axes = np.linalg.eigh(_covariance(residuals))
     return np.asarray((axes / np.sqrt(sizes)).T[::-1])
+
+
+def _triangle(residuals: Float[np.ndarray, "n data"]) -> Float[np.ndarray, "data data"]:
+    """Return what whitens residuals one after another."""
+    return np.asarray(np.linalg.inv(np.linalg.cholesky(_covariance(residuals))))
+
+
+def _covariance(residuals: Float[np.ndarray, "n data"]) -> Float[np.ndarray, "data data"]:
+    covariance = np.atleast_2d(np.cov(residuals.T))
+    return covariance + 1e-9 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))

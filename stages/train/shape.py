@@ -18,14 +18,14 @@ from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig
 from simfer.stages.settings.noise import COUNTS
 from simfer.stages.summary import Table
-from simfer.stages.train.density import KINDS, Candidate, learn, sample
+from simfer.stages.train.density import Candidate, learn, sample
 from simfer.stages.train.feed import Rows
 from simfer.stages.train.stream import Stream
 
 _TESTED = 512  # held-out rows that the Gaussian's shape is tested on
 _LEVEL = 0.001  # of that test: chance makes a flow be tried once in a thousand trainings, and it must then be better
 _STANDARD_ERRORS = 3.0  # by which the held-out density must be better for a flow to be kept
-_GAUSSIAN, *_FLOWS = KINDS
+_GAUSSIAN = "gaussian"
 
 
 class Shape(NamedTuple):
@@ -41,8 +41,8 @@ def learn_shape(
 ) -> Shape:
     """Learn the density of the data by a flow, where `train.scatter` asks for it or the Gaussian is seen to be wrong.
 
-    Of flows whose shape is one everywhere and those whose shape follows the parameters, the one is taken to which
-    rows that were not trained on are likelier.
+    Of densities that are Gaussian, of one shape everywhere, and of a shape that follows the parameters, the one is
+    taken to which rows that were not trained on are likeliest.
     """
     wanted, automatic = config.train.scatter, config.train.scatter == "auto"
     if automatic and COUNTS & {noise.dist for noise in config.noise.values()}:
@@ -52,21 +52,17 @@ def learn_shape(
         return Shape(emulator, f"gaussian: held-out rows do not contradict it (p = {p:.2g})")
     if isinstance(rows, Stream):
         raise StageError(f'train.memory: the rows take more, and train.scatter = "{wanted}" learns from all at once')
-    found = learn(config.train, sample(config, dataset, np.asarray(rows.x, float)), progress, _kinds(automatic))
-    best = max(_FLOWS, key=lambda kind: found[kind].log_density.mean())
+    found = learn(config.train, sample(config, dataset, np.asarray(rows.x, float)), progress)
+    best = max(found, key=lambda kind: found[kind].log_density.mean())
     table = [_row(kind, each, found[best]) for kind, each in found.items()]
-    reason = f"gaussian: held-out rows contradict it (p = {p:.2g}), but none of the flows that were tried is better"
     if automatic:
         gain, error = _difference(found[best], found[_GAUSSIAN])
-        if gain < _STANDARD_ERRORS * error:
-            return Shape(emulator, reason, table)
+        if gain <= _STANDARD_ERRORS * error:
+            reason = f"held-out rows contradict it (p = {p:.2g}), but no flow that was tried is better"
+            return Shape(emulator, f"gaussian: {reason}", table)
     header = replace(emulator.header, flow=found[best].about)
     shaped = replace(emulator, flow=found[best].flow, header=header)
     return Shape(shaped, f"flow, {best}" + (f": held-out rows are not Gaussian (p = {p:.2g})" * automatic), table)
-
-
-def _kinds(automatic: bool) -> tuple[str, ...]:
-    return (_GAUSSIAN, *_FLOWS) if automatic else tuple(_FLOWS)
 
 
 def _difference(one: Candidate, other: Candidate) -> tuple[float, float]:
@@ -80,7 +76,7 @@ def _row(kind: str, candidate: Candidate, best: Candidate) -> dict[str, Any]:
     return {
         "density": kind,
         "held_out_log_density": float(candidate.log_density.mean()),
-        "behind_the_best_flow": behind,
+        "behind_the_best": behind,
         "standard_error": error,
         "steps": int(candidate.history.steps[-1]),
     }

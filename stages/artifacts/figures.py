@@ -65,8 +65,8 @@ _ADVICE = {
     "failures": "the simulator has no answer at posterior draws",
     "border": "the border of what can be solved is not known well enough at the posterior: more rounds "
     "(refine.max_rounds), which simulate on both sides of it, or more simulations",
-    "shape": "the simulator scatters otherwise than by a Gaussian: train.scatter = 'auto' learns how ('flow', where that "
-    "has kept the Gaussian)",
+    "shape": "the simulator scatters otherwise than by a Gaussian: train.scatter = 'auto' learns how ('flow', where "
+    "that has kept the Gaussian)",
     "density": "the density of the data is not known well enough there: more rounds (refine.max_rounds), more "
     "simulations, or a larger ensemble (train.ensemble_size)",
     "emulator": "the emulator differs from the simulator there: more rounds (refine.max_rounds), more simulations, "

@@ -15,6 +15,7 @@ from simfer.stages.infer.posterior import named_draws, to_tree
 from simfer.stages.infer.predictive import evaluate
 from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.samplers import SAMPLERS
+from simfer.stages.infer.samplers.chains import CHAINS
 from simfer.stages.infer.summary import posterior_summary, summarize
 from simfer.stages.infer.target import build_target
 from simfer.stages.infer.wall import build_wall, enough, learn_border, leave_out
@@ -30,7 +31,7 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     border = learn_border(rows) if config.exact is None else None  # the simulator itself knows where it fails
     walled = build_wall(target, border) if border else target
     settings = enough(config.infer) if border else config.infer
-    draws = SAMPLERS[config.infer.sampler](walled, settings, progress)
+    draws = SAMPLERS[config.infer.sampler](walled._replace(chains=folder / CHAINS), settings, progress)
     if border:
         draws, border = leave_out(draws, config.infer.num_samples, target, walled, border)
         border.save(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import jax
@@ -169,6 +170,7 @@ class Target(NamedTuple):
     likelihood: Likelihood
     errors: ErrorModel
     num_scatter: int = 0  # of a point's components, at its end, that stand for the scatter of these very data
+    chains: Path | None = None  # the file that chains are kept in, to go on from
 
     @property
     def predictor(self) -> Predictor:

@@ -15,6 +15,7 @@ from numpyro.infer import NUTS
 
 from simfer.stages.batches import compiled
 from simfer.stages.cores import num_cores
+from simfer.stages.infer.samplers.chains import Chains, joined
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.starts import choose_starts
 from simfer.stages.infer.target import Target
@@ -48,7 +49,8 @@ def sample(
     """Run NUTS on every chain, from simulated rows that the data like if no starts are given.
 
     NumPyro's kernel is stepped here rather than by its `MCMC`: one compiled stretch of steps serves warm-up and
-    sampling alike, tells of its progress in between, and lets go of Python's lock, so that chains run in threads.
+    sampling alike, tells of its progress in between, and lets go of Python's lock, so that chains run in threads. Where
+    `target.chains` names a file, they go on from where they stand in it.
     """
     stepper, vectorized = kernel(target, settings), settings.chain_method == "vectorized"
     starts = choose_starts(target, settings.num_chains) if starts is None else starts
@@ -69,16 +71,20 @@ def sample(
         return jax.lax.scan(step, state, None, length=_STRETCH)
 
     advance = compiled(stretch_of_steps, states[0])
-    begun = time.perf_counter()
-    total, stretches, divergent = settings.num_warmup + settings.num_samples, [], 0
+    chains = Chains(target.chains, np.asarray(starts), np.array(settings.num_warmup))
+    states, stretches = chains.restore(states)
+    done = stretches[0]["z"].shape[1] if stretches else 0
+    begun, total, divergent = time.perf_counter() - chains.seconds, settings.num_warmup + settings.num_samples, 0
     workers = num_cores() if settings.chain_method == "parallel" else 1
     with progress.task("infer", total=total, unit="draws") as task:
-        for start in range(0, total, _STRETCH):
+        task.advance(min(done, total))
+        for start in range(done, total, _STRETCH):
             states, parts = map(list, zip(*map_in_threads(advance, states, workers), strict=True))
             stretches.append(stretch := _by_chain(parts, vectorized))
             divergent += int(stretch["diverging"][:, max(settings.num_warmup - start, 0) :].sum())
             task.advance(min(_STRETCH, total - start), divergent=divergent)
-    steps = {name: np.concatenate([part[name] for part in stretches], axis=1)[:, :total] for name in stretches[0]}
+            chains.save(states, stretches, time.perf_counter() - begun, now=start + _STRETCH >= total)
+    steps = {name: values[:, :total] for name, values in joined(stretches).items()}
     seconds, gradients = time.perf_counter() - begun, int(steps["num_steps"].sum())
     drawn = {name: values[:, settings.num_warmup :] for name, values in steps.items()}
     return Draws(drawn["z"], _statistics(drawn), seconds, gradients)

@@ -280,6 +280,11 @@ def prior_predictive(problem: Problem, simulations: Path, file: Path) -> dict[st
     return import_module("simfer.stages.report.prior_predictive").run(problem, simulations, file)  # type: ignore[no-any-return]
 
 
+def gallery(problem: Problem, folders: Mapping[str, Path]) -> Any:
+    """Return what can be drawn of a run, from the folders of its stages; "first" is that of the first simulations."""
+    return import_module("simfer.stages.report.gallery").Gallery(folders, problem)
+
+
 def _material(plain: Mapping[str, Any]) -> Any:
     made: Any = import_module("simfer.stages.report.material")
     failure = made.Failure(**plain["failure"]) if plain["failure"] else None

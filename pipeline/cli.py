@@ -296,6 +296,19 @@ def _use(call: Call, make: Callable[[], use.Tool]) -> None:
             screen.show_used(answer, console())
 
 
+def _plots(
+    call: Call,
+    output: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write into.")] = Path("figures"),
+) -> None:
+    """Draw what a run came to for a paper, as `[plots]` of the config has it: PDF and SVG, at a column's width."""
+    with answering(call.json) as answer:
+        files = pages.draw(call.problem, call.store, output)
+        answer |= {"pictures": [str(file) for file in files]}
+        if call.shows:
+            screen.pictures(files, console())
+
+
+_command("plots", _LOOK, _plots)
 _command("predict", _USE, _predict)
 _command("export", _USE, _export)
 

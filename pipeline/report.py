@@ -93,6 +93,18 @@ def after(
         return None
 
 
+def draw(problem: Problem, store: Store, folder: Path) -> list[Path]:
+    """Draw every picture of what the store has of a config into a folder; return their files."""
+    steps = _there(plan(problem), store)
+    folders = {step.stage: store.folder(step.stage, step.fingerprint) for step in steps}
+    if not folders:
+        raise SimferError("there is nothing to draw yet; `simfer run` makes it")
+    first = {"first": store.folder("simulate", steps[0].fingerprint)} if steps[0].stage == "simulate" else {}
+    runtime.prepare()
+    files: list[Path] = chain.gallery(problem, folders | first).write(folder)
+    return files
+
+
 def prior_predictive(
     problem: Problem, store: Store, config: Path, simulations: Outcome
 ) -> tuple[Path | None, list[str]]:

@@ -27,6 +27,7 @@ class Result:
     Args:
         outcomes: The latest outcome of each stage: "simulate", "dataset", "train", "infer", "check".
         history: Every step of the run in its order, earlier rounds too; empty of what was loaded.
+        problem: The config, checked.
 
     Example:
         >>> import simfer
@@ -42,6 +43,7 @@ class Result:
 
     outcomes: Mapping[str, Outcome]
     history: Sequence[Outcome] = ()
+    problem: Problem | None = None
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -225,7 +227,7 @@ def run(
         result = execute(checked, place, until=until, redo=redo, reporter=listener, folder=folder)
     if isinstance(result.stopped, UserCodeError):
         raise result.stopped
-    return Result(result.latest, result.outcomes)
+    return Result(result.latest, result.outcomes, checked)
 
 
 def load(problem: Config, *, overrides: Sequence[str] = (), store: str | Path | None = None) -> Result:
@@ -249,7 +251,8 @@ def load(problem: Config, *, overrides: Sequence[str] = (), store: str | Path | 
         >>> simfer.load("line.toml", overrides=["simulate.seed=7"])  # which has not been run
         Result: No posterior yet.
     """
-    return Result(built(Plan(_read(problem, overrides)[0], _store(problem, store))))
+    checked = _read(problem, overrides)[0]
+    return Result(built(Plan(checked, _store(problem, store))), problem=checked)
 
 
 def _read(problem: Config, overrides: Sequence[str]) -> tuple[Problem, Path]:

@@ -72,6 +72,11 @@ def prior(file: Path | None, words: Sequence[str], console: Console) -> None:
     _print_paths(console, "Runs over the data", [file] if file else [])
 
 
+def pictures(files: Sequence[Path], console: Console) -> None:
+    """Print where pictures are."""
+    _print_paths(console, "Pictures", files)
+
+
 def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], to_build: Collection[str], console: Console) -> None:
     """Print a line for each step: where it stands, its size, when it was made and how long that took; and why."""
     table = Table(box=None, pad_edge=False)

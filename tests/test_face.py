@@ -97,6 +97,7 @@ def documented() -> list[Any]:
     """List each public name, and each member of one that is for users."""
     named = [(name, getattr(simfer, name)) for name in simfer.__all__]
     named += [(f"{name}.{each}", getattr(getattr(simfer, name), each)) for name in MEMBERS for each in MEMBERS[name]]
+    named += [(f"plots.{name}", getattr(simfer.plots, name)) for name in simfer.plots.__all__]
     return [pytest.param(thing, id=name) for name, thing in named]
 
 
@@ -115,6 +116,16 @@ def test_examples_run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     finder, runner = doctest.DocTestFinder(), doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     cached = [each.func for each in vars(thing).values() if isinstance(each, cached_property)]  # which it overlooks
     for test in [test for each in (thing, *cached) for test in finder.find(each, name)]:
+        runner.run(test, out=said.append)
+    assert runner.tries > 0 and runner.failures == 0, "".join(said)
+
+
+@pytest.mark.parametrize("name", simfer.plots.__all__)
+def test_examples_of_pictures_run(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    said: list[str] = []
+    runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+    for test in doctest.DocTestFinder().find(getattr(simfer.plots, name), name):
         runner.run(test, out=said.append)
     assert runner.tries > 0 and runner.failures == 0, "".join(said)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Literal, TypeAlias
 
 import matplotlib.style
@@ -79,13 +80,16 @@ def looking(look: Look) -> Iterator[None]:
 
 
 @contextmanager
-def new_figure(file: Place, width: float, height: float, title: str) -> Iterator[Figure]:
-    """Make a figure and, at the end, write it to `file`, once for each format, or have it held."""
+def new_figure(file: Place, width: float, height: float, title: str, least: float = 0.0) -> Iterator[Figure]:
+    """Make a figure and, at the end, write it to `file`, once for each format, or have it held.
+
+    A narrow one is higher for its width: letters keep their size. None is narrower than `least`, which its words need.
+    """
     look = _LOOK.get() or Look()
-    share = 1.0 if look.width is None else look.width / width
+    share = 1.0 if look.width is None else max(look.width, least) / width
     # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
     with matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
-        figure = Figure(figsize=(share * width, share * height), layout="constrained")
+        figure = Figure(figsize=(share * width, max(share, min(share, 1.0) ** 0.5) * height), layout="constrained")
         FigureCanvasAgg(figure)
         if look.title:
             figure.suptitle(title, x=0.01, ha="left", weight="bold")
@@ -115,13 +119,13 @@ def corner_figure(
         axes = {(i, j): figure.add_subplot(grid[i, j]) for i in range(num) for j in range(i + 1)}
         for (i, j), ax in axes.items():
             set_scale(ax, "x", logs[j], 3 if num > 1 else 6)
-            ax.set(xlim=limits[j], xlabel=labels[j] if i == num - 1 else "")
+            ax.set(xlim=limits[j], xlabel=broken(labels[j], cell) if i == num - 1 else "")
             ax.tick_params(axis="x", labelrotation=45 if num > 1 else 0, labelbottom=i == num - 1)
             if i == j:
                 hide_y(ax)
             else:
                 set_scale(ax, "y", logs[i], 3)
-                ax.set(ylim=limits[i], ylabel="" if j else labels[i])
+                ax.set(ylim=limits[i], ylabel="" if j else broken(labels[i], cell))
                 ax.tick_params(axis="y", labelleft=j == 0)
         yield axes, keys
         figure.align_labels()
@@ -146,6 +150,16 @@ def labels_of(names: list[str], labels: Mapping[str, str] | None) -> list[str]:
 def with_unit(name: str, unit: str) -> str:
     """Return a name with its unit."""
     return drawable(f"{name} [{unit}]" if unit else name)
+
+
+def broken(label: str, width: float) -> str:
+    """Return a label in lines that fit into so many inches at the size of ours: names do not run into one another."""
+    most = max(int(13 * width), 8)
+    if len(label) <= most:
+        return label
+    name, opening, unit = label.partition(" [")
+    lines = [name] if "$" in name else wrap(name, most, break_on_hyphens=False)
+    return "\n".join([*lines, *wrap(opening.strip() + unit, most)] if opening else lines)
 
 
 def out_of(shown: Sequence[str], there: Mapping[str, Any], what: str) -> str:

@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from simfer.stages.plots.figures import BLUE, GREY, SKY, Place, Values, drawable, forward, is_log, new_figure, set_scale
-from simfer.stages.plots.planes import draw_image, ends_of
+from simfer.stages.plots.planes import draw_image
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def influences_over(file: Place, shown: Sequence[Influence], parameters: Sequenc
         for row, one in zip(axes, some, strict=True):
             (down, y), (across, x) = one.dims.items()
             for ax, name, values in zip(row, names, one.total_each, strict=False):
-                image = draw_image(ax, values, _SHARES, (*ends_of(x), *ends_of(y)))
+                image = draw_image(ax, values, _SHARES, x, y)
                 ax.set(title=drawable(f"{one.output}: ") + name, xlabel=drawable(across), facecolor=GREY)
             row[0].set_ylabel(drawable(down))
         _key_to_shares(figure, axes, image, [one.total_each for one in some])

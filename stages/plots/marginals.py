@@ -18,6 +18,7 @@ from simfer.stages.plots.figures import (
     SKY,
     Place,
     Values,
+    broken,
     drawable,
     finite,
     hide_y,
@@ -77,7 +78,7 @@ def _draw(ax: Axes, one: Marginal) -> None:
     inside = x[density > 0.02 * density.max()]
     ax.set_xlim(min(inside.min(), at.min()), max(inside.max(), at.max()))
     ax.set_ylim(0, 1.08 * max(height.max(), density[np.isfinite(density)].max()))
-    ax.set_xlabel(drawable(one.label))
+    ax.set_xlabel(broken(drawable(one.label), 1.8))
     hide_y(ax)
 
 

@@ -50,7 +50,7 @@ def fields(file: Place, shown: Sequence[Field], of: int) -> None:
         for row, field in zip(_rows_of_three(figure, shown[:4]), shown, strict=False):
             _three(
                 row,
-                partial(draw_image, edges=(*ends_of(field.x), *ends_of(field.y))),
+                partial(draw_image, x=field.x, y=field.y),
                 (field.simulated, field.emulated, field.emulated - field.simulated),
                 (f"{with_unit(field.output, field.unit)}, simulated", "emulated", "emulated − simulated"),
                 field.dims,
@@ -63,21 +63,28 @@ def maps(file: Place, shown: Sequence[Map]) -> None:
         for row, one in zip(_rows_of_three(figure, shown[:4]), shown, strict=False):
             _three(
                 row,
-                partial(_squares, x=one.x, y=one.y),
+                partial(_cells, x=one.x, y=one.y),
                 (one.observed, one.expected, (one.observed - one.expected) / np.maximum(one.sd, 1e-300)),
                 (f"{with_unit(one.output, one.unit)}, data", "expected", "(data − expected) / sd"),
                 one.dims,
             )
 
 
-def draw_image(ax: Axes, values: Values, look: dict[str, Any], edges: tuple[float, float, float, float]) -> Any:
-    """Draw values on a grid."""
-    return ax.imshow(values, origin="lower", extent=edges, aspect="auto", **look)
+def draw_image(ax: Axes, values: Float[np.ndarray, "ny nx"], look: dict[str, Any], x: Values, y: Values) -> Any:
+    """Draw values on a grid, even or not: each cell reaches half way to its neighbours."""
+    across, up = np.argsort(x), np.argsort(y)
+    edges = edges_of(np.asarray(x, float)[across]), edges_of(np.asarray(y, float)[up])
+    # As pixels within a drawing of lines: a field's cells one by one would make a file of megabytes.
+    return ax.pcolormesh(*edges, values[np.ix_(up, across)], rasterized=True, **look)
 
 
-def _squares(ax: Axes, values: Values, look: dict[str, Any], x: Values, y: Values) -> Any:
-    side = 115.0 / np.sqrt(len(x))  # points; together they about fill a panel
-    return ax.scatter(x, y, c=values, s=side**2, marker="s", linewidths=0, **look)
+def _cells(ax: Axes, values: Float[np.ndarray, " n"], look: dict[str, Any], x: Values, y: Values) -> Any:
+    """Draw values at some places of a grid; what is between them stays empty. Several at one place are averaged."""
+    (across, column), (up, row) = (np.unique(each, return_inverse=True) for each in (x, y))
+    total, count = np.zeros((len(up), len(across))), np.zeros((len(up), len(across)))
+    np.add.at(total, (row, column), values)
+    np.add.at(count, (row, column), 1.0)
+    return draw_image(ax, np.ma.masked_where(count == 0, total / np.maximum(count, 1.0)), look, across, up)
 
 
 def _rows_of_three(figure: Figure, shown: Sequence[Any]) -> Any:
@@ -104,7 +111,10 @@ def _three(
     row[0].figure.colorbar(images[2], ax=row[2])
 
 
-def ends_of(middles: Float[np.ndarray, " n"]) -> tuple[float, float]:
-    """Return where cells about these middles begin and end."""
-    half = 0.5 * (middles[-1] - middles[0]) / max(len(middles) - 1, 1)
-    return float(middles[0] - half), float(middles[-1] + half)
+def edges_of(middles: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n+1"]:
+    """Return where the cells about these middles begin and end: half way between neighbours."""
+    if len(middles) == 1:
+        half = 0.5 * abs(middles[0]) or 0.5
+        return np.array([middles[0] - half, middles[0] + half])
+    between = 0.5 * (middles[1:] + middles[:-1])
+    return np.concatenate([[2 * middles[0] - between[0]], between, [2 * middles[-1] - between[-1]]])

@@ -20,6 +20,7 @@ from simfer.stages.plots.figures import (
     SKY,
     Place,
     Values,
+    broken,
     corner_figure,
     finite,
     first_few,
@@ -53,7 +54,7 @@ def trace(
         for name, label, (left, right) in zip(names, labels_of(names, labels), axes, strict=True):
             _trace_row(left, right, np.asarray(draws[name], float), divergent)
             left.set_xlabel(label)
-            right.set_ylabel(label)
+            right.set_ylabel(broken(label, 1.0))
             right.tick_params(labelbottom=name == names[-1])
         axes[0, 0].set_title("density of each chain")
         axes[0, 1].set_title("trace of each chain")

@@ -23,7 +23,7 @@ def verdict(file: Place, figures: Sequence[Mapping[str, Any]], checked: bool = T
     colours = [GREEN if f["passed"] else RED for f in figures]
     said = "Verdict" if checked else "NOT CHECKED against a simulator"
     title = f"{said}: {colours.count(GREEN)} of {len(figures)} figures within their limits"
-    with new_figure(file, 6.2, 0.26 * len(figures) + 1.05, title) as figure:
+    with new_figure(file, 6.2, 0.26 * len(figures) + 1.05, title, least=5.6) as figure:
         ax = figure.add_subplot(xscale="log", xlim=(low, high), ylim=(len(figures) - 0.4, -0.6))
         ax.barh(range(len(figures)), np.clip(shares, 1.04 * low, high) - low, left=low, height=0.62, color=colours)
         ax.axvline(1, color="k", lw=1)

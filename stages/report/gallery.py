@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
+import matplotlib
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -18,10 +19,11 @@ from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.artifacts.verdict import Verdict
 from simfer.stages.emulator.saved import HEADER
-from simfer.stages.errors import SimferError
+from simfer.stages.errors import ConfigError, Mistake, SimferError
 from simfer.stages.model.space import distribution, from_normal
-from simfer.stages.report.material import labelled
-from simfer.stages.settings import Prior
+from simfer.stages.report.material import labelled, priors_of
+from simfer.stages.report.prior_predictive import PriorPredictive
+from simfer.stages.settings import Prior, Problem
 
 _NORMAL = np.linspace(-4.0, 4.0, 401)
 Draws = Mapping[str, np.ndarray]
@@ -30,8 +32,8 @@ Draws = Mapping[str, np.ndarray]
 class Gallery:
     """What of a run can be drawn, from the folders of its stages."""
 
-    def __init__(self, folders: Mapping[str, Path], priors: Mapping[str, Prior]) -> None:
-        self.folders, self.priors = folders, priors
+    def __init__(self, folders: Mapping[str, Path], problem: Problem) -> None:
+        self.folders, self.problem, self.priors = folders, problem, priors_of(problem)
 
     @property
     def pictures(self) -> dict[str, Callable[..., None]]:
@@ -43,14 +45,39 @@ class Gallery:
             "trace": (self.trace, "infer"),
             "verdict": (self.verdict, "check"),
             "design": (self.design, "simulate"),
+            "prior_predictive": (self.prior_predictive, "first"),
         }
         return {name: draw for name, (draw, stage) in every.items() if stage in self.folders}
 
-    def figure(self, draw: Callable[..., None], **options: Any) -> Figure:
-        """Return the figure of a picture."""
+    def figure(self, name: str, **options: Any) -> Figure:
+        """Return the figure of a picture.
+
+        Raises:
+            SimferError: What it is drawn from has not been run.
+        """
+        if name not in self.pictures:
+            raise SimferError(f"{name} cannot be drawn yet; there is {', '.join(self.pictures) or 'nothing to draw'}")
         held = plots.Held()
-        draw(held, **options)
+        with plots.looking(self.look(title=True)):
+            self.pictures[name](held, **options)
         return held.figure
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write every picture into a folder, as `[plots]` has it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        formats = self.problem.plots.formats
+        with plots.looking(self.look(title=self.problem.plots.title)):
+            for name, draw in self.pictures.items():
+                draw(folder / f"{name}.png")
+        return [folder / f"{name}.{kind}" for name in self.pictures for kind in formats]
+
+    def look(self, title: bool) -> plots.Look:
+        """Return how pictures are to look by the config."""
+        told = self.problem.plots
+        if unknown := sorted(set(told.style) - set(matplotlib.rcParams)):
+            what = f"got {', '.join(unknown)}, expected names of Matplotlib's rcParams, such as font.family"
+            raise ConfigError([Mistake("plots.style", what)])
+        return plots.Look(told.formats, told.width, told.dpi, told.style, title)
 
     @cached_property
     def tree(self) -> xr.DataTree:
@@ -130,6 +157,10 @@ class Gallery:
         labels = {name: labelled(name, prior) for name, prior in space.priors.items()} | self._labels()
         plots.design(place, dict(zip(space.names, theta.T, strict=True)), status, labels)
 
+    def prior_predictive(self, place: plots.figures.Place) -> None:
+        """Draw fifty runs from the prior over the data."""
+        PriorPredictive(self.problem, self._folder("first")).draw(place)
+
     def _folder(self, stage: str) -> Path:
         if stage not in self.folders:
             raise SimferError(f"there is nothing to draw of {stage}, which has not been run")
@@ -143,7 +174,7 @@ class Gallery:
 
     def _labels(self) -> dict[str, str]:
         return {name: name for name in self.draws if "infer" in self.folders} | {
-            name: labelled(name, prior) for name, prior in self.priors.items()
+            name: self.problem.plots.labels.get(name) or labelled(name, prior) for name, prior in self.priors.items()
         }
 
     def _divergent(self) -> np.ndarray | None:
@@ -161,7 +192,7 @@ class Gallery:
         x = np.asarray(observed[dim], float) if dim else np.arange(len(values), dtype=float)
         order = np.argsort(x, kind="stable")
         return plots.Panel(
-            output=name,
+            output=self.problem.plots.labels.get(name, name),
             unit=self.units.get(name, ""),
             dim=dim.removeprefix(f"{name}_"),
             dim_unit=self.units.get(dim.removeprefix(f"{name}_"), ""),

@@ -17,6 +17,7 @@ _CAPTIONS = {
     "posterior": "Posterior: every parameter, and every pair of the first ten.",
     "verdict": "How much of its limit each figure of the verdict uses up.",
     "trace": "Chains: densities and traces that lie over one another say that the sampler has converged.",
+    "prior_predictive": "Fifty runs from the prior over the data, before anything was inferred.",
     "design": "Where the simulator was run last, and how it ended there.",
 }
 _ORDER = ("predictive", "prior_posterior", "posterior")
@@ -24,16 +25,19 @@ _ORDER = ("predictive", "prior_posterior", "posterior")
 
 def pictures(material: Material) -> tuple[str, str]:
     """Draw what can be drawn: what a reader looks at, and what is behind it."""
-    gallery = Gallery({stage: step.folder for stage, step in material.latest.items()}, material.priors)
+    folders = {stage: step.folder for stage, step in material.latest.items()}
+    first = material.rounds.get(0, {})
+    folders |= {"first": first["simulate"].folder} if "simulate" in first else {}
+    gallery = Gallery(folders, material.problem)
     drawable = gallery.pictures
     drawn = {
         name: _drawn(number, name, drawable[name], _alt(name, material))
         for number, name in enumerate(_CAPTIONS)
         if name in drawable
     }
-    first = section("pictures", "Data and posterior", *(drawn[name] for name in _ORDER if name in drawn))
+    shown = section("pictures", "Data and posterior", *(drawn[name] for name in _ORDER if name in drawn))
     behind = [fold(_CAPTIONS[name].partition(":")[0].rstrip("."), drawn[name]) for name in drawn if name not in _ORDER]
-    return first, section("behind", "Behind it", *behind)
+    return shown, section("behind", "Behind it", *behind)
 
 
 def _drawn(count: int, name: str, draw: Any, alt: str) -> str:

@@ -22,7 +22,7 @@ _HEAD = re.compile(r'<svg[^>]*viewBox="([^"]+)"[^>]*>')
 def inline(number: int, alt: str, draw: Callable[[Held], None]) -> str:
     """Draw a picture and return it as SVG to put into a page; `number` keeps its names from those of others."""
     held = Held()
-    with looking(Look(title=False)):
+    with looking(Look(title=False)):  # the page's own look, whatever a paper's is
         draw(held)
         text = _written(held.figure)
     return _tidied(text, f"p{number}-", alt)

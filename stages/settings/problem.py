@@ -13,6 +13,7 @@ from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivit
 from simfer.stages.settings.joint import JointPrior
 from simfer.stages.settings.noise import AnyNoise, CustomNoise, Quantity, arguments, quantities
 from simfer.stages.settings.observation import Observation
+from simfer.stages.settings.plots import Plots
 from simfer.stages.settings.priors import Parameters, Prior, is_positive
 from simfer.stages.settings.simulation import Refine, Simulate
 from simfer.stages.settings.slices import Slice
@@ -57,6 +58,8 @@ class Problem(Settings):
     """How settings of the training are searched for (`simfer tune`)."""
     sensitivity: Sensitivity = Sensitivity()
     """Which parameter moves which output (`simfer sensitivity`)."""
+    plots: Plots = Plots()
+    """How pictures for a paper look (`simfer plots`)."""
 
     @model_validator(mode="before")
     @classmethod

@@ -26,7 +26,7 @@ def test_every_command_is_listed() -> None:
 
 def test_every_public_name_is_listed() -> None:
     listed = re.findall(r"^\.\. auto\w+:: simfer\.(\w+)$", _read("reference/python.md"), re.MULTILINE)
-    assert sorted(listed) == sorted(simfer.__all__)
+    assert sorted(set(listed) - {"plots"}) == sorted(simfer.__all__)
 
 
 def test_every_architecture_is_listed() -> None:

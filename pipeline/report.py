@@ -95,13 +95,14 @@ def after(
 
 def draw(problem: Problem, store: Store, folder: Path) -> list[Path]:
     """Draw every picture of what the store has of a config into a folder; return their files."""
-    steps = _there(plan(problem), store)
-    folders = {step.stage: store.folder(step.stage, step.fingerprint) for step in steps}
-    if not folders:
+    plan = Plan(problem, store)
+    steps = _there(plan, list(plan.walk()))
+    if not steps:
         raise SimferError("there is nothing to draw yet; `simfer run` makes it")
-    first = {"first": store.folder("simulate", steps[0].fingerprint)} if steps[0].stage == "simulate" else {}
+    first = {"first": step["folder"] for step in steps[:1] if step["stage"] == "simulate"}
     runtime.prepare()
-    files: list[Path] = chain.gallery(problem, folders | first).write(folder)
+    folders = {step["stage"]: step["folder"] for step in steps} | first
+    files: list[Path] = chain.gallery(problem, folders).write(folder)
     return files
 
 

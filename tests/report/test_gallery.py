@@ -10,7 +10,8 @@ import pytest
 
 import simfer
 from simfer.pipeline import Result, chain
-from simfer.pipeline.plan import plan
+from simfer.pipeline.plan import Plan
+from simfer.pipeline.store import Store
 from simfer.stages.plots.figures import broken
 from simfer.stages.plots.planes import edges_of
 from tests import helpers
@@ -38,7 +39,10 @@ def test_a_run_is_drawn_as_the_config_has_it(result: Result, tmp_path: Path) -> 
 
 
 def test_how_pictures_look_is_in_no_key() -> None:
-    keys = [[step.key for step in plan(helpers.problem(helpers.line(plots=look)))] for look in ({}, {"width": 3.4})]
+    keys = [
+        [step.key for step in Plan(helpers.problem(helpers.line(plots=look)), Store(helpers.scratch() / "none")).walk()]
+        for look in ({}, {"width": 3.4})
+    ]
     assert keys[0] == keys[1]
 
 

@@ -99,9 +99,10 @@ def draw(problem: Problem, store: Store, folder: Path) -> list[Path]:
     steps = _there(plan, list(plan.walk()))
     if not steps:
         raise SimferError("there is nothing to draw yet; `simfer run` makes it")
-    first = {"first": step["folder"] for step in steps[:1] if step["stage"] == "simulate"}
+    folders = {step["stage"]: step["folder"] for step in steps}
+    if steps[0]["stage"] == "simulate":
+        folders["first"] = steps[0]["folder"]
     runtime.prepare()
-    folders = {step["stage"]: step["folder"] for step in steps} | first
     files: list[Path] = chain.gallery(problem, folders).write(folder)
     return files
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from simfer.pipeline import chain, description, runtime, studies
 from simfer.pipeline.blame import blame
-from simfer.pipeline.chain import ConfigError, Problem, StageError, UserCodeError
+from simfer.pipeline.chain import ConfigError, Problem, StageError, UserCodeError, WaitingForRuns
 from simfer.pipeline.leases import Lease
 from simfer.pipeline.manifest import NAME as MANIFEST
 from simfer.pipeline.manifest import Manifest, file_digest
@@ -188,6 +188,8 @@ class Builder:
                     raise
                 failed[role] = str(error).splitlines()[-1]  # of an exception in the user's code the traceback's end
                 self.reporter.note(f"{given}: left out, since {error}")
+        if chain.asks(step.link):
+            inputs["told"] = [self.store.asked(step.fingerprint)]
         return inputs, failed
 
     def _run(
@@ -195,7 +197,10 @@ class Builder:
     ) -> dict[str, Any]:
         _refuse_edited(step)
         with blame(step.link.name, lambda: user_files(self.problem)):
-            summary = chain.run(step.link, inputs, folder, self.reporter, failed)
+            try:
+                summary = chain.run(step.link, inputs, folder, self.reporter, failed)
+            except WaitingForRuns as error:
+                raise WaitingForRuns(f"{step.link.name} {error}", error.ledger) from None
         _refuse_edited(step)
         runtime.refuse_narrow()
         return summary

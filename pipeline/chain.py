@@ -13,7 +13,16 @@ from typing import Any
 
 from simfer.stages.artifacts.figures import LONGER, SIMULATIONS, judge, what_helps
 from simfer.stages.cores import num_cores
-from simfer.stages.errors import ConfigError, Mistake, SimferError, StageError, UsageError, UserCodeError, did_you_mean
+from simfer.stages.errors import (
+    ConfigError,
+    Mistake,
+    SimferError,
+    StageError,
+    UsageError,
+    UserCodeError,
+    WaitingForRuns,
+    did_you_mean,
+)
 from simfer.stages.settings import (
     HANDED,
     VERSIONS,
@@ -59,6 +68,7 @@ __all__ = [
     "Turn",
     "UsageError",
     "UserCodeError",
+    "WaitingForRuns",
     "did_you_mean",
     "executed",
     "export",
@@ -290,6 +300,46 @@ def _material(plain: Mapping[str, Any]) -> Any:
     failure = made.Failure(**plain["failure"]) if plain["failure"] else None
     steps = [made.Step(**step) for step in plain["steps"]]
     return made.Material(**(dict(plain) | {"steps": steps, "failure": failure}))
+
+
+def asks(link: Link) -> bool:
+    """Say whether the rows of a step are made by somebody else, who is asked for them."""
+    settings: Any = getattr(link.config, "simulate", None)
+    return link.stage in ("simulate", "check") and settings.kind == "ask"
+
+
+def write_points(problem: Problem, ledger: Path, output: Path, num: int | None, again: bool) -> tuple[int, int]:
+    """Write points that a step waits for; return how many, and how many nobody was given after that."""
+    points, ledgers = (import_module(f"simfer.stages.simulate.asked.{name}") for name in ("points", "ledger"))
+    space = import_module("simfer.stages.model.space").Space(problem.parameters)
+    return points.write_points(output, ledgers.Ledger(ledger), space, num, again)  # type: ignore[no-any-return]
+
+
+def tell(problem: Problem, file: Path, asked: Sequence[Path], own: Path | None, replace: bool) -> dict[str, Any]:
+    """Take results into the ledgers of the steps that asked for them, and points of the user's own into `own`.
+
+    Raises ConfigError where the outputs are not those that the config's data and noise are of.
+    """
+    telling: Any = import_module("simfer.stages.simulate.asked.telling")
+    ledgers: Any = import_module("simfer.stages.simulate.asked.ledger")
+    preflight: Any = import_module("simfer.stages.preflight")
+    space = import_module("simfer.stages.model.space").Space(problem.parameters)
+    by_token = {ledger.token: ledger for ledger in map(ledgers.Ledger, asked)}
+    into = ledgers.Ledger(own) if own else None
+    told = telling.read(file, problem.simulate.table, space, by_token, into, replace)
+    if found := preflight.of_outputs(problem, told.layout):
+        raise ConfigError(found)
+    return told.take()  # type: ignore[no-any-return]
+
+
+def waited_for(ledger: Path) -> str:
+    """Say what a step waits for; nothing where it has asked for nothing, or was told all."""
+    made: Any = import_module("simfer.stages.simulate.asked.ledger")
+    try:
+        made.Ledger(ledger).refuse_untold()
+    except WaitingForRuns as error:
+        return str(error)
+    return ""
 
 
 def num_rows(problem: Problem) -> int:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from simfer.pipeline import chain, project, runtime, screen, stopping, use
+from simfer.pipeline import asking, chain, project, runtime, screen, stopping, use
 from simfer.pipeline import report as pages
 from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
@@ -23,8 +23,8 @@ from simfer.pipeline.why import why as explain
 
 _EPILOG = (
     "Exit codes: 0 done; 1 a bug of Simfer's; 2 wrong config or usage; 3 a stage could not go on, or your own code "
-    "raised; 4 the verdict is bad (the posterior is there all the same); 5 there is no simulator to check it by; 130 "
-    "interrupted."
+    "raised; 4 the verdict is bad (the posterior is there all the same); 5 there is no simulator to check it by; 6 "
+    "it waits for runs that somebody else makes; 130 interrupted."
 )
 _CHAIN, _LOOK, _STUDY, _USE, _PROJECT = "The chain", "Look", "Study", "Use the emulator", "Project"
 
@@ -309,6 +309,37 @@ def _plots(
 
 
 _command("plots", _LOOK, _plots)
+
+
+def _ask(
+    call: Call,
+    num: Annotated[
+        int | None, typer.Option(min=1, metavar="NUMBER", help="How many points, at most.", show_default=False)
+    ] = None,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The CSV file to write.")] = Path("next.csv"),
+    again: Annotated[bool, typer.Option("--again", help="Also those that were given out and not told.")] = False,
+) -> None:
+    """Write the points whose runs the chain waits for, where somebody else makes them (simulator = "ask")."""
+    with answering(call.json) as answer:
+        answer |= asking.ask(call.problem, call.store, call.reporter, call.folder, num, output, again)
+        if call.shows:
+            screen.show_used(answer, console())
+
+
+def _tell(
+    call: Call,
+    results: Annotated[Path, typer.Argument(metavar="FILE", help="What came back.", show_default=False)],
+    replace: Annotated[bool, typer.Option("--replace", help="Let it say otherwise than what was told before.")] = False,
+) -> None:
+    """Take in the runs of a file, matched by `run`; points of your own, without a name, are taken in too."""
+    with answering(call.json) as answer:
+        answer |= asking.tell(call.problem, call.store, results, replace)
+        if call.shows:
+            screen.show_used(answer, console())
+
+
+_command("ask", _CHAIN, _ask)
+_command("tell", _CHAIN, _tell)
 _command("predict", _USE, _predict)
 _command("export", _USE, _export)
 

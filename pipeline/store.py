@@ -49,6 +49,10 @@ class Store:
         """Return the folder that an artifact has, or would have."""
         return self.root / stage / fingerprint
 
+    def asked(self, fingerprint: str) -> Path:
+        """Return the folder in which what was asked and told for a step is kept; no sweep comes near it."""
+        return self.root / "asked" / fingerprint
+
     def find(self, stage: str, fingerprint: str, *, thorough: bool = False) -> Found:
         """Look an artifact up; its files are trusted by size and time, or hashed if `thorough`."""
         folder = self.folder(stage, fingerprint)

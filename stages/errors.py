@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 
@@ -80,6 +81,29 @@ class StageError(SimferError):
         ...     print(str(error).partition(",")[0])
         100.0% of the simulations failed (64 not finite)
     """
+
+
+class WaitingForRuns(SimferError):
+    """A chain that cannot go on before somebody has made the runs that it asks for (`simfer ask`, `simfer tell`).
+
+    Args:
+        what: What is waited for, in words.
+        ledger: The folder in which what was asked and told is kept.
+
+    Example:
+        >>> import simfer
+        >>> try:
+        ...     simfer.run("line.toml", overrides=["simulate.simulator=ask"], until="simulate")
+        ... except simfer.WaitingForRuns as error:
+        ...     print(str(error).partition(" (")[0])
+        simulate-0 waits for 64 of 64 runs
+    """
+
+    exit_code = 6
+
+    def __init__(self, what: str, ledger: Path) -> None:
+        self.ledger = ledger
+        super().__init__(what)
 
 
 class UserCodeError(SimferError):

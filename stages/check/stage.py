@@ -32,6 +32,7 @@ from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import HANDED, Check, CheckConfig
 from simfer.stages.simulate import design
+from simfer.stages.simulate.asked.waiting import told
 from simfer.stages.simulate.border import Border
 from simfer.stages.simulate.failures import UnsolvedDraws, cure, unsolved_draws
 from simfer.stages.simulate.rows import fill
@@ -59,7 +60,8 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     z = np.concatenate([draws[:, : space.size], behind.z])
     points, stream = lambda a, b: z[a:b], f"check-{config.round}"
     _keep_rows(folder, z)
-    simulations = fill(folder, config.simulate, space, len(z), points, progress, stream).simulations
+    backend, _ = told(inputs, config.simulate, space, z)
+    simulations = fill(folder, config.simulate, space, len(z), points, progress, stream, backend).simulations
     rounds = [Simulations.load(path) for path in inputs["simulations"]]
     training = [*rounds, *map(Simulations.load, inputs["checks"])]
     drawn = slice(0, len(draws))

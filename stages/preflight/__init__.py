@@ -69,6 +69,8 @@ def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | N
     if priors := prior_mistakes(config):
         return priors  # of which nothing can be drawn to try
     training = [*of_each(config, architecture_mistakes), *optimizers.mistakes(config.train)]
+    if config.simulate.kind == "ask":  # what its runs give is seen when they are told
+        return [*training, *solver_settings(config)]
     if config.simulate.kind != "jax":
         return [*training, *_foreign(config, progress or Silent(), bool(training))]
     simulator, simulation = _simulator(config)
@@ -97,6 +99,12 @@ def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | N
     found = [*found, *_dataset(config, layout), *_likelihood(config, layout)]
     found += beside_table(config, layout, progress or Silent())
     return found if found or not simulates else numerical_mistakes(config)
+
+
+def of_outputs(config: Problem, layout: Layout) -> list[Mistake]:
+    """List where outputs, which only now are known, do not fit what a config says of them."""
+    found = of_each(config, lambda one, where: layout_mistakes(one, where, layout, False))
+    return [*found, *_names(config, layout), *_dataset(config, layout), *_likelihood(config, layout)]
 
 
 def _foreign(config: Problem, progress: Progress, is_broken: bool) -> list[Mistake]:

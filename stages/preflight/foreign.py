@@ -10,7 +10,13 @@ from simfer.stages.settings import Problem
 from simfer.stages.simulate.backends.table import unlike
 from simfer.stages.simulate.finished.runs import open_runs
 
-_WHO = {"python": "a Python function", "program": "a program", "http": "a server", "table": "a table of runs"}
+_WHO = {
+    "python": "a Python function",
+    "program": "a program",
+    "http": "a server",
+    "table": "a table of runs",
+    "ask": "who is asked for runs",
+}
 _DIFFERENTIABLE = {"http"}  # a server may know its derivatives
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+ASK = "ask"  # in place of a simulator: somebody else makes the runs, which are asked for and told
+
 SIMULATORS: dict[str, str] = {
     "gaussian_mixture": "simfer.stages.simulate.simulators.gaussian_mixture:GaussianMixture",
     "gray_scott": "simfer.stages.simulate.simulators.gray_scott:GrayScott",

@@ -6,10 +6,11 @@ from glob import glob
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
 
 from simfer.stages.settings.fields import InputFile, Settings, below_config
 
+PATH = {"type": "string", "format": "path"}
 _WILD = frozenset("*?[")
 
 
@@ -34,12 +35,18 @@ def _fitting(pattern: str) -> list[str]:
     return found
 
 
+def or_names_alone(schema: dict[str, Any]) -> None:
+    """Let the schema of a table's field take a file's name, or a list of them, in its place."""
+    schema["anyOf"] += [PATH, {"type": "array", "items": PATH, "minItems": 1}]
+
+
 Files = Annotated[
     list[str],
     BeforeValidator(_as_list),
     AfterValidator(_files),
     InputFile(),
-    Field(min_length=1, json_schema_extra={"items": {"type": "string", "format": "path"}}),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [PATH, {"type": "array", "items": PATH, "minItems": 1}]}),
 ]
 
 

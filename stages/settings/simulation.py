@@ -20,8 +20,8 @@ from simfer.stages.settings.fields import (
     Settings,
     Unit,
 )
-from simfer.stages.settings.names import SIMULATORS
-from simfer.stages.settings.run_table import RunTable
+from simfer.stages.settings.names import ASK, SIMULATORS
+from simfer.stages.settings.run_table import RunTable, or_names_alone
 
 
 class Solver(Settings):
@@ -54,10 +54,13 @@ class Solver(Settings):
 class Simulate(Settings):
     """Where to simulate, with what, and how many times."""
 
-    table: Annotated[RunTable | None, AddedLater()] = None
+    table: Annotated[RunTable | None, AddedLater(), Field(json_schema_extra=or_names_alone)] = None
     """Runs that are finished: a file, a list of files, or a table that says what their columns are."""
-    simulator: Annotated[str, Code(lambda: SIMULATORS)] = ""
-    """A name (`simfer list simulators`), or your own class in a file beside the config; none beside a `table` alone."""
+    simulator: Annotated[str, Code(lambda: [*SIMULATORS, ASK])] = ""
+    """A name (`simfer list simulators`), or your own class in a file beside the config; none beside a `table` alone.
+
+    "ask" where somebody else makes the runs: `simfer ask` writes their points, `simfer tell` takes the results in.
+    """
     num_simulations: Annotated[Natural, Unit("simulations")] = 0
     """How many times the simulator is run in the first round; growing it keeps the rows that are there."""
     design: Literal["sobol", "prior", "latin_hypercube"] = "sobol"
@@ -88,6 +91,8 @@ class Simulate(Settings):
     @property
     def kind(self) -> str:
         """Where rows come from: a name of the table of backends."""
+        if self.simulator == ASK:
+            return "ask"
         return "jax" if self.simulator else "table"
 
     @field_validator("simulator")

@@ -44,14 +44,16 @@ def fill(
     design: Callable[[int, int], Float[np.ndarray, "rows size"]],
     progress: Progress,
     stream: str = "simulate-0",
+    backend: Backend | None = None,
 ) -> Filled:
     """Solve the rows that the store in `folder` lacks, those that fail once more if asked to, and close it.
 
     `design(start, stop)` gives the whitened points of those rows; `stream` names what they are for, and keeps the
-    random numbers of a stochastic simulator apart from those of other streams.
+    random numbers of a stochastic simulator apart from those of other streams. A `backend` takes the place of the one
+    that the settings ask for.
     """
-    with closing(build_backend(settings, space)) as backend:
-        return _fill(folder, backend, num, design, progress, stream)
+    with closing(backend or build_backend(settings, space)) as source:
+        return _fill(folder, source, num, design, progress, stream)
 
 
 def _fill(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import HANDED, RefineConfig, Simulate, SimulateConfig
 from simfer.stages.simulate import design
+from simfer.stages.simulate.asked.waiting import told
 from simfer.stages.simulate.border import Border
 from simfer.stages.simulate.failures import counts, cure, drawn, tables, where_it_fails
 from simfer.stages.simulate.finished.runs import open_runs
@@ -44,21 +45,30 @@ def run(
             z = design.stretched(draws, places, a, b, stretch, seed)
             return border.both_sides(draws[design.shuffled(len(draws), a, b, seed)], z, seed + a) if border else z
 
-        filled = fill(folder, settings, space, num, points, progress, f"simulate-{config.round}")
+        backend, num = told(inputs, settings, space, _all(points, num, settings))
+        filled = fill(folder, settings, space, num, points, progress, f"simulate-{config.round}", backend)
     else:
         kind, num, seed = settings.design, settings.num_simulations, settings.seed
         runs = open_runs(settings.table, space) if settings.table else None
         finished = len(runs) if runs else 0  # they come first, and lie where they lie
 
         def covering(a: int, b: int) -> Float[np.ndarray, "rows size"]:
-            at = max(a - finished, 0), max(b - finished, 0)
-            designed = design.rows(kind, *at, num, space.size, seed) if at[1] else np.zeros((0, space.size))
-            return np.concatenate([np.zeros((b - a - len(designed), space.size)), designed])
+            z, first, last = np.zeros((b - a, space.size)), max(a, finished), min(b, finished + num)
+            if first < last:
+                z[first - a : last - a] = design.rows(kind, first - finished, last - finished, num, space.size, seed)
+            return z
 
-        filled = fill(folder, settings, space, finished + num, covering, progress)
+        rows = _all(lambda a, b: covering(a + finished, b + finished), num, settings)
+        backend, more = told(inputs, settings, space, rows, beside_table=True)
+        filled = fill(folder, settings, space, finished + more, covering, progress, backend=backend)
         if runs:
             return _summary(folder, config, space, filled, progress, told=of_table(runs, filled.simulations))
     return _summary(folder, config, space, filled, progress)
+
+
+def _all(points: Callable[[int, int], np.ndarray], num: int, settings: Simulate) -> Float[np.ndarray, "rows size"]:
+    """Return all points at once where somebody else is asked for them; otherwise their number alone says anything."""
+    return points(0, num) if settings.kind == "ask" else np.zeros((num, 0))
 
 
 def load(folder: Path, config: SimulateConfig | RefineConfig) -> xr.Dataset:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from simfer.stages.errors import StageError
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
 from simfer.stages.simulate.backends.contract import Backend
@@ -17,6 +18,8 @@ BACKENDS: dict[str, str] = {
 
 def build_backend(settings: Simulate, space: Space) -> Backend:
     """Return what gives rows of a config: a `Backend` of the kind that `Simulate.kind` says, after a table's if any."""
+    if settings.kind == "ask":
+        raise StageError("runs for this are not asked for: it takes a simulator that can be run, or finished runs")
     backend = _built(settings.kind, settings, space)
     if settings.table is None or settings.kind == "table":
         return backend

@@ -56,13 +56,14 @@ class Columns:
     left_out: list[str] = field(default_factory=list)
 
     @classmethod
-    def of(cls, file: RunFile, table: RunTable, space: Space) -> Columns:
+    def of(cls, file: RunFile, table: RunTable, space: Space, needs_parameters: bool = True) -> Columns:
         """Tell columns apart; raise ConfigError with everything that cannot be told."""
-        return _Assignment(file, table, space).done()
+        return _Assignment(file, table, space, needs_parameters).done()
 
 
 class _Assignment:
-    def __init__(self, file: RunFile, table: RunTable, space: Space) -> None:
+    def __init__(self, file: RunFile, table: RunTable, space: Space, needs_parameters: bool) -> None:
+        self.needs_parameters = needs_parameters
         self.file, self.table, self.space, self.mistakes = file, table, space, list[Mistake]()
         self.free = dict(file.columns)  # that have no part yet
 
@@ -87,7 +88,9 @@ class _Assignment:
         return mapped if isinstance(mapped, str) else mapped[0]
 
     def _parameters(self) -> dict[str, str]:
-        found = {}
+        found: dict[str, str] = {}
+        if not self.needs_parameters and not any(self._column(name) in self.free for name in self.space.names):
+            return found
         for name in self.space.names:
             column = self._column(name)
             if column not in self.free:

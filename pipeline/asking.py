@@ -7,7 +7,7 @@ from typing import Any
 
 from simfer.pipeline import chain, runtime
 from simfer.pipeline.chain import ConfigError, Mistake, Problem, WaitingForRuns
-from simfer.pipeline.plan import plan
+from simfer.pipeline.plan import Plan
 from simfer.pipeline.progress import Progress
 from simfer.pipeline.runner import execute
 from simfer.pipeline.store import Store
@@ -41,8 +41,8 @@ def tell(problem: Problem, store: Store, file: Path, replace: bool) -> Answer:
     if not file.exists():
         raise ConfigError([Mistake(str(file), "no such file")])
     runtime.prepare()
-    steps = [step for step in plan(problem) if step.stage in ("simulate", "check")]
-    open_steps = [step for step in steps if not store.find(step.stage, step.fingerprint).sound]
+    plan = Plan(problem, store)
+    open_steps = [step for step in plan.walk() if chain.asks(step.link) and not plan.find(step).sound]
     asked = [store.asked(step.fingerprint) for step in open_steps]
     rounds = [step for step in open_steps if step.stage == "simulate"]
     foreign = store.asked(rounds[0].fingerprint) if rounds else None
@@ -59,4 +59,5 @@ def _refuse_others(problem: Problem) -> None:
 
 
 def _step_of(problem: Problem, store: Store, ledger: Path) -> str:
-    return next((step.link.name for step in plan(problem) if store.asked(step.fingerprint) == ledger), "")
+    steps = Plan(problem, store).walk()
+    return next((step.link.name for step in steps if store.asked(step.fingerprint) == ledger), "")

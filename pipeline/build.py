@@ -242,7 +242,7 @@ def _refuse_edited(step: Step) -> None:
     edited = [
         str(file)
         for file, digest in step.files.items()
-        if not file.is_file() or file_digest(file) != digest or executed.get(file, digest) != digest
+        if not file.exists() or file_digest(file) != digest or executed.get(file, digest) != digest
     ]
     if edited:
         raise StageError(f"{step.link.name}: edited while this ran: {', '.join(edited)}. Run again.")

@@ -33,7 +33,10 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content; of a folder (a Zarr store), of the names and contents of all in it."""
+    if path.is_dir():
+        inner = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest([[file.relative_to(path).as_posix(), file_digest(file)] for file in inner])
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

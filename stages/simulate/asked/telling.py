@@ -127,7 +127,7 @@ def _run(
         what = f"run {name or '(no name)'} was not asked for, and a point of your own needs all parameters"
         _refuse(file, i, what)
     if foreign is None:
-        _refuse(file, i, "there is no round left that could take a point of your own; raise refine.max_rounds")
+        _refuse(file, i, "no round of simulations waits now, and none can take a point of your own")
     return foreign, Told(-1, status, outputs, tuple(theta.tolist()))
 
 

@@ -11,7 +11,6 @@ import pytest
 from scipy.special import logsumexp
 
 from simfer import SimferError, pipeline
-from simfer.pipeline import config
 from tests import helpers
 from tests.chain.test_reference import FOLDER, needs_reference
 
@@ -108,10 +107,10 @@ def test_what_a_flow_cannot_learn_is_said_before_anything_runs(sections: dict[st
         pipeline.run(table(**sections), store=helpers.scratch() / "switch")
 
 
-def test_no_other_config_has_another_key() -> None:
-    plain = config.from_table(helpers.line(), [], folder=helpers.scratch())
-    assert all(not link.config.noise and link.config.observation is None
-               for link in pipeline.chain.links(plain) if link.stage == "train")  # fmt: skip
+def test_data_and_noise_enter_the_training_of_a_flow_alone() -> None:
+    plain, shaped = (helpers.link(helpers.problem(each), "train-0").config for each in (helpers.line(), table()))
+    assert not plain.noise and plain.observation is None
+    assert shaped.noise and shaped.observation is not None
 
 
 @pytest.mark.slow  # half a minute to some minutes each

@@ -38,6 +38,12 @@ print(predicted["{output}"].shape)""",
 }
 
 
+_WITHOUT_FLOW = (
+    "The simulator is random, and its data have no Gaussian's shape. The flow that learned their density is not in "
+    "this file, which knows mean and standard deviation alone: `simfer.load_emulator` opens all of it."
+)
+
+
 def card(
     emulator: Emulator,
     format: str,
@@ -60,6 +66,7 @@ def card(
         + (f". `NAME{SCATTER}` is the standard deviation of the simulator's own scatter" if emulator.random else "")
         + f". `{INSIDE}` says whether a point lies in the box that the training points span along their principal axes "
         "(every prior turned into a standard normal). Where it is false, rely on nothing.",
+        _WITHOUT_FLOW if emulator.flow is not None else "",
         "## Training",
         _list(_training(emulator, facts)),
         "## Errors",

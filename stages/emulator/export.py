@@ -24,6 +24,7 @@ from simfer.stages.summary import Summary
 Format = Literal["onnx", "stablehlo"]
 Predict = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 _NUM_POINTS = 512
+_WITHOUT_FLOW = "the flow is not exported (train.scatter): the file knows mean and standard deviation, and no density"
 # Of what an output varies over the training domain. A float32 network is exported in float64, without its rounding.
 TOLERANCE = {"float32": 1e-4, "float64": 1e-6}
 
@@ -59,7 +60,9 @@ def run(
     paths = [str(file) for file in files]
     table = [{"output": each, "largest_difference": value} for each, value in differences.items()]
     facts = {"files": ", ".join(paths), "bytes": len(content), "tolerance": TOLERANCE[trained.header.dtype]}
-    return {"facts": facts, "tables": {f"{format} - original, in units of the output's spread": table}}
+    warnings = [] if trained.flow is None else [_WITHOUT_FLOW]
+    tables = {f"{format} - original, in units of the output's spread": table}
+    return {"facts": facts, "tables": tables, "warnings": warnings}
 
 
 def compared(emulator: Emulator, predict: Predict) -> dict[str, float]:

@@ -43,6 +43,12 @@ def exported(folder: Path, kind: str, format: str) -> dict[str, Any]:
     return export.run(config, KEPT / kind, Silent(), **options)
 
 
+def test_of_a_flow_it_is_said_that_it_is_left_out(tmp_path: Path) -> None:
+    summary = exported(tmp_path, "../format5/flow", "stablehlo")
+    assert "no density" in summary["warnings"][0]
+    assert "in this file, which knows mean and standard deviation alone" in (tmp_path / "lynx.md").read_text()
+
+
 @pytest.mark.parametrize(
     ("kind", "format"),
     [

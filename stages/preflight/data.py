@@ -12,6 +12,7 @@ from simfer.stages.model import noise as noises
 from simfer.stages.model.likelihood import Block, Likelihood, read_data
 from simfer.stages.model.outputs import Layout
 from simfer.stages.preflight.noise import noise_mistakes
+from simfer.stages.preflight.scatter import series_mistakes
 from simfer.stages.settings import CustomNoise, Problem
 from simfer.stages.settings.expressions import parse
 from simfer.stages.settings.noise import quantities
@@ -63,6 +64,7 @@ def data_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
                 found.append(Mistake(f"noise.{name}", f"the data hold no column {name}"))
             continue
         found += noises.mistakes(name, noise, data.series[name])
+        found += series_mistakes(config, name, data.series[name])
         transform = config.dataset.transform.get(name, "none")
         if noise.dist == "LogNormal" and transform != "log":
             what = f'got "{transform}"; LogNormal noise needs "log", or the emulator can give it a negative median'

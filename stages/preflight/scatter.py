@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from simfer.stages.errors import Mistake
+from simfer.stages.model.observation import Series
 from simfer.stages.settings import Problem
 from simfer.stages.settings.noise import COUNTS
 
@@ -26,6 +27,19 @@ def scatter_mistakes(config: Problem, stochastic: bool) -> list[Mistake]:
             for name, noise in config.noise.items()
             if noise.dist in COUNTS
         ]
+    return found
+
+
+def series_mistakes(config: Problem, name: str, series: Series) -> list[Mistake]:
+    """List what keeps the data of one output from having a density."""
+    without, found = config.noise[name].dist == "none", []
+    if without and len(set(series.index.tolist())) < len(series.index):
+        what = "several data in one place, which would have to be the same without noise; say how measuring scatters"
+        found.append(Mistake(f"noise.{name}.dist", f'got "none" and {what}'))
+    if series.side is not None and (without or config.train.scatter == "flow"):
+        where, got = ("noise", f'noise.{name} = "none"') if without else ("train.scatter", '"flow"')
+        what = "and data of which a bound alone is known, which have no density"
+        found.append(Mistake(f"{where}.{name}" if without else where, f"got {got} {what}; leave these data out"))
     return found
 
 

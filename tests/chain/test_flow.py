@@ -125,3 +125,11 @@ def test_scatter_of_any_shape_passes_with_the_right_posterior(name: str, tmp_pat
     assert result.verdict.passed, result.verdict
     assert draws.mean() == pytest.approx(exact.mean(), abs=0.1 * exact.std())
     assert draws.std() == pytest.approx(exact.std(), rel=0.1)
+
+
+def test_several_data_in_one_place_need_noise() -> None:
+    twice = helpers.scratch() / "twice.csv"
+    twice.write_text("x,y\n0,0.9\n0,1.0\n1,1.3\n")
+    sections = {"noise": {"y": {"dist": "none"}}, "observation": {"file": str(twice)}}
+    with pytest.raises(SimferError, match="several data in one place"):
+        pipeline.run(table(**sections), store=helpers.scratch() / "switch")

@@ -17,7 +17,7 @@ from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
 from simfer.pipeline.chain import STAGES, Mistake, SimferError, UsageError, UserCodeError
 from simfer.pipeline.plan import Plan
-from simfer.pipeline.runner import Outcome, RunResult, built, execute, execute_study, to_build
+from simfer.pipeline.runner import Outcome, RunResult, built, damaged, execute, execute_study, to_build
 from simfer.pipeline.studies import STUDIES, Option, Study
 from simfer.pipeline.why import why as explain
 
@@ -175,7 +175,8 @@ def _status(
 def _show(call: Call) -> None:
     """Show the verdict, the posterior, the emulator's error, and where the files lie."""
     with answering():
-        screen.show(built(Plan(call.problem, call.store)), console())
+        plan = Plan(call.problem, call.store)
+        screen.show(built(plan), console(), damaged(plan))
 
 
 def _path(
@@ -184,9 +185,13 @@ def _path(
 ) -> None:
     """Print the folder of a stage's latest artifact, alone, for scripts."""
     with answering():
-        found = built(Plan(call.problem, call.store))
+        plan = Plan(call.problem, call.store)
+        found = built(plan)
         if stage not in found:
-            raise SimferError(f"{stage} is not built yet; `simfer {stage} {call.config}` builds it")
+            what = damaged(plan).get(stage)
+            raise SimferError(
+                f"{stage} is {f'damaged: {what}' if what else 'not built yet'}; `simfer {stage} {call.config}` builds it"
+            )
         print(found[stage].folder)
 
 

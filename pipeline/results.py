@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from simfer.pipeline import chain, config, description, machine, runtime
+from simfer.pipeline import chain, config, description, machine, manifest, runtime
 from simfer.pipeline.chain import Problem, SimferError, UserCodeError
 from simfer.pipeline.plan import Plan
 from simfer.pipeline.progress import reporter
-from simfer.pipeline.runner import Outcome, built, execute
+from simfer.pipeline.runner import Outcome, built, damaged, execute, in_a_line
 from simfer.pipeline.store import Store
 
+_WITHOUT_CHECKSUMS = ("infer", "check")
 Config = str | Path | Mapping[str, Any]
 
 
@@ -28,6 +29,7 @@ class Result:
         outcomes: The latest outcome of each stage: "simulate", "dataset", "train", "infer", "check".
         history: Every step of the run in its order, earlier rounds too; empty of what was loaded.
         problem: The config, checked.
+        damaged: What is wrong with an artifact that is there and cannot be trusted, by its stage; of what was loaded.
 
     Example:
         >>> import simfer
@@ -44,6 +46,7 @@ class Result:
     outcomes: Mapping[str, Outcome]
     history: Sequence[Outcome] = ()
     problem: Problem | None = None
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def folders(self) -> dict[str, Path]:
@@ -176,9 +179,15 @@ class Result:
 
     def _load(self, stage: str) -> Any:
         if stage not in self.outcomes:
+            if what := self.damaged.get(stage):
+                raise SimferError(f"{stage} is damaged: {what}; `simfer.run` builds it again")
             raise SimferError(f"{stage} has not been run; there is {', '.join(self.outcomes) or 'nothing yet'}")
+        outcome = self.outcomes[stage]
+        # Zarr stores and emulators have checksums of their own, and may be large; a NetCDF or JSON file has none.
+        if stage in _WITHOUT_CHECKSUMS and (damage := manifest.damage(outcome.folder, outcome.manifest, thorough=True)):
+            raise SimferError(f"{stage} is damaged: {in_a_line(damage)}; `simfer.run` builds it again")
         runtime.prepare()
-        return chain.load(self.outcomes[stage].step.link, self.outcomes[stage].folder)
+        return chain.load(outcome.step.link, outcome.folder)
 
 
 def run(
@@ -252,7 +261,8 @@ def load(problem: Config, *, overrides: Sequence[str] = (), store: str | Path | 
         Result: No posterior yet.
     """
     checked = _read(problem, overrides)[0]
-    return Result(built(Plan(checked, _store(problem, store))), problem=checked)
+    asked = Plan(checked, _store(problem, store))
+    return Result(built(asked), problem=checked, damaged=damaged(asked))
 
 
 def _read(problem: Config, overrides: Sequence[str]) -> tuple[Problem, Path]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +19,10 @@ __all__ = [
     "Outcome",
     "RunResult",
     "built",
+    "damaged",
     "execute",
     "execute_study",
+    "in_a_line",
     "latest",
     "to_build",
     "with_emulator",
@@ -142,3 +144,16 @@ def latest(outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
     rounds = [outcome.step.link.round for outcome in outcomes if outcome.step.stage == "check"]
     most = rounds[-1] if rounds else None
     return {each.step.stage: each for each in outcomes if most is None or each.step.link.round <= most}
+
+
+def damaged(plan: Plan) -> dict[str, str]:
+    """Say of each stage whose latest artifact is there and cannot be trusted what is wrong with it."""
+    steps = [step for step in plan.walk() if not step.link.variant]
+    seen = ((step, plan.find(step)) for step in steps)
+    return {step.stage: f"{found.folder}: {in_a_line(found.damage)}" for step, found in seen if found.damage}
+
+
+def in_a_line(damage: Mapping[str, str]) -> str:
+    """Write what is wrong with files, the first of them by name."""
+    name, what = next(iter(damage.items()))
+    return f"{name} {what}" + (f", and {len(damage) - 1} files more" if len(damage) > 1 else "")

@@ -27,8 +27,10 @@ _WORDS = 24  # characters that a column of words has at least, if they are that 
 _ORDER = ("infer", "check", "train", "dataset", "simulate")  # what a reader wants first
 
 
-def show(found: Mapping[str, Outcome], console: Console) -> None:
-    """Print the verdict, the posterior, and what every other stage had to say."""
+def show(found: Mapping[str, Outcome], console: Console, damaged: Mapping[str, str]) -> None:
+    """Print the verdict, the posterior, and what every other stage had to say, damage before all else."""
+    for stage, what in damaged.items():
+        console.print(Text(f"{stage} is damaged, and a run builds it again: {what}", style="red"), soft_wrap=True)
     console.print(_verdict(found))
     for stage in _ORDER:
         if stage in found:

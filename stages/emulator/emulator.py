@@ -359,7 +359,8 @@ class Emulator(eqx.Module):
         self, mean: Float[Array, " outputs"], variance: Float[Array, " outputs"]
     ) -> dict[str, Float[Array, "..."]]:
         varies, shapes = variance > 0, self.layout.outputs
-        sd = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0)  # a root has no slope at 0
+        # A root has no slope at 0; what is not known (NaN) has no error that is.
+        sd = jnp.where(varies, jnp.sqrt(jnp.where(varies, variance, 1.0)), 0.0 * variance)
         return {
             name: (sd[at] * jnp.abs(TRANSFORMS[self.transform[name]].slope(mean[at]))).reshape(shapes[name].shape)
             for name, at in self.layout.slices.items()
@@ -410,7 +411,7 @@ class Emulator(eqx.Module):
             raise SimferError(f"got arrays of the shapes {shapes}, expected numbers, or one length for all") from None
         if len(shape) > 1:
             raise SimferError(f"got arrays of shape {shape}, expected numbers, or arrays of one axis (ravel them)")
-        z = self.space.whiten(parameters)
+        z = self.space.whiten_held(parameters)
         for name in sorted(set(parameters) & set(self.space.fixed)):
             value, fixed = parameters[name], self.space.fixed[name]
             other = f"got another {name} than {fixed}, at which it was fixed in training"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -110,6 +111,10 @@ def _hold(emulator: Emulator, differences: Mapping[str, float]) -> None:
 
 def stablehlo(emulator: Emulator) -> bytes:
     """Return the bytes that `jax.export.deserialize` reads: any number of points, one derivative, float64."""
+    if find_spec("flatbuffers") is None:
+        raise SimferError(
+            'an export to StableHLO needs flatbuffers, which is not installed: pip install "simfer[export]"'
+        )
     (size,) = jax.export.symbolic_shape("n")
     points = {name: jax.ShapeDtypeStruct((size,), jnp.float64) for name in emulator.space.names}
     call = jax.jit(jax.vmap(lambda point: emulator.everything_at(emulator.space.whiten(point))))

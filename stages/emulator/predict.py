@@ -54,7 +54,7 @@ def _block_size(emulator: Emulator, num: int) -> int:
 
 @eqx.filter_jit
 def _evaluate(emulator: Emulator, theta: Float[Array, "n size"]) -> dict[str, Array]:
-    z = emulator.space.whiten(dict(zip(emulator.space.names, theta.T, strict=True)))
+    z = emulator.space.whiten_held(dict(zip(emulator.space.names, theta.T, strict=True)))
     return jax.lax.map(emulator.everything_at, z, batch_size=256)
 
 

@@ -172,6 +172,14 @@ def _to_components(prior: Prior, value: Any, values: Mapping[str, Any]) -> list[
     return [_RADIUS * jnp.cos(angle), _RADIUS * jnp.sin(angle)]
 
 
+def _excludes(prior: Prior, value: Any) -> Bool[Array, "..."]:
+    """Say which values a prior gives no density, those beyond its bounds."""
+    if prior.periodic:
+        return jnp.zeros(jnp.shape(value), bool)
+    support: Any = distribution(prior).support
+    return jnp.logical_not(support(jnp.asarray(value, float)))
+
+
 def _unit(pair: Float[Array, "... 2"]) -> Float[Array, "... 2"]:
     return pair * jax.lax.rsqrt((pair**2).sum(axis=-1, keepdims=True) + 1e-60)  # finite at the origin, its slope too
 
@@ -242,6 +250,14 @@ class Space(eqx.Module):
         known = self.fixed | dict(values)
         parts = [part for name in self.names for part in _to_components(self.priors[name], values[name], known)]
         return jnp.stack(jnp.broadcast_arrays(*parts), axis=-1)
+
+    def whiten_held(self, values: Mapping[str, Any]) -> Float[Array, "... size"]:
+        """Return the whitened point of named values, NaN where a prior excludes the value: there nothing is known."""
+        held = {
+            name: jnp.where(_excludes(prior, values[name]), jnp.nan, jnp.asarray(values[name], float))
+            for name, prior in self.priors.items()
+        }
+        return self.whiten(held)
 
     def scores(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... names"]:
         """Return each free quantity as a standard normal value of its own; of a periodic one, by its place from `low`.

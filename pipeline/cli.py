@@ -189,9 +189,8 @@ def _path(
         found = built(plan)
         if stage not in found:
             what = damaged(plan).get(stage)
-            raise SimferError(
-                f"{stage} is {f'damaged: {what}' if what else 'not built yet'}; `simfer {stage} {call.config}` builds it"
-            )
+            state = f"damaged ({what})" if what else "not built yet"
+            raise SimferError(f"{stage} is {state}; `simfer {stage} {call.config}` builds it")
         print(found[stage].folder)
 
 

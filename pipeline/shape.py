@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ def wrong(manifest: Mapping[str, Any]) -> str:
 
 def _complaints(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from _unlike(manifest, _ENTRIES)
+    yield from _unlike(manifest, _MAY_BE, needed=False)
     for name, record in manifest["files"].items():
         if not _is_inside(name):
             yield f"files: {name!r}, which does not stay in its folder"
@@ -27,7 +29,7 @@ def _complaints(manifest: Mapping[str, Any]) -> Iterator[str]:
     yield from (f"summary.pictures: {name!r}" for name in summary.get("pictures", []) if not _is_inside(name))
     yield from (f"summary.facts: {name}" for name, value in summary["facts"].items() if not _is_fact(value))
     try:
-        str(manifest).encode()
+        json.dumps(manifest, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         yield "letters that are none"
 
@@ -81,13 +83,27 @@ def _matches(pattern: str) -> Test:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
 
 
+def _is_key(value: Any) -> bool:
+    """Say whether what an artifact was made of is written as keys are, however old."""
+    if not (
+        isinstance(value, dict)
+        and _is_count(value.get("version"))
+        and _table_of(_list_of(_is_text))(value.get("inputs"))
+    ):
+        return False
+    config = value.get("config")
+    if not isinstance(config, dict) or not isinstance(config.get("infer", {}), dict):
+        return False
+    return _is_count(config.get("infer", {}).get("num_samples", 0))
+
+
 _is_moment = _matches(r"\d{4}-\d\d-\d\dT[\d:.]+(\+\d\d:\d\d|Z)?")
 _RECORD: dict[str, Test] = {"sha256": _matches(r"[0-9a-f]{64}"), "bytes": _is_count, "mtime_ns": _is_count}
 _ENTRIES: dict[str, Test] = {
     "stage": _is_text,
     "round": _is_count,
     "fingerprint": _is_text,
-    "key": _is_table,
+    "key": _is_key,
     "summary": _is_table,
     "versions": _table_of(_is_scalar),
     "device": _is_text,
@@ -96,6 +112,7 @@ _ENTRIES: dict[str, Test] = {
     "seconds": _is_number,
     "files": _table_of(_is_table),
 }
+_MAY_BE: dict[str, Test] = {"handed": _is_text, "identity": _matches(r"[0-9a-f]{16}"), "precision": _is_text}
 _MAY_SAY: dict[str, Test] = {
     "tables": _table_of(_list_of(_table_of(_is_scalar))),
     "warnings": _list_of(_is_text),

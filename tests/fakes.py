@@ -133,7 +133,7 @@ def entries(fingerprint: str, stage: str = "train") -> dict[str, Any]:
         "stage": stage,
         "round": 0,
         "fingerprint": fingerprint,
-        "key": {"config": {}, "inputs": {}},
+        "key": {"stage": stage, "version": 1, "config": {}, "inputs": {}},
         "summary": {"facts": {"x": float("inf")}},
         "versions": {"python": "3.11"},
         "device": "none",

@@ -7,13 +7,16 @@ import random
 import tomllib
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from simfer.pipeline import config, manifest, shape
+from simfer.pipeline import chain, config, manifest, runtime, shape
+from simfer.pipeline.cli import app
 from simfer.pipeline.store import Store
 from simfer.stages.emulator.points import Points
 from simfer.stages.emulator.saved import HEADER, LEAVES, _header_digest, load_emulator
@@ -122,6 +125,30 @@ def test_manifests(tmp_path: Path, cases: Cases) -> None:
             folder.mkdir(exist_ok=True)
     if contents(outside) != before:
         count.wrong("outside", "a file beside the store")
+    count.report()
+
+
+def test_manifests_that_commands_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cases: Cases) -> None:
+    """What status, show and load make of a store of which one manifest was written by someone else."""
+    count, rng = Count("status and show of those"), random.Random(8)
+    monkeypatch.setattr(chain, "run", fakes.run_stage)
+    monkeypatch.setattr(chain, "mistakes", lambda problem, **_: [])
+    monkeypatch.setattr(runtime, "prepare", lambda: None)
+    file = fakes.write_project(tmp_path)
+    CliRunner().invoke(app, ["run", str(file)])
+    rights = {path: path.read_text() for path in sorted((tmp_path / "data").rglob(manifest.NAME))}
+    assert len(rights) == 5
+    for number in range(cases(15, 2_000)):
+        path = list(rights)[number % 5]
+        content = mutations.table({k: v for k, v in json.loads(rights[path]).items() if k != "digest"}, rng)
+        with suppress(ValueError):  # of a number that JSON has not
+            path.write_text(json.dumps(content | {"digest": manifest.digest(content)}))
+        for command in (["status", "--why"], ["show"]):
+            with count.case(f"{command[0]} of {path.parent.parent.name} {str(content)[:300]}"):
+                ended = CliRunner().invoke(app, [command[0], str(file), *command[1:]])
+                if ended.exception and not isinstance(ended.exception, SystemExit):
+                    raise ended.exception
+        path.write_text(rights[path])
     count.report()
 
 

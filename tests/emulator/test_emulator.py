@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import equinox as eqx
@@ -14,6 +15,7 @@ import pytest
 from simfer.stages.emulator.emulator import Emulator, OutsideDomain
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.errors import SimferError
+from simfer.stages.model.space import Space
 from tests import helpers
 
 POINT = {"intercept": 0.7, "slope": -0.9}
@@ -176,3 +178,26 @@ def test_it_gives_no_numbers_outside_if_asked() -> None:
 def test_what_to_do_outside_is_one_of_four() -> None:
     with pytest.raises(SimferError, match='got outside = "raise", expected one of warn, error, nan, ignore'):
         watching("raise")
+
+
+def test_where_the_prior_excludes_a_value_nothing_is_known() -> None:
+    """An error of 0 stood beside a prediction of NaN."""
+    emulator = replace(
+        load_emulator(helpers.ROOT / "tests" / "emulator" / "kept" / "format4" / "cosmopower"), outside="ignore"
+    )
+    inside = {name: float(value) for name, value in emulator.space.values(np.zeros(emulator.space.size)).items()}
+    for asked in (emulator, emulator.error):
+        assert all(np.isfinite(value).all() for value in asked(inside).values())
+        assert all(np.isnan(value).all() for value in asked(inside | {emulator.space.names[0]: -2.0}).values())
+
+
+def test_beyond_a_bound_there_is_no_whitened_point() -> None:
+    priors = {
+        "a": {"dist": "Uniform", "low": 0.0, "high": 1.0},
+        "b": {"dist": "Normal"},
+        "intercept": None,
+        "slope": None,
+    }
+    space = Space(helpers.problem(helpers.line(parameters=priors)).parameters)
+    z = space.whiten_held({"a": np.array([0.0, 0.5, 1.0, 1.1, -0.1]), "b": 0.5})
+    assert np.isnan(z[:, 0]).tolist() == [False, False, False, True, True] and np.isfinite(z[:, 1]).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import jax
 import pytest
 from typer.testing import CliRunner, Result
 
-from simfer.pipeline import chain, runtime, screen
+from simfer.pipeline import chain, results, runtime, screen
 from simfer.pipeline.chain import STAGES, SimferError
 from simfer.pipeline.cli import app
 from simfer.pipeline.studies import STUDIES
@@ -450,3 +451,19 @@ class TestExits:
         monkeypatch.setattr(chain, "run", lambda *given: sys.exit(0))
         result = simfer("run", project, "--json")
         assert result.exit_code == 1 and answer(result)["exit_code"] == 1
+
+
+@pytest.mark.parametrize("keeps_its_time", [True, False])
+def test_damage_is_said_by_show_and_path_and_where_it_is_opened(project: Path, keeps_its_time: bool) -> None:
+    simfer("run", project)
+    file = next((project.parent / "data" / "artifacts" / "infer").glob("[!.]*/nested/out.txt"))
+    before = file.stat()
+    file.write_text("x" * before.st_size)
+    if keeps_its_time:  # as where bits rot
+        os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    else:
+        assert "infer is damaged, and a run builds it again" in simfer("show", project).stdout
+        shown = simfer("path", project, "infer")
+        assert shown.exit_code == 3 and "infer is damaged" in shown.stderr and "out.txt" in shown.stderr
+    with pytest.raises(SimferError, match=r"infer is damaged: .*its content has changed"):
+        _ = results.load(project).posterior

@@ -65,7 +65,7 @@ def line(**sections: Mapping[str, Any]) -> dict[str, Any]:
         },
         "observation": {"file": str(data)},
         "noise": {"y": {"dist": "Normal", "scale": SIGMA}},
-        "infer": {"num_warmup": 300, "num_samples": 1000, "num_chains": 2},
+        "infer": {"sampler": "nuts", "num_warmup": 300, "num_samples": 1000, "num_chains": 2},
         "check": {"num_draws": 64},
     }
     return merged(table, sections)

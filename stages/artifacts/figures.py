@@ -30,6 +30,8 @@ _FIGURES = {
     "Pareto k-hat": _Kind("check.max_k_hat", "emulator"),
     "importance sampling efficiency": _Kind("check.min_efficiency", "emulator"),
     "largest shift by reweighting": _Kind("check.max_shift", "emulator"),
+    "largest change of an sd by": _Kind("check.max_width_change", "emulator"),
+    "largest change of a correlation by": _Kind("check.max_correlation_change", "emulator"),
     "whitened residuals, mean": _Kind("check.max_shift", "emulator"),
     "whitened residuals, |sd - 1|": _Kind("check.max_scatter_error", "emulator"),
     "whitened residuals, p": _Kind("check.min_scatter_p", "shape"),
@@ -45,6 +47,10 @@ _FIGURES = {
     "posterior mass at a prior's edge": _Kind("check.max_edge", "prior"),
     "largest R-hat": _Kind("check.max_r_hat", "sampler"),
     "smallest ESS": _Kind("check.min_ess", "sampler"),
+    "two samplers' means apart": _Kind("check.max_shift", "samplers"),
+    "posterior mass that no chain is in": _Kind("check.max_outside", "samplers"),
+    "separate places": _Kind("", "places"),
+    "chains far from all": _Kind("", "lost"),
     "divergent transitions": _Kind("check.max_divergent", "sampler"),
     "numerical error of the simulator": _Kind("check.max_solver_error", "solver"),
     "posterior predictive p": _Kind("check.min_predictive_p", "model"),
@@ -54,8 +60,13 @@ _CURED_BY_SIMULATIONS = "emulator", "density", "domain", "failures", "border"
 _HOPELESS = "solver"  # other simulations are needed, and not more of these
 
 _ADVICE = {
-    "sampler": "the chains did not converge: raise infer.num_warmup and infer.num_samples, or "
-    "infer.target_accept; where they lie in separate places, take infer.sampler = 'auto', which weighs these",
+    "sampler": "the chains did not converge: raise infer.num_warmup and infer.num_samples, or infer.target_accept",
+    "places": "the chains lie in separate places, and none goes from one to another: more draws do not help; take "
+    "infer.sampler = 'smc' (or 'auto', the default), which finds such places and weighs them",
+    "lost": "a chain is far from all that is probable, and its draws mean nothing: take infer.sampler = 'auto', which "
+    "starts chains where the posterior lies, or another infer.seed",
+    "samplers": "NUTS and the population that it began from do not agree, so that one of them has missed a part of the "
+    "posterior: raise infer.num_samples and infer.target_accept, and look at it with infer.sampler = 'smc', too",
     "model": "the data are improbable under the model: look at predictive.png, then at the simulator and the noise",
     "prior": "the posterior lies at the edge of a prior: widen that prior, or write edge = 'meant' into it if "
     "it is physics that ends there",
@@ -162,6 +173,8 @@ def advice(figures: Sequence[Figure], where: str = "", cure: str = "", simulates
     """
     told = _ADVICE if simulates else _ADVICE | _WITHOUT_SIMULATOR
     failed = {figure.kind for figure in figures if not figure.passed}
+    if failed & {"places", "lost"}:
+        failed -= {"sampler"}  # R-hat and ESS fail for this reason
     if "emulator" in failed:
         failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
     more = {"failures": (f" ({where.rstrip('.')})" if where else "") + (f": {cure}" if cure else "")}

@@ -18,6 +18,14 @@ from simfer.stages.settings import Check
 from simfer.stages.summary import Table
 
 
+class Change(NamedTuple):
+    """The largest changes over the parameters, and pairs of them, in the whitened space."""
+
+    shift: float  # of a mean, in posterior sd
+    width: float  # of an sd, as a share of it
+    correlation: float
+
+
 class Evidence(NamedTuple):
     """The emulator beside the true simulator, at the usable draws."""
 
@@ -25,14 +33,15 @@ class Evidence(NamedTuple):
     log_ratio: Float[np.ndarray, " draws"]  # log likelihood by the simulator - by the emulator
     weights: Float[np.ndarray, " draws"]  # Pareto-smoothed, summing to one
     k_hat: float
-    shift: float  # the largest of a mean by reweighting, in posterior sd
+    change: Change  # of the posterior, by reweighting
     predictive_p: float
 
 
 def no_evidence(target: Target) -> Evidence:
     """Say that too few draws could be simulated to say anything: every figure fails."""
     nan = float("nan")
-    return Evidence(np.full((1, len(target.likelihood.index)), nan), np.array([nan]), np.array([nan]), nan, nan, nan)
+    change, nothing = Change(nan, nan, nan), np.array([nan])
+    return Evidence(np.full((1, len(target.likelihood.index)), nan), nothing, nothing, nan, change, nan)
 
 
 def gather(target: Target, draws: Float[np.ndarray, "draws size"], y: Float[np.ndarray, "draws outputs"]) -> Evidence:
@@ -56,9 +65,29 @@ def gather(target: Target, draws: Float[np.ndarray, "draws size"], y: Float[np.n
     rows = (jnp.asarray(draws), truth, keys)
     error, ratio, less = in_batches(lambda row: one(*row), rows, together=False)
     weights, k_hat = smooth(np.asarray(ratio))
-    z = draws[:, : target.num_named]
-    shift = np.abs(weights @ z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-300)
-    return Evidence(np.asarray(error), np.asarray(ratio), weights, k_hat, float(shift.max()), float(np.mean(less)))
+    change = changes(draws[:, : target.num_named], weights)
+    return Evidence(np.asarray(error), np.asarray(ratio), weights, k_hat, change, float(np.mean(less)))
+
+
+def changes(z: Float[np.ndarray, "draws named"], weights: Float[np.ndarray, " draws"]) -> Change:
+    """Return what weights change of the draws' means, sds and correlations."""
+    equal = np.full(len(z), 1.0 / len(z))
+    before, after = (_moments(z, each) for each in (equal, weights))
+    sd = np.maximum(before[1], 1e-300)
+    pairs = np.abs(after[2] - before[2])
+    return Change(
+        float((np.abs(after[0] - before[0]) / sd).max()), float(np.abs(after[1] / sd - 1.0).max()), float(pairs.max())
+    )
+
+
+def _moments(
+    z: Float[np.ndarray, "draws named"], weights: Float[np.ndarray, " draws"]
+) -> tuple[Float[np.ndarray, " named"], Float[np.ndarray, " named"], Float[np.ndarray, "named named"]]:
+    """Return means, sds and correlations of weighted draws."""
+    mean = weights @ z
+    covariance = (weights[:, None] * (z - mean)).T @ (z - mean)
+    sd = np.sqrt(np.diag(covariance))
+    return mean, sd, covariance / np.maximum(np.outer(sd, sd), 1e-300)
 
 
 def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " draws"], float]:
@@ -93,7 +122,11 @@ def emulator_figures(limits: Check, target: Target, evidence: Evidence) -> list[
         Figure("Pareto k-hat", "emulator", evidence.k_hat if efficiency < 0.95 else min(evidence.k_hat, 0.0),
                limits.max_k_hat),
         Figure("importance sampling efficiency", "emulator", float(efficiency), limits.min_efficiency, True),
-        Figure("largest shift by reweighting (posterior sd)", "emulator", evidence.shift, limits.max_shift),
+        Figure("largest shift by reweighting (posterior sd)", "emulator", evidence.change.shift, limits.max_shift),
+        Figure("largest change of an sd by reweighting (share)", "emulator",
+               evidence.change.width, limits.max_width_change),
+        Figure("largest change of a correlation by reweighting", "emulator",
+               evidence.change.correlation, limits.max_correlation_change),
     ]  # fmt: skip
 
 

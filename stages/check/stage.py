@@ -18,6 +18,7 @@ from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import SIMULATIONS, Simulations
 from simfer.stages.artifacts.verdict import VERDICT, Verdict
 from simfer.stages.check import density, unsolved
+from simfer.stages.check.convergence import convergence_figures
 from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, errors, gather, no_evidence
 from simfer.stages.check.residuals import by_output, no_residuals, scatter_figures, standardise
 from simfer.stages.check.solver_error import solver_figures
@@ -25,7 +26,6 @@ from simfer.stages.check.verdict import Figure, Said, edge_mass, in_words, store
 from simfer.stages.check.without import figures_without, table_of
 from simfer.stages.infer.posterior import named_draws
 from simfer.stages.infer.predictor import load_predictor
-from simfer.stages.infer.summary import summarize
 from simfer.stages.infer.target import Target, build_target
 from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
@@ -170,21 +170,14 @@ def _figures(
     tree: xr.DataTree,
 ) -> list[Figure]:
     """Return the figures of domain, failures, prior and sampler."""
-    table, statistics = summarize(tree["posterior"].to_dataset()), tree["sample_stats"]
     predictor = target.predictor
     inside = np.asarray(predictor.domain.holds(predictor.space.on_circle(target.split(draws)[0])))
-    figures = [
+    return [
         Figure("draws outside the training domain", "domain", float(np.mean(~inside)), limits.max_outside),
         *failures,
         Figure("posterior mass at a prior's edge", "prior", at_edge, limits.max_edge),
-        Figure("largest R-hat", "sampler", max(row["r_hat"] for row in table), limits.max_r_hat),
-        Figure("smallest ESS, bulk or tail", "sampler",
-               min(min(row["ess_bulk"], row["ess_tail"]) for row in table), limits.min_ess, True),
-    ]  # fmt: skip
-    if "diverging" in statistics:  # NUTS's alone
-        share = float(statistics["diverging"].mean())
-        figures.append(Figure("divergent transitions (share)", "sampler", share, limits.max_divergent))
-    return figures
+        *convergence_figures(limits, target, tree),
+    ]
 
 
 def _reweight(file: Path, named: Mapping[str, Float[np.ndarray, " draws"]], evidence: Evidence) -> None:

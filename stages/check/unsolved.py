@@ -20,20 +20,28 @@ _HEAVIEST = 2.0  # log weight of one of them at most: where the wall is far high
 
 
 class Beyond(NamedTuple):
-    """Some of what the sampler drew behind the border, to be simulated too: a border may lie too near as well."""
+    """Points behind the border, to be simulated too: it may lie too near, or cut off what can be solved behind it."""
 
-    z: Float[np.ndarray, "draws size"]
-    weight: Float[np.ndarray, " draws"]  # of each, in draws before the border
+    z: Float[np.ndarray, "points size"]
+    weight: Float[np.ndarray, "ways points"]  # of each, in the mass before the border, by two ways to find points
 
 
 def beyond(border: Border | None, kept: int, size: int, limits: Check) -> Beyond:
-    """Pick what is simulated behind the border, each with the draws that it stands for without the wall."""
-    if border is None or border.beyond is None or border.excess is None or not len(border.beyond):
-        return Beyond(np.zeros((0, size)), np.zeros(0))
-    total = len(border.beyond)
-    rows = np.sort(design.picked(total, min(_BEYOND, limits.num_draws), limits.seed))
-    weight = np.exp(np.minimum(border.excess[rows], _HEAVIEST)) * total / len(rows) / kept
-    return Beyond(border.beyond[rows, :size], weight)
+    """Pick what is simulated behind the border, each point with the mass that it stands for without the wall.
+
+    Half are draws of the sampler's: they lie close to the border, and tell its place best. Half are of a population
+    that has seen no wall: they lie wherever the posterior would be.
+    """
+    if border is None:
+        return Beyond(np.zeros((0, size)), np.zeros((2, 0)))
+    near, far = (np.zeros((0, size)) if z is None else z[:, :size] for z in (border.beyond, border.hidden))
+    most = min(_BEYOND, limits.num_draws) // 2
+    a, b = (np.sort(design.picked(len(z), most, limits.seed)) for z in (near, far))
+    weight = np.zeros((2, len(a) + len(b)))
+    if len(a) and border.excess is not None:
+        weight[0, : len(a)] = np.exp(np.minimum(border.excess[a], _HEAVIEST)) * len(near) / len(a) / kept
+    weight[1, len(a) :] = border.hidden_weight * len(far) / max(len(b), 1)
+    return Beyond(np.concatenate([near[a], far[b]]), weight)
 
 
 def figures(
@@ -61,7 +69,7 @@ def figures(
     return [
         Figure("draws where the simulator has no answer", "border", float(np.mean(in_region)), limits.max_outside),
         Figure("posterior mass left out though it has one", "border",
-               float(behind.weight @ answered), limits.max_outside),
+               float((behind.weight @ answered).max()), limits.max_outside),
         Figure("largest shift by dropping draws that cannot be solved (posterior sd)", "border",
                float(shift), limits.max_shift),
     ]  # fmt: skip

@@ -11,11 +11,13 @@ import xarray as xr
 from jaxtyping import Float
 
 from simfer.stages.infer.predictive import Predictive
+from simfer.stages.infer.samplers.agreement import Agreement
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
 from simfer.stages.settings import Derived, Prior
 
 _LIBRARIES = {"nuts": "numpyro", "smc": "simfer"}
+AGREEMENT = "population"  # the group that says how draws agree with the population that they began from
 PERIOD = "period"  # an attribute of what goes round
 _SAMPLE = ("chain", "draw")
 
@@ -53,9 +55,23 @@ def to_tree(
         "observed_data": xr.Dataset(observed, coords={k: v for place in places.values() for k, v in place.items()}),
     }
     groups["sample_stats"].attrs |= {"sampling_time": draws.seconds, "gradient_evaluations": draws.num_gradients}
+    if draws.agreement is not None:
+        groups[AGREEMENT] = _beside(draws.agreement)
+    if draws.log_evidence is not None:
+        groups["sample_stats"].attrs |= {
+            f"log_evidence{e}": v for e, v in zip(("", "_standard_error"), draws.log_evidence, strict=True)
+        }
     for dataset in groups.values():
         dataset.attrs |= {"inference_library": _LIBRARIES[draws.sampler], "creation_library": "simfer"}
     return xr.DataTree.from_dict(groups)
+
+
+def _beside(agreement: Agreement) -> xr.Dataset:
+    """Arrange how draws agree with a population, by component of a whitened point."""
+    fields = ("difference", "standard_error", "sd_ratio")
+    variables = {name: ("component", getattr(agreement, name)) for name in fields}
+    attributes = {"unvisited": agreement.unvisited, "lost": agreement.lost}
+    return xr.Dataset(variables, coords={"component": agreement.names}, attrs=attributes)
 
 
 def _group(draws: Draws, variables: dict[str, Any], coords: Mapping[str, Any] = {}) -> xr.Dataset:

@@ -18,7 +18,7 @@ from simfer.stages.infer.samplers import SAMPLERS
 from simfer.stages.infer.samplers.chains import CHAINS
 from simfer.stages.infer.summary import posterior_summary, summarize
 from simfer.stages.infer.target import build_target
-from simfer.stages.infer.wall import build_wall, enough, learn_border, leave_out
+from simfer.stages.infer.wall import build_wall, enough, learn_border, leave_out, look_behind
 from simfer.stages.progress import Progress
 from simfer.stages.settings import InferConfig
 from simfer.stages.summary import Summary
@@ -27,6 +27,9 @@ from simfer.stages.summary import Summary
 def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Draw from the posterior, and write the draws, what they predict, and their pictures."""
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))
+    if config.exact is not None:
+        by_emulator = config.model_copy(update={"exact": None})
+        target = target._replace(guide=build_target(by_emulator, load_predictor(by_emulator, inputs["emulator"][0])))
     rows = [path for name in ("simulations", "checks") for path in inputs.get(name, [])]
     border = learn_border(rows) if config.exact is None else None  # the simulator itself knows where it fails
     walled = build_wall(target, border) if border else target
@@ -34,7 +37,7 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     draws = SAMPLERS[config.infer.sampler](walled._replace(chains=folder / CHAINS), settings, progress)
     if border:
         draws, border = leave_out(draws, config.infer.num_samples, target, walled, border)
-        border.save(folder)
+        look_behind(target, border, config.infer, progress).save(folder)
     predictive, named = evaluate(target, draws.z, config.infer.seed), named_draws(target, draws.z)
     named |= derived_draws(config.derived, target, draws.z, named)
     tree = to_tree(target, draws, named, predictive, config.derived)

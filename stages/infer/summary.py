@@ -10,6 +10,7 @@ from jaxtyping import Float
 
 from simfer.stages.infer.posterior import PERIOD
 from simfer.stages.infer.predictive import Predictive
+from simfer.stages.infer.samplers.convergence import in_halves
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
 from simfer.stages.summary import Summary, Table
@@ -32,9 +33,14 @@ def posterior_summary(likelihood: str, target: Target, draws: Draws, predictive:
     }
     if target.flow is not None:
         facts |= {"scatter": "flow", "emulator_error": "averaged over the members' densities"}
+    if draws.log_evidence is not None:
+        facts |= {"log_evidence": draws.log_evidence.value}
+        facts |= {"log_evidence_standard_error": draws.log_evidence.standard_error}
     tables = {"posterior": table}
     if len(draws.places) > 1:
         tables["separate places that the posterior lies in"] = draws.places
+    if draws.agreement is not None:
+        tables["NUTS beside the population that it began from, in posterior sd"] = draws.agreement.table()
     if target.errors.with_error and target.flow is None:
         tables["emulator error in the likelihood"] = _shares(target, predictive)
     return {"facts": facts, "tables": tables, "warnings": _warnings(facts)}
@@ -59,7 +65,7 @@ def summarize(posterior: xr.Dataset) -> Table:
                 "q5": float(low),
                 "median": float(median),
                 "q95": float(high),
-                "r_hat": float(array_stats.rhat(values.values)),
+                "r_hat": float(array_stats.rhat(in_halves(values.values))),
                 "ess_bulk": float(array_stats.ess(values.values)),
                 "ess_tail": float(array_stats.ess(values.values, method="tail", prob=(0.05, 0.95))),
                 "unit": values.attrs.get("units", ""),

@@ -171,6 +171,7 @@ class Target(NamedTuple):
     errors: ErrorModel
     num_scatter: int = 0  # of a point's components, at its end, that stand for the scatter of these very data
     chains: Path | None = None  # the file that chains are kept in, to go on from
+    guide: Target | None = None  # of the emulator, where the simulator is the likelihood: it says cheaply where to look
 
     @property
     def predictor(self) -> Predictor:

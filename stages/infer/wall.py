@@ -21,12 +21,15 @@ from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.batches import in_batches
 from simfer.stages.errors import StageError
 from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.infer.samplers.smc import settle
 from simfer.stages.infer.target import Target
+from simfer.stages.progress import Progress
 from simfer.stages.settings import HANDED, Infer
 from simfer.stages.simulate.border import Border
 
 _WIDTH = 0.15  # of the wall, as a share of the posterior's own length across the border
 _MORE = 1.4  # times as many draws as asked for, since some are left out: up to a fifth by such a wall
+_LOOK = 500  # points of each island that look behind the border
 _STEEPEST = 10.0  # by how much a rise towards the border may shorten that length
 
 
@@ -84,6 +87,17 @@ def _width(target: Target, border: Border) -> float:
     return _WIDTH * at_border / float(np.clip(rise if np.isfinite(rise) else 1.0, 1.0, _STEEPEST))
 
 
+def look_behind(target: Target, border: Border, settings: Infer, progress: Progress) -> Border:
+    """Say where the posterior would be behind the border, were it not there: chains that it stops do not see far.
+
+    What the emulator says there is worth little where all simulations failed; but a part of the parameters that can be
+    solved, cut off by a region that cannot, is found by simulating some of these points.
+    """
+    z = settle(target, settings, progress, _LOOK, more=0).population.z.reshape(-1, target.size)
+    held = border.holds(z[:, : target.predictor.space.size])
+    return replace(border, hidden=z[~held], hidden_weight=1.0 / max(int(held.sum()), 1))
+
+
 def leave_out(draws: Draws, most: int, target: Target, walled: Target, border: Border) -> tuple[Draws, Border]:
     """Leave out what was drawn behind the border, and keep it with the border.
 
@@ -106,4 +120,5 @@ def leave_out(draws: Draws, most: int, target: Target, walled: Target, border: B
     if len(beyond):
         lower = jax.jit(lambda z: jax.lax.map(lambda z: target.log_likelihood(z) - walled.log_likelihood(z), z))
         excess = np.asarray(lower(jnp.asarray(beyond)))
-    return draws._replace(z=draws.z[chain, pick], statistics=kept), replace(border, beyond=beyond, excess=excess)
+    draws = draws._replace(z=draws.z[chain, pick], statistics=kept, log_evidence=None)  # the wall's is another
+    return draws, replace(border, beyond=beyond, excess=excess)

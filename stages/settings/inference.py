@@ -26,11 +26,13 @@ HANDED = 1000  # draws of each chain, the first ones, that later rounds and the 
 class Infer(Settings):
     """How the posterior is drawn from."""
 
-    sampler: Annotated[Literal["nuts", "smc", "auto"], AddedLater()] = "nuts"
+    sampler: Annotated[Literal["nuts", "smc", "auto"], AddedLater()] = "auto"
     """What draws: NumPyro's NUTS; a tempered population from prior to posterior, which finds separate modes and their
-    weights (`smc`); or NUTS where that population lies in one place, and the population where it does not (`auto`)."""
+    weights (`smc`); or NUTS where that population lies in one place and NUTS converges, and the population elsewhere
+    (`auto`)."""
     num_warmup: Annotated[Count, Unit("draws")] = 1000
-    """Draws in which each chain adapts; they are dropped."""
+    """Draws in which each chain adapts; they are dropped. At most 200 where a population says where to begin and how
+    wide the posterior is (`auto`)."""
     num_samples: Annotated[Count, Unit("draws")] = 1000
     """Draws that each chain keeps."""
     max_samples: Annotated[Count | None, NotInKey(), Unit("draws")] = None
@@ -76,8 +78,12 @@ class Check(Settings):
     """Pareto k-hat of the importance weights that passes."""
     min_efficiency: Annotated[Fraction, ReadLater(), Unit("share")] = 0.5
     """Efficiency of importance sampling that passes."""
-    max_shift: Annotated[Positive, ReadLater(), Unit("posterior sd")] = 0.2
+    max_shift: Annotated[Positive, ReadLater(), Unit("posterior sd")] = 0.1
     """Shift of a mean by reweighting that passes."""
+    max_width_change: Annotated[Positive, AddedLater(), ReadLater(), Unit("share")] = 0.1
+    """Change of a parameter's sd by reweighting that passes."""
+    max_correlation_change: Annotated[Positive, AddedLater(), ReadLater()] = 0.1
+    """Change of a correlation of two parameters by reweighting that passes."""
     max_outside: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05
     """Draws outside the training domain, or that cannot be solved, that pass."""
     max_edge: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05

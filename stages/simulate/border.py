@@ -44,6 +44,8 @@ class Border:
     offset: float = 0.0  # of the log odds, for the rows that were left out
     beyond: Float[np.ndarray, "draws all"] | None = None  # what a sampler drew that cannot be solved
     excess: Float[np.ndarray, " draws"] | None = None  # log density there, less that which was sampled
+    hidden: Float[np.ndarray, "points all"] | None = None  # where the posterior would be, were there no border
+    hidden_weight: float = 0.0  # of each of them, in the mass before the border
 
     @classmethod
     def learn(cls, z: Float[np.ndarray, "rows size"], solved: Bool[np.ndarray, " rows"], space: Space) -> Border | None:

@@ -28,6 +28,7 @@ class Partly(FunctionSimulator):
         solved = {
             "line": p["a"] > p["b"] - 0.7,
             "curve": p["a"] > p["b"] ** 2 - 0.2,
+            "strip": (p["b"] < 0.6) | (p["b"] > 0.9),
             "nowhere": jnp.sin(9137.0 * p["a"] + 7717.0 * p["b"]) > -0.95,
         }[self.border]
         return {"y": jnp.where(solved, p["a"] + 0.5 * p["b"] * jnp.arange(4.0), jnp.nan)}
@@ -118,6 +119,26 @@ def test_a_border_that_lies_too_near_is_found_out(monkeypatch: pytest.MonkeyPatc
     figures = {row["figure"]: row for row in result.verdict.figures["figures"]}
     assert not figures["posterior mass left out though it has one"]["passed"]
     assert "more rounds (refine.max_rounds)" in facts(result)["verdict"]
+
+
+def test_a_part_that_a_failing_strip_cuts_off_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chains that stop at the strip draw nothing beyond it; where the posterior would be without it, some is solved."""
+    from simfer.stages.infer import stage
+    from simfer.stages.simulate.border import Border
+
+    def as_if_all_beyond_failed(paths: Any) -> Border | None:
+        border = learn_border(paths)
+        assert border is not None
+        z = np.random.default_rng(0).normal(size=(200, 2))
+        return Border.learn(z, z[:, 1] < 0.6, border.space)
+
+    monkeypatch.setattr(stage, "learn_border", as_if_all_beyond_failed)
+    table = config("strip", simulate={"failures": "impossible"})
+    result = pipeline.run(table, store=helpers.scratch() / "strip")
+    figures = {row["figure"]: row for row in result.verdict.figures["figures"]}
+    assert figures["draws where the simulator has no answer"]["passed"]
+    assert figures["posterior mass left out though it has one"]["value"] > 0.2
+    assert not figures["posterior mass left out though it has one"]["passed"]
 
 
 def test_a_later_round_in_which_too_many_fail_ends_in_a_verdict() -> None:

@@ -92,7 +92,7 @@ def ou_table(**sections: Any) -> dict[str, Any]:
         "train": {"options": {"width": 24, "depth": 1}, "ensemble_size": 3, "steps": 1000, "batch_size": 512},
         "observation": {"file": str(file)},
         "noise": {"x": {"dist": "Normal", "scale": CAMERA}},
-        "infer": {"num_warmup": 300, "num_samples": 1500, "num_chains": 2},
+        "infer": {"sampler": "nuts", "num_warmup": 300, "num_samples": 1500, "num_chains": 2},
         "check": {"num_draws": 400},
     }
     return helpers.merged(table, sections)

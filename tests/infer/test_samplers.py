@@ -71,7 +71,9 @@ def test_both_modes_are_there_with_their_weights(sampler: str) -> None:
 
 def test_chains_that_stay_in_a_mode_do_not_pass() -> None:
     verdict = square("nuts").verdict
-    assert not verdict.passed and "infer.sampler" in square("nuts").summaries["check"]["facts"]["verdict"]
+    figures = {row["figure"]: row["value"] for row in verdict.figures["figures"] if not row["passed"]}
+    assert not verdict.passed and figures["separate places that chains do not go between"] == 2.0
+    assert "take infer.sampler = 'smc'" in square("nuts").summaries["check"]["facts"]["verdict"]
 
 
 @pytest.mark.parametrize("sampler", ["smc", "auto"])

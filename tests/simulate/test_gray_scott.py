@@ -43,7 +43,7 @@ def small(data: Path) -> dict[str, Any]:
         "train": {"architecture": "mlp", "width": 32, "ensemble_size": 3, "steps": 600, "learning_rate": 1e-2},
         "observation": {"file": str(data)},
         "noise": {"v": {"dist": "Normal", "scale": 0.02}},
-        "infer": {"num_warmup": 200, "num_samples": 600, "num_chains": 2},
+        "infer": {"sampler": "nuts", "num_warmup": 200, "num_samples": 600, "num_chains": 2},
         "check": {"num_draws": 32},
     }
 

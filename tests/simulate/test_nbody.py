@@ -259,7 +259,7 @@ def test_a_small_clusters_mass_and_radius_are_inferred(tmp_path: Path) -> None:
             "velocity_dispersion": {"dist": "LogNormal", "scale": 0.02},
             "bound_fraction": {"dist": "Normal", "scale": 0.02},
         },
-        "infer": {"num_warmup": 200, "num_samples": 400, "num_chains": 1},
+        "infer": {"sampler": "nuts", "num_warmup": 200, "num_samples": 400, "num_chains": 1},
     }
     posterior = run(problem, store=tmp_path / "store", until="infer").posterior["posterior"]
     for name, value in truth.items():

@@ -1,26 +1,67 @@
-"""NUTS where the posterior is one place, and the population where it is several."""
+"""A population looks first; NUTS where it finds one place that NUTS can sample, and the population elsewhere."""
 
 from __future__ import annotations
 
+import numpy as np
+
 from simfer.stages.infer.samplers import nuts, smc
+from simfer.stages.infer.samplers.agreement import agreement
+from simfer.stages.infer.samplers.convergence import converged, largest_r_hat
 from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.infer.samplers.smc import Settled
 from simfer.stages.infer.target import Target
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer
 
+_WARMUP = 200  # draws in which a chain adapts its step: where it is and how wide the posterior is, it is told
+_AGREE = 1.05  # R-hat of islands whose covariance is believed
+
 
 def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
-    """Look where the posterior lies by a population; start NUTS from it if that is one place.
+    """Look where the posterior lies by a population; let NUTS draw from it if that is one place.
 
     A chain of NUTS does not go from one place to another, so that draws of several chains have the places in
-    proportion to the chains and not to their mass; those of the population have.
+    proportion to the chains and not to their mass; those of the population have. The population is the answer, too,
+    where it has converged and NUTS has not: in a funnel, or along a thin curved ridge.
     """
-    population = smc.sample(target, settings, progress)
-    if len(population.places) > 1:
-        return population
-    starts = population.z[:, :1].reshape(-1, target.size)
-    starts = starts[[chain % len(starts) for chain in range(settings.num_chains)]]
-    drawn = nuts.sample(target, settings, progress, starts)
-    return drawn._replace(
-        num_gradients=drawn.num_gradients + population.num_gradients, seconds=drawn.seconds + population.seconds
-    )
+    if target.guide is not None:
+        return _guided(target, target.guide, settings, progress)
+    settled = smc.settle(target, settings, progress, smc.LOOK)
+    if settled.place.any():
+        return settled.draws(settings.num_samples)
+    drawn = _chains(target, settings, progress, settled)
+    spent: list[Settled | Draws] = [settled, drawn]
+    names = [*target.predictor.space.components, *target.likelihood.noise_space.components]
+    if converged(drawn, len(names)):
+        drawn = drawn._replace(agreement=agreement(drawn.z, settled.population.z, names, settled.heights))
+    else:
+        larger = smc.settle(target, settings, progress, max(smc.POINTS, settings.num_samples))
+        spent.append(larger)
+        population = larger.draws(settings.num_samples)
+        drawn = population if converged(population, len(names)) else drawn
+    if drawn.log_evidence is None:
+        drawn = drawn._replace(log_evidence=settled.log_evidence)
+    gradients, seconds = (sum(getattr(each, name) for each in spent) for name in ("num_gradients", "seconds"))
+    return drawn._replace(num_gradients=gradients, seconds=seconds)
+
+
+def _guided(target: Target, guide: Target, settings: Infer, progress: Progress) -> Draws:
+    """Look by the emulator, and draw by the simulator: evaluations of the one are nearly free, those of the other not.
+
+    Where the posterior lies in several places, nothing but a population of the simulator's own will do.
+    """
+    settled = smc.settle(guide, settings.model_copy(update={"likelihood": "emulator"}), progress, smc.LOOK, more=0)
+    if settled.place.any():
+        return smc.sample(target, settings, progress)
+    return _chains(target, settings, progress, settled)
+
+
+def _chains(target: Target, settings: Infer, progress: Progress, settled: Settled) -> Draws:
+    """Start NUTS from points of the population; in its metric, if its islands agree."""
+    points = settled.population.z[..., : target.size]  # the emulator's have its error at their end
+    starts = points[np.arange(settings.num_chains) % len(points), np.arange(settings.num_chains)]
+    if largest_r_hat(points) > _AGREE:
+        return nuts.sample(target, settings, progress, starts)
+    covariance = np.cov(points.reshape(-1, target.size).T).reshape(target.size, target.size)
+    brief = settings.model_copy(update={"num_warmup": min(_WARMUP, settings.num_warmup)})
+    return nuts.sample(target, brief, progress, starts, covariance)

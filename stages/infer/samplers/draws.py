@@ -7,7 +7,15 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Shaped
 
+from simfer.stages.infer.samplers.agreement import Agreement
 from simfer.stages.summary import Table
+
+
+class Estimate(NamedTuple):
+    """A number, and its standard error."""
+
+    value: float
+    standard_error: float
 
 
 class Draws(NamedTuple):
@@ -19,3 +27,5 @@ class Draws(NamedTuple):
     num_gradients: int  # warm-up counted
     sampler: str = "nuts"
     places: Table = []  # noqa: RUF012  # separate ones that the posterior lies in, with their mass, where that is known
+    agreement: Agreement | None = None  # of chains with the population that they began from
+    log_evidence: Estimate | None = None  # of the data, where a population is sure of it

@@ -24,19 +24,26 @@ from simfer.stages.settings import Infer
 from simfer.stages.simulate.threads import map_in_threads
 
 _STRETCH = 50  # steps in one compiled call
+_HIGHEST = 1e30  # potential: beyond it momenta overflow, and with them the kinetic energy, to minus infinity
 _STATISTICS = ("diverging", "energy", "accept_prob", "num_steps", "potential_energy")
 
 
-def kernel(target: Target, settings: Infer) -> NUTS:
-    """Set NUTS up for a target, whoever samples it."""
+def kernel(target: Target, settings: Infer, covariance: Float[np.ndarray, "size size"] | None = None) -> NUTS:
+    """Set NUTS up for a target, whoever samples it; its mass matrix is adapted if no `covariance` is known."""
 
     def potential(z: Float[Array, " size"]) -> Float[Array, ""]:
-        return -norm.logpdf(z).sum() - target.log_ratio(z)
+        value = -norm.logpdf(z).sum() - target.log_ratio(z)
+        return jnp.where(value > _HIGHEST, _HIGHEST, value)
 
+    inverse_mass = None
+    if covariance is not None:
+        inverse_mass = jnp.asarray(covariance if settings.dense_mass else np.diag(covariance))
     return NUTS(
         potential_fn=potential,
         target_accept_prob=settings.target_accept,
         dense_mass=settings.dense_mass,
+        inverse_mass_matrix=inverse_mass,
+        adapt_mass_matrix=covariance is None,
         max_tree_depth=settings.max_tree_depth,
         # The parameters are few, and a solver's gradient is cheapest forward.
         forward_mode_differentiation=settings.likelihood == "simulator",
@@ -44,15 +51,21 @@ def kernel(target: Target, settings: Infer) -> NUTS:
 
 
 def sample(
-    target: Target, settings: Infer, progress: Progress, starts: Float[np.ndarray, "chains size"] | None = None
+    target: Target,
+    settings: Infer,
+    progress: Progress,
+    starts: Float[np.ndarray, "chains size"] | None = None,
+    covariance: Float[np.ndarray, "size size"] | None = None,
 ) -> Draws:
     """Run NUTS on every chain, from simulated rows that the data like if no starts are given.
+
+    Where the posterior's `covariance` is known, warm-up adapts the step alone.
 
     NumPyro's kernel is stepped here rather than by its `MCMC`: one compiled stretch of steps serves warm-up and
     sampling alike, tells of its progress in between, and lets go of Python's lock, so that chains run in threads. Where
     `target.chains` names a file, they go on from where they stand in it.
     """
-    stepper, vectorized = kernel(target, settings), settings.chain_method == "vectorized"
+    stepper, vectorized = kernel(target, settings, covariance), settings.chain_method == "vectorized"
     starts = choose_starts(target, settings.num_chains) if starts is None else starts
     keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if vectorized else range(settings.num_chains)
@@ -71,7 +84,8 @@ def sample(
         return jax.lax.scan(step, state, None, length=_STRETCH)
 
     advance = compiled(stretch_of_steps, states[0])
-    chains = Chains(target.chains, np.asarray(starts), np.array(settings.num_warmup))
+    known = () if covariance is None else (covariance,)
+    chains = Chains(target.chains, np.asarray(starts), np.array(settings.num_warmup), *known)
     states, stretches = chains.restore(states)
     done = stretches[0]["z"].shape[1] if stretches else 0
     begun, total, divergent = time.perf_counter() - chains.seconds, settings.num_warmup + settings.num_samples, 0

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
-
-from simfer.stages.batches import in_batches
 
 _VALLEY = 1.0  # nats below the lower end of a line
 _BETWEEN = (0.25, 0.5, 0.75)
@@ -18,10 +16,10 @@ _NEAR, _FAR = 8, 8  # partners of a point: its neighbours, and others by chance
 _SOME = 1000  # points that are looked at
 _LEAST = 0.005  # share of the points that makes a place
 
+Heights = Callable[[Float[np.ndarray, "points size"]], Float[np.ndarray, " points"]]  # the log density at points
 
-def find_places(
-    log_density: Callable[[Array], Array], z: Float[np.ndarray, "points size"], seed: int
-) -> Int[np.ndarray, " points"]:
+
+def find_places(heights: Heights, z: Float[np.ndarray, "points size"], seed: int) -> Int[np.ndarray, " points"]:
     """Return the number of each point's place, the heaviest place being 0.
 
     A line between two draws of one log-concave hill never falls below its lower end, in any number of dimensions; near
@@ -31,7 +29,7 @@ def find_places(
     some = rng.permutation(len(z))[:_SOME]
     root = np.linalg.cholesky(np.atleast_2d(np.cov(z[some].T)) + 1e-12 * np.eye(z.shape[1]))
     whitened = np.linalg.solve(root, z.T).T
-    joined = _joined(log_density, z[some], whitened[some], rng)
+    joined = _joined(heights, z[some], whitened[some], rng)
     _, label = connected_components(joined, directed=False)
     sizes = np.bincount(label)
     large = np.flatnonzero(sizes >= max(_LEAST * len(some), 3))
@@ -44,7 +42,7 @@ def find_places(
 
 
 def _joined(
-    log_density: Callable[[Array], Array],
+    heights: Heights,
     z: Float[np.ndarray, "n size"],
     whitened: Float[np.ndarray, "n size"],
     rng: np.random.Generator,
@@ -53,8 +51,8 @@ def _joined(
     a = np.repeat(np.arange(len(z)), _NEAR + _FAR)
     b = np.concatenate([neighbours, rng.integers(0, len(z), (len(z), _FAR))], axis=1).ravel()
     lines = np.concatenate([z, *(z[a] + share * (z[b] - z[a]) for share in _BETWEEN)])
-    heights = in_batches(log_density, lines, size=1024)
-    heights = np.where(np.isfinite(heights), heights, -np.inf)
-    ends, between = heights[: len(z)], heights[len(z) :].reshape(len(_BETWEEN), -1).min(axis=0)
+    height = heights(lines)
+    height = np.where(np.isfinite(height), height, -np.inf)
+    ends, between = height[: len(z)], height[len(z) :].reshape(len(_BETWEEN), -1).min(axis=0)
     level = between >= np.minimum(ends[a], ends[b]) - _VALLEY
     return coo_matrix((np.ones(level.sum()), (a[level], b[level])), shape=(len(z), len(z)))

@@ -36,6 +36,7 @@ class Population(NamedTuple):
     log_density: Float[np.ndarray, "islands points"]  # of the posterior, not normalised
     powers: Float[np.ndarray, " temperatures"]
     num_gradients: int
+    log_evidence: Float[np.ndarray, " islands"]  # log of the likelihood's mean over the prior
 
 
 class _Rows(NamedTuple):
@@ -63,18 +64,20 @@ def populate(
     Raises:
         ValueError: No draw of the prior gives the data a finite likelihood.
     """
-    rng, rows = np.random.default_rng(seed), islands * points // _CHAIN
+    rng, rows = np.random.default_rng(seed), num_rows(islands, points)
     prior = rng.standard_normal((_CHAIN, rows, size))
     swarm = _Rows(*(np.concatenate(parts) for parts in zip(*(_evaluated(moves, z) for z in prior), strict=True)))
     if not (swarm.log_ratio > IMPOSSIBLE).any():
         raise ValueError("no draw of the prior gives the data a finite likelihood")
     power, step, swept, powers, used = 0.0, 0.5, 0, [0.0], islands * points
+    log_evidence = np.zeros(islands)
     while swept < _SWEEPS and len(powers) < _MOST:
         by_island = swarm.log_ratio.reshape(islands, points)
         rise = _rise(by_island, 1.0 - power) if power < 1.0 else 0.0
         swept += rise == 0.0
         power = 1.0 if rise >= 1.0 - power else power + rise
         weights = softmax(rise * by_island, axis=1)
+        log_evidence += logsumexp(rise * by_island, axis=1) - np.log(points)
         root = _metric(swarm.z, power * swarm.gradient - swarm.z, weights.ravel() / islands)
         chosen = [i * points + _systematic(rng, w, points // _CHAIN) for i, w in enumerate(weights)]
         start = _Rows(*(values[np.concatenate(chosen)] for values in swarm))
@@ -83,12 +86,33 @@ def populate(
         used += rows * (_CHAIN - 1) * _LEAPS
         powers.append(power)
         tell(power)
-    order = np.argsort(rng.random((islands, points)), axis=1)  # what a chain left side by side is no series of draws
+    order = _shuffled_chains(rng, islands, points)
     z = np.take_along_axis(swarm.z.reshape(islands, points, size), order[:, :, None], axis=1)
     log_density = swarm.log_ratio - 0.5 * (swarm.z**2).sum(axis=1)
-    return Population(
-        z, np.take_along_axis(log_density.reshape(islands, points), order, axis=1), np.array(powers), used
-    )
+    heights = np.take_along_axis(log_density.reshape(islands, points), order, axis=1)
+    return Population(z, heights, np.array(powers), used, log_evidence)
+
+
+def num_rows(islands: int, points: int) -> int:
+    """Return the number of rows that a population moves at a time."""
+    return islands * points // _CHAIN
+
+
+def _shuffled_chains(rng: np.random.Generator, islands: int, points: int) -> Int[np.ndarray, "islands points"]:
+    """Return an order of points in which chains lie by chance, and each chain's own points side by side.
+
+    So an effective sample size sees how alike the points of a chain are.
+    """
+    chains = np.argsort(rng.random((islands, points // _CHAIN)), axis=1)
+    return (chains[:, :, None] * _CHAIN + np.arange(_CHAIN)).reshape(islands, points)
+
+
+def log_density(moves: Moves, z: Float[np.ndarray, "points size"], rows: int) -> Float[np.ndarray, " points"]:
+    """Return the posterior's log density, not normalised, at points: `rows` at a time, as the moves were compiled."""
+    blocks = -(-len(z) // rows)
+    padded = np.concatenate([z, np.zeros((blocks * rows - len(z), z.shape[1]))]).reshape(blocks, rows, -1)
+    ratio = np.concatenate([_evaluated(moves, block).log_ratio for block in padded])[: len(z)]
+    return ratio - 0.5 * (z**2).sum(axis=1)
 
 
 def compile_moves(log_ratio: Callable[[Array], Array], forward: bool) -> Moves:

@@ -3,22 +3,50 @@
 from __future__ import annotations
 
 import time
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int
 
 from simfer.stages.errors import StageError
-from simfer.stages.infer.samplers.draws import Draws
-from simfer.stages.infer.samplers.places import find_places
-from simfer.stages.infer.samplers.population import Moves, Population, compile_moves, populate
+from simfer.stages.infer.samplers.draws import Draws, Estimate
+from simfer.stages.infer.samplers.places import Heights, find_places
+from simfer.stages.infer.samplers.population import Moves, Population, compile_moves, log_density, num_rows, populate
 from simfer.stages.infer.target import Target
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer
 from simfer.stages.summary import Table
 
 ISLANDS = 4
-_POINTS = 2000  # of each island
-_MORE = 8000  # where there are several places: their weights are then within a percent or two
+LOOK, POINTS = 1000, 2000  # of each island: to see where the posterior lies, and to be its draws
+MORE = 8000  # where there are several places: their weights are then within a percent or two
+_SURE = 0.25  # standard error of a log evidence that is told
+
+
+class Settled(NamedTuple):
+    """A population at the posterior, and the place that each of its points lies in."""
+
+    population: Population
+    place: Int[np.ndarray, "islands points"]
+    heights: Heights  # the log density at any points
+    seconds: float
+    num_gradients: int
+
+    def draws(self, count: int) -> Draws:
+        """Return `count` points of each island, spread over all of its chains."""
+        points = self.place.shape[1]
+        kept = np.linspace(0, points - 1, count).astype(int)
+        statistics = {"lp": self.population.log_density[:, kept], "place": self.place[:, kept]}
+        z, table = self.population.z[:, kept], _tabulated(self.place)
+        return Draws(z, statistics, self.seconds, self.num_gradients, "smc", table, log_evidence=self.log_evidence)
+
+    @property
+    def log_evidence(self) -> Estimate | None:
+        """The log of the likelihood's mean over the prior, unless islands differ so much that none has it right."""
+        islands = self.population.log_evidence
+        error = float(islands.std(ddof=1) / np.sqrt(len(islands)))
+        return Estimate(float(islands.mean()), error) if error <= _SURE else None
 
 
 def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
@@ -27,23 +55,23 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
     Returns:
         `num_samples` draws of each island, the place that each lies in among their statistics.
     """
+    return settle(target, settings, progress, max(POINTS, settings.num_samples)).draws(settings.num_samples)
+
+
+def settle(target: Target, settings: Infer, progress: Progress, points: int, more: int = MORE) -> Settled:
+    """Carry a population from the prior to the posterior, and a larger one (of `more`) if it ends in several places."""
     begun = time.perf_counter()
     moves = compile_moves(target.log_ratio, forward=settings.likelihood == "simulator")
-    population, place = _populated(target, settings, moves, _POINTS, progress)
-    used = population.num_gradients
-    if place.any():
-        population, place = _populated(target, settings, moves, _MORE, progress)
-        used += population.num_gradients
-    kept, seconds = settings.num_samples, time.perf_counter() - begun
-    statistics = {"lp": population.log_density[:, :kept], "place": place[:, :kept]}
-    return Draws(population.z[:, :kept], statistics, seconds, used, "smc", _tabulated(place))
+    settled = _settled(target, settings, moves, points, progress)
+    used = settled.num_gradients
+    if settled.place.any() and more > points:
+        settled = _settled(target, settings, moves, max(more, settings.num_samples), progress)
+        used += settled.num_gradients
+    return settled._replace(seconds=time.perf_counter() - begun, num_gradients=used)
 
 
-def _populated(
-    target: Target, settings: Infer, moves: Moves, points: int, progress: Progress
-) -> tuple[Population, Int[np.ndarray, "islands points"]]:
-    """Return a population and the place of each of its points."""
-    points = 10 * -(-max(points, settings.num_samples) // 10)
+def _settled(target: Target, settings: Infer, moves: Moves, points: int, progress: Progress) -> Settled:
+    points = 10 * -(-points // 10)
     with progress.task("population", total=100, unit="%") as task:
         done = 0
 
@@ -56,9 +84,9 @@ def _populated(
             population = populate(moves, target.size, ISLANDS, points, settings.seed, tell)
         except ValueError as error:
             raise StageError(f"{error}; look at the data beside the simulations, and at the priors") from error
-    z = population.z.reshape(-1, target.size)
-    place = find_places(lambda z: target.log_ratio(z) - 0.5 * (z**2).sum(), z, settings.seed)
-    return population, place.reshape(population.z.shape[:2])
+    heights = partial(log_density, moves, rows=num_rows(ISLANDS, points))  # nothing else is compiled for it
+    place = find_places(heights, population.z.reshape(-1, target.size), settings.seed)
+    return Settled(population, place.reshape(population.z.shape[:2]), heights, 0.0, population.num_gradients)
 
 
 def _tabulated(place: Int[np.ndarray, "islands points"]) -> Table:

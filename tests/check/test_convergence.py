@@ -1,0 +1,65 @@
+"""Why chains disagree: slow mixing, separate places, or a chain that is nowhere near the posterior."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from simfer.pipeline import chain
+from simfer.stages.check.convergence import Apart, convergence_figures, look_apart
+from simfer.stages.check.evidence import changes
+from simfer.stages.check.verdict import advice
+from simfer.stages.infer.predictor import load_predictor
+from simfer.stages.infer.target import Target, build_target
+from simfer.stages.settings import InferConfig
+from tests import helpers
+
+
+@cache
+def line() -> tuple[Target, xr.DataTree]:
+    """Return the target of the straight line, and NUTS's draws from it."""
+    result, problem = helpers.line_run(), helpers.problem(helpers.line())
+    config = problem.slice(InferConfig, **chain.likelihood(problem))
+    return build_target(config, load_predictor(config, result.folders["train"])), result.posterior
+
+
+def moved(chain: int, by: np.ndarray) -> xr.DataTree:
+    """Return the draws with those of a chain moved, and their log density."""
+    target, tree = line()
+    tree = tree.copy(deep=True)
+    z = tree["unconstrained_posterior"]["z"].values
+    z[chain] += by
+    lp = [[float(target.log_ratio(draw) - 0.5 * (draw**2).sum()) for draw in each[:20]] for each in z]
+    tree["sample_stats"]["lp"].values[:] = np.tile(np.array(lp), z.shape[1] // 20)
+    slope = tree["posterior"]["slope"].values
+    slope[chain] += by[-1]
+    return tree
+
+
+def test_a_chain_that_is_lost_is_told_from_chains_in_separate_places() -> None:
+    tree = moved(1, np.array([0.0, 60.0]))
+    assert look_apart(line()[0], tree).lost == 1
+    figures = convergence_figures(helpers.problem(helpers.line()).check, line()[0], tree)
+    assert {figure.kind for figure in figures if not figure.passed} == {"lost", "sampler"}
+    assert "far from all that is probable" in advice(figures) and "raise infer.num_warmup" not in advice(figures)
+
+
+def test_chains_that_mix_slowly_are_told_from_both() -> None:
+    sd = line()[1]["unconstrained_posterior"]["z"].values.std(axis=(0, 1))
+    tree = moved(1, np.array([0.0, sd[1]]))
+    assert look_apart(line()[0], tree) == Apart(1, 0)
+    figures = convergence_figures(helpers.problem(helpers.line()).check, line()[0], tree)
+    assert {figure.kind for figure in figures if not figure.passed} == {"sampler"}
+
+
+def test_weights_that_narrow_or_turn_a_posterior_show_in_its_sds_and_correlations() -> None:
+    z = np.random.default_rng(0).normal(size=(20000, 2))
+    narrower = np.exp(-0.5 * z[:, 0] ** 2 * (1.0 / 0.8**2 - 1.0))
+    change = changes(z, narrower / narrower.sum())
+    assert change.width == pytest.approx(0.2, abs=0.02)
+    assert change.shift < 0.03 and change.correlation < 0.03
+    turned = np.exp(0.5 * z[:, 0] * z[:, 1])
+    assert changes(z, turned / turned.sum()).correlation == pytest.approx(0.5, abs=0.05)

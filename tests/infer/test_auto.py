@@ -1,0 +1,100 @@
+"""A population first, then NUTS: which of the two is the answer, and what they say of one another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.scipy.stats import norm
+
+from simfer.stages.infer.samplers import auto, nuts
+from simfer.stages.infer.samplers.agreement import agreement
+from simfer.stages.infer.samplers.convergence import converged, largest_r_hat
+from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.progress import Silent
+from simfer.stages.settings import Infer
+
+SETTINGS = Infer(num_samples=1000, num_warmup=500, num_chains=4)
+
+
+def target(log_ratio: Callable[[Any], Any], size: int) -> Any:
+    """Return as much of a target as a sampler looks at."""
+    space, none = SimpleNamespace(components=[f"p{i}" for i in range(size)]), SimpleNamespace(components=[])
+    return SimpleNamespace(
+        log_ratio=log_ratio,
+        guide=None,
+        size=size,
+        predictor=SimpleNamespace(space=space),
+        likelihood=SimpleNamespace(noise_space=none),
+    )
+
+
+def test_along_a_thin_curved_ridge_the_population_is_the_answer() -> None:
+    """The posterior of b given a is normal, so that of a is one-dimensional: a grid knows it."""
+
+    def log_ratio(z: Any) -> Any:
+        return norm.logpdf(z[0], 0.5, 1.0) + norm.logpdf(3.0 * z[1] - 1.5 * z[0] ** 2, 0.0, 0.05)
+
+    draws = auto.sample(target(log_ratio, 2), SETTINGS, Silent())
+    assert draws.sampler == "smc" and draws.agreement is None and converged(draws, 2)
+    a = np.linspace(-5.0, 5.0, 4001)
+    weight = np.exp(-0.5 * a**2 - 0.5 * (a - 0.5) ** 2 - 0.5 * (0.5 * a**2) ** 2 / (1.0 + 0.05**2 / 9.0))
+    weight /= weight.sum()
+    mean, drawn = weight @ a, draws.z[..., 0]
+    sd = np.sqrt(weight @ (a - mean) ** 2)
+    assert abs(drawn.mean() - mean) < 0.1 * sd and drawn.std() == pytest.approx(sd, rel=0.1)
+
+
+def test_in_one_place_nuts_is_the_answer_and_agrees_with_the_population() -> None:
+    draws = auto.sample(target(lambda z: norm.logpdf(2.0 * z[0] - z[1], 1.0, 0.3), 2), SETTINGS, Silent())
+    assert draws.sampler == "nuts" and draws.z.shape == (4, 1000, 2)
+    found = draws.agreement
+    assert found is not None and found.unvisited == 0.0 and found.lost == 0.0
+    assert np.abs(found.difference).max() < 0.1 and np.abs(found.sd_ratio - 1.0).max() < 0.1
+    exact = float(norm.logpdf(1.0, 0.0, np.sqrt(0.3**2 + 5.0)))  # 2 a - b of the prior has variance 5
+    assert draws.log_evidence is not None and draws.log_evidence.standard_error < 0.1
+    assert draws.log_evidence.value == pytest.approx(exact, abs=0.15)
+    assert [row["parameter"] for row in found.table()] == ["p0", "p1"]
+
+
+def test_a_mode_without_a_chain_is_told() -> None:
+    rng = np.random.default_rng(0)
+    sides = np.where(rng.random((4, 1000, 1)) < 0.3, -2.0, 2.0)
+    population, chains = sides + 0.2 * rng.normal(size=(4, 1000, 1)), 2.0 + 0.2 * rng.normal(size=(4, 1000, 1))
+
+    def heights(z: np.ndarray) -> np.ndarray:
+        return -0.5 * ((np.abs(z[:, 0]) - 2.0) / 0.2) ** 2
+
+    found = agreement(chains, population, ["a"], heights)
+    assert found.unvisited == pytest.approx(0.3, abs=0.04) and found.lost == 0.0
+    assert found.difference[0] - 3.0 * found.standard_error[0] > 0.5
+    assert agreement(population, chains, ["a"], heights).lost == pytest.approx(0.3, abs=0.04)
+
+
+def test_no_density_makes_a_kinetic_energy_overflow() -> None:
+    """A school's effect times a scale of 1e100: where NUTS once took minus infinity for an energy, and stayed."""
+    potential = nuts.kernel(target(lambda z: -0.5 * jnp.exp(300.0 * z[0]), 1), SETTINGS)._potential_fn
+    value, slope = jax.value_and_grad(potential)(jnp.array([2.0]))
+    assert value == 1e30 and slope[0] == 0.0
+    assert potential(jnp.array([0.0])) == pytest.approx(0.5 - norm.logpdf(0.0))
+    assert np.isnan(nuts.kernel(target(lambda z: jnp.nan * z[0], 1), SETTINGS)._potential_fn(jnp.zeros(1)))
+
+
+def test_one_chain_is_held_against_itself() -> None:
+    still, rng = np.zeros((1, 1000)), np.random.default_rng(1)
+    assert largest_r_hat(rng.normal(size=(1, 1000, 1))) < 1.03
+    assert largest_r_hat((still + np.linspace(0.0, 3.0, 1000) + 0.1 * rng.normal(size=1000))[..., None]) > 1.5
+
+
+def test_what_diverges_has_not_converged() -> None:
+    z, seldom = np.random.default_rng(2).normal(size=(4, 1000, 2)), np.zeros((4, 1000), bool)
+    often = seldom.copy()
+    often[:, :10] = True
+    assert converged(Draws(z, {"diverging": seldom}, 0.0, 0), 2)
+    assert not converged(Draws(z, {"diverging": often}, 0.0, 0), 2)
+    assert not converged(Draws(z[:, :50], {"diverging": seldom[:, :50]}, 0.0, 0), 2)

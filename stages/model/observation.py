@@ -100,7 +100,10 @@ class _Reader:
         complaints: Complaints,
     ) -> None:
         own = {name: here for here, name in source.columns.items()}
-        columns = {own.get(name, name): cells for name, cells in table.columns.items()}
+        prefix, known = source.prefix, {*layout.outputs, *(dim for o in layout.outputs.values() for dim in o.dims)}
+        named = {name: own.get(name, name) for name in table.columns}
+        named = {name: prefix + here if prefix + here in known else here for name, here in named.items()}
+        columns = {named[name]: cells for name, cells in table.columns.items()}
         self.table, self.source = Table(table.file, columns, table.lines), source
         self.layout, self.complaints = layout, complaints
         self.dims = {dim for output in layout.outputs.values() for dim in output.dims}
@@ -129,7 +132,7 @@ class _Reader:
             self.complaints.say(f"got no column {lacking[0]}, which {self.complaints.place}.long names")
             return {}
         own = {name: here for here, name in self.source.columns.items()}
-        told = np.array([own.get(cell, cell) for cell in self.table.columns[names]])
+        told = np.array([self.source.prefix + own.get(cell, cell) for cell in self.table.columns[names]])
         ignored = np.isin(told, self.source.ignore)
         self._refuse_unknown(
             [name for name in dict.fromkeys(told[~ignored].tolist()) if name not in self.layout.outputs]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import closing
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -32,6 +33,7 @@ from simfer.stages.settings import Problem
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
 from simfer.stages.settings.spelling import unwritable
 from simfer.stages.simulate.backends import build_backend
+from simfer.stages.simulate.ensemble import assemble
 from simfer.stages.simulate.simulators.base import (
     DifferentialSimulator,
     FunctionSimulator,
@@ -40,6 +42,7 @@ from simfer.stages.simulate.simulators.base import (
     Simulator,
     StochasticSimulator,
 )
+from simfer.stages.simulate.simulators.experiments import Experiments
 from simfer.stages.simulate.simulators.sde import SDESimulator
 from simfer.stages.train import optimizers
 
@@ -77,9 +80,9 @@ def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | N
     if simulator is None:
         return training + simulation
     solving = _solving(config, simulator)
-    names = unknown_names("parameters", config.parameters, simulator.parameters, needed=True)
+    names = _parameters(config, simulator.parameters)
     found = training + solving + names
-    if not names and (wrong := code_mistakes(simulator)):
+    if not names and (wrong := [each for part in _parts(simulator)[:1] for each in code_mistakes(part)]):
         return [*training, *solving, *wrong]
     if isinstance(simulator, DifferentialSimulator) and not found:
         solving = break_mistakes(config, simulator)
@@ -112,7 +115,7 @@ def _foreign(config: Problem, progress: Progress, is_broken: bool) -> list[Mista
     settings = config.simulate
     backend = build_backend(settings, Space(config.parameters))
     found = [*solver_settings(config), *without_simulator(config)]
-    found += unknown_names("parameters", config.parameters, backend.parameters, needed=True)
+    found += _parameters(config, backend.parameters)
     if found or is_broken:
         return found
     with closing(backend):
@@ -123,6 +126,13 @@ def _foreign(config: Problem, progress: Progress, is_broken: bool) -> list[Mista
     found += _random(config, layout) if backend.stochastic else []
     found += scatter_mistakes(config, backend.stochastic)
     return [*found, *_names(config, layout), *_dataset(config, layout), *_likelihood(config, layout)]
+
+
+def _parameters(config: Problem, known: Mapping[str, str]) -> list[Mistake]:
+    """List parameters that the simulator does not take, nor another's prior, and those that are missing."""
+    upper = {name for prior in Space(config.parameters).priors.values() for name in prior.needs}
+    given = [name for name in config.parameters if name in known or name not in upper]
+    return unknown_names("parameters", given, known, needed=True)
 
 
 def _solving(config: Problem, simulator: Simulator) -> list[Mistake]:
@@ -168,22 +178,43 @@ def _simulator(config: Problem) -> tuple[Simulator | None, list[Mistake]]:
     make = resolved("simulate.simulator", config.simulate.simulator, SIMULATORS, Simulator, found)
     if make is None:
         return None, found
-    options = inspect.signature(make).parameters
-    found += unknown_names("simulate.options", config.simulate.options, options)
-    for name, option in options.items():
-        if option.default is inspect.Parameter.empty and name not in config.simulate.options:
-            found.append(Mistake("simulate.options", f"{config.simulate.simulator} needs {name}"))
+    for where, table in _options(config).items():
+        found += _option_names(config, make, where, table)
     if not isinstance(getattr(make, "parameters", None), Mapping):
         found.append(Mistake("simulate.simulator", 'the class needs parameters = {"name": "unit", ...}'))
-    found = found or option_mistakes(
-        make, config.simulate.options, {name: f"simulate.options.{name}" for name in config.simulate.options}
-    )
+    for where, table in _options(config).items() if not found else ():
+        found += option_mistakes(make, table, {name: f"{where}.{name}" for name in table})
+    if config.experiments and getattr(make, "stochastic", False):
+        found.append(Mistake("experiments", "the simulator is random; several experiments take one that is not"))
     if found:
         return None, found
     try:
-        return make(**config.simulate.options), []
+        return assemble(make, config.simulate), []
     except (ValueError, TypeError) as error:
         return None, [Mistake("simulate.options", str(error))]
+
+
+def _options(config: Problem) -> dict[str, dict[str, Any]]:
+    """Return what the simulator is made with, by its place: once, or for each experiment."""
+    tables = config.simulate.experiments
+    if not tables:
+        return {"simulate.options": config.simulate.options}
+    return {f"experiments.{name}.options": config.simulate.options | table for name, table in tables.items()}
+
+
+def _option_names(config: Problem, make: Any, where: str, table: Mapping[str, Any]) -> list[Mistake]:
+    """List options that there are not, and those that are missing."""
+    options = inspect.signature(make).parameters
+    return unknown_names(where, table, options) + [
+        Mistake(where, f"{config.simulate.simulator} needs {name}")
+        for name, option in options.items()
+        if option.default is inspect.Parameter.empty and name not in table
+    ]
+
+
+def _parts(simulator: Simulator) -> list[Simulator]:
+    """Return the simulators of experiments, or the one."""
+    return list(simulator.parts.values()) if isinstance(simulator, Experiments) else [simulator]
 
 
 def _random(config: Problem, layout: Layout) -> list[Mistake]:

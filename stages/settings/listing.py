@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from simfer.stages.errors import Mistake, UsageError, did_you_mean
 from simfer.stages.settings.arguments import Column
 from simfer.stages.settings.derived import Derived
+from simfer.stages.settings.experiments import Experiment
 from simfer.stages.settings.joint import JointPrior
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
 from simfer.stages.settings.noise import NOISE, Noise
@@ -101,6 +102,9 @@ def _section(name: str) -> Iterator[Setting]:
         yield from _table("noise.OUTPUT.ARGUMENT", Column.model_json_schema())
     elif name == "priors":
         yield from _table("priors.NAME", JointPrior.model_json_schema())
+    elif name == "experiments":
+        yield Setting("experiments.NAME", "table", "left out", "", _meaning(whole, name))
+        yield from _table("experiments.NAME", Experiment.model_json_schema())
     elif name == "derived":
         yield Setting("derived.NAME", "formula, or table", "left out", "", _meaning(whole, name))
         yield from _table("derived.NAME", Derived.model_json_schema())

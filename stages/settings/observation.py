@@ -65,6 +65,8 @@ class Source(Settings):
     """What a number's decimals follow; where cells are not parted by commas, read off the numbers if left out."""
     encoding: Annotated[str | None, AddedLater()] = None
     """Of the text: UTF-8, or UTF-16 with its mark, if left out."""
+    prefix: Annotated[str, AddedLater()] = ""
+    """What stands before outputs and coordinates of an experiment; [experiments] sees to it."""
 
 
 class Observation(Source):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, model_validator
 
 from simfer.stages.settings.derived import AnyDerived
+from simfer.stages.settings.experiments import Experiment, written_out
 from simfer.stages.settings.fields import Settings
 from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.joint import JointPrior
@@ -28,6 +29,8 @@ class Problem(Settings):
     """What the simulator takes: a number is a fixed value, a table a prior."""
     priors: dict[str, JointPrior] = {}
     """Joint priors of several parameters, by names of yours."""
+    experiments: dict[str, Experiment] = {}
+    """Several experiments with one simulator: options and data of each; parameters are shared, but `per` experiment."""
     derived: dict[str, AnyDerived] = {}
     """Quantities that follow from parameters and outputs: a formula, or a table with `formula`, `unit` and `label`."""
     simulate: Simulate
@@ -63,8 +66,10 @@ class Problem(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_joint_priors(cls, given: Any) -> Any:
-        """Write joint priors among the parameters, each parameter's given those before it."""
+    def _written_out(cls, given: Any) -> Any:
+        """Write experiments out, and joint priors among the parameters, each parameter's given those before it."""
+        if isinstance(given, Mapping) and _are_tables(given.get("experiments")) and given["experiments"]:
+            given = written_out(given)
         if not isinstance(given, Mapping) or not isinstance(given.get("priors"), Mapping):
             return given
         parameters = dict(given.get("parameters", {}))
@@ -138,3 +143,7 @@ class Problem(Settings):
         """Return the part of this problem that `kind` names; `more` gives the fields that are not sections."""
         sections = {name: getattr(self, name) for name in kind.model_fields if name not in more}
         return kind(**sections, **more)
+
+
+def _are_tables(given: Any) -> bool:
+    return isinstance(given, Mapping) and all(isinstance(table, Mapping) for table in given.values())

@@ -81,6 +81,10 @@ class Simulate(Settings):
     """How an ODE is solved."""
     retry: Annotated[Solver | None, AddedLater()] = None
     """How rows that fail are solved once more; what is left out is as in [simulate.solver]."""
+    experiments: Annotated[dict[str, dict[str, Any]], AddedLater()] = {}
+    """The options of each experiment, on top of `options`; [experiments] sees to it."""
+    each: Annotated[list[str], AddedLater()] = []
+    """The parameters that each experiment has of its own; [experiments] sees to it."""
     derivatives: Annotated[bool, AddedLater()] = False
     """Whether rows carry the outputs' derivatives by the free parameters too."""
     depends_on: list[ExistingFile] = []

@@ -22,13 +22,22 @@ from simfer.stages.simulate.backends.contract import Rows as Rows
 from simfer.stages.simulate.backends.lanes import LANES, choose_kind
 from simfer.stages.simulate.derivatives import with_derivatives
 from simfer.stages.simulate.simulators.base import Simulator
+from simfer.stages.simulate.simulators.experiments import Experiments
 from simfer.stages.simulate.threads import map_in_threads
 
 
 def build_simulator(settings: Simulate) -> Simulator:
     """Build the simulator that the config names, with its options."""
-    simulator: Simulator = resolve(settings.simulator, SIMULATORS)(**settings.options)
-    return simulator
+    return assemble(resolve(settings.simulator, SIMULATORS), settings)
+
+
+def assemble(make: Any, settings: Simulate) -> Simulator:
+    """Make a simulator of its class: one, or one for each experiment as a whole."""
+    if not settings.experiments:
+        simulator: Simulator = make(**settings.options)
+        return simulator
+    parts = {name: make(**settings.options | options) for name, options in settings.experiments.items()}
+    return Experiments(parts, tuple(settings.each))
 
 
 def build_ensemble(settings: Simulate, space: Space) -> Ensemble:
@@ -40,7 +49,7 @@ def build_ensemble(settings: Simulate, space: Space) -> Ensemble:
 @lru_cache(maxsize=8)
 def _built(made: Any, settings: str, space: str) -> Ensemble:
     config = Simulate.model_validate_json(settings)
-    return Ensemble(made(**config.options), config, Space.from_json(json.loads(space)))
+    return Ensemble(assemble(made, config), config, Space.from_json(json.loads(space)))
 
 
 def least_rows(settings: Simulate) -> int:

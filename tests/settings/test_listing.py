@@ -18,7 +18,7 @@ from simfer.stages.settings.noise import CustomNoise
 from tests import fakes
 
 CONFIGS = [*sorted(fakes.ROOT.glob("configs/*.toml")), fakes.ROOT / "pipeline" / "templates" / "problem.toml"]
-OF_THE_USER_S_NAMES = ("parameters", "noise", "noise_parameters", "priors", "derived")
+OF_THE_USER_S_NAMES = ("parameters", "noise", "noise_parameters", "priors", "derived", "experiments")
 
 
 def keys_of(model: type[BaseModel], key: str) -> Iterator[str]:

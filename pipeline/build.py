@@ -16,7 +16,7 @@ from simfer.pipeline.blame import blame
 from simfer.pipeline.chain import ConfigError, Problem, StageError, UserCodeError, WaitingForRuns
 from simfer.pipeline.leases import Lease
 from simfer.pipeline.manifest import NAME as MANIFEST
-from simfer.pipeline.manifest import Manifest, file_digest
+from simfer.pipeline.manifest import Manifest, file_digest, read
 from simfer.pipeline.plan import Plan, Step, outdated, user_files
 from simfer.pipeline.progress import Progress, duration, place
 from simfer.pipeline.stopping import Stoppable
@@ -176,6 +176,12 @@ class Builder:
                 self.reporter.note(f"{step.link.name}: goes on from {place(lender)}")
                 return
 
+    def _smaller(self, step: Step) -> list[Path]:
+        """Return the ensemble of the most rows, of those that differ from a step's in their number alone."""
+        found = self.plan.shelf.lenders(step.stage, step.key, step.former)
+        rows = {folder: read(folder, folder.name)["summary"]["facts"]["rows"] for folder in found}
+        return [max(rows, key=lambda folder: rows[folder])] if rows else []
+
     def _inputs(self, step: Step) -> tuple[dict[str, list[Path]], dict[str, str]]:
         """Bring what a step reads; of optional inputs those that fail are left out, with what was said of them."""
         inputs: dict[str, list[Path]] = {role: [] for role in step.link.inputs}
@@ -188,6 +194,8 @@ class Builder:
                     raise
                 failed[role] = str(error).splitlines()[-1]  # of an exception in the user's code the traceback's end
                 self.reporter.note(f"{given}: left out, since {error}")
+        if step.stage == "simulate" and not step.link.inputs and step.fingerprint not in self.again:
+            inputs["lent"] = self._smaller(step)
         if chain.asks(step.link):
             inputs["told"] = [self.store.asked(step.fingerprint)]
         return inputs, failed

@@ -185,6 +185,10 @@ def part(key: Mapping[str, Any], stands_for: Callable[[str, str], str]) -> dict[
         posterior = [stands_for("infer", name) for name in key["inputs"]["posterior"]]
         drawn = {name: config["check"][name] for name in ("num_draws", "seed")}
         return {name: config[name] for name in ("parameters", "simulate")} | {"check": drawn, "posterior": posterior}
+    if key["stage"] == "simulate" and not key["inputs"] and config["simulate"]["design"] != "latin_hypercube":
+        # Row i depends on the config and i alone: a larger ensemble begins with the rows of a smaller one.
+        simulate = {name: value for name, value in config["simulate"].items() if name != "num_simulations"}
+        return {**key, "config": {**config, "simulate": simulate}}
     return None
 
 

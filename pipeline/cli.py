@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from simfer.pipeline import asking, chain, project, runtime, screen, stopping, use
+from simfer.pipeline import asking, chain, extending, project, runtime, screen, stopping, use
 from simfer.pipeline import report as pages
 from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
@@ -157,6 +157,23 @@ _STAGES: dict[Stage, str] = {
 _command("run", _CHAIN, _run)
 for _stage, _help in _STAGES.items():
     _command(_stage, _CHAIN, _run_to(_stage), f"{_help} What this needs and the store lacks is run first.")
+
+
+def _extend(
+    call: Call,
+    num_simulations: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="How many there are to be in all.")],
+) -> None:
+    """Grow the ensemble: raise num_simulations in the config, and run what is new; the rows that are there are kept."""
+    with answering(call.json) as answer:
+        before = extending.extend(call.config, num_simulations)
+        call.reporter.note(f"{call.config.name}: num_simulations = {num_simulations}, which was {before}")
+        result = execute(call.problem, call.store, until="simulate", reporter=call.reporter, folder=call.folder)
+        answer |= in_json(result)
+        if call.shows:
+            screen.show_end(result.latest, console())
+
+
+_command("extend", _CHAIN, _extend)
 
 
 def _status(

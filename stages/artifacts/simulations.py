@@ -28,6 +28,7 @@ class Simulations:
     layout: Layout
     stochastic: bool
     has_derivatives: bool
+    num_foreign: int = 0  # of the last rows, points that nobody asked for
     num_finished: int = 0  # of the first rows, those of a table: they lie as somebody chose, in whatever order
 
     @classmethod
@@ -36,8 +37,9 @@ class Simulations:
         store = Path(folder) / SIMULATIONS
         group, header = open_store(store)
         space, layout = Space.from_json(header["space"]), Layout.from_json(header["layout"])
+        more = (int(header.get(key, 0)) for key in ("foreign", "finished"))
         stochastic, has_derivatives = (bool(header.get(key)) for key in ("stochastic", "derivatives"))
-        return cls(store, group, space, layout, stochastic, has_derivatives, int(header.get("finished", 0)))
+        return cls(store, group, space, layout, stochastic, has_derivatives, *more)
 
     def rows(self, start: int, stop: int) -> tuple[Float[np.ndarray, "n p"], Float[np.ndarray, "n d"], np.ndarray]:
         """Return whitened points, flat outputs and whether each row is usable, for rows `start` to `stop`."""

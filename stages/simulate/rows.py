@@ -142,6 +142,7 @@ def _open(path: Path, space: Space, backend: Backend, num: int, settings: Simula
     header |= {"stochastic": True} if backend.stochastic else {}
     header |= {"derivatives": True} if settings.derivatives else {}
     header |= {"finished": backend.num_finished} if backend.num_finished else {}
+    header |= {"foreign": backend.num_foreign} if backend.num_foreign else {}
     # The group's attributes are written after its arrays: a store without them was never begun properly.
     if not path.exists() or not _is_begun(path, header):
         _create(path, space, backend, num, header, settings)

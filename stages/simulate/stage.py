@@ -22,6 +22,8 @@ from simfer.stages.progress import Progress
 from simfer.stages.settings import HANDED, RefineConfig, Simulate, SimulateConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.asked.waiting import told
+from simfer.stages.simulate.backends import build_backend
+from simfer.stages.simulate.backends.kept import KeptFirst
 from simfer.stages.simulate.border import Border
 from simfer.stages.simulate.failures import counts, cure, drawn, tables, where_it_fails
 from simfer.stages.simulate.finished.runs import open_runs
@@ -58,9 +60,15 @@ def run(
                 z[first - a : last - a] = design.rows(kind, first - finished, last - finished, num, space.size, seed)
             return z
 
-        rows = _all(lambda a, b: covering(a + finished, b + finished), num, settings)
-        backend, more = told(inputs, settings, space, rows, beside_table=True)
-        filled = fill(folder, settings, space, finished + more, covering, progress, backend=backend)
+        kept = Simulations.load(inputs["lent"][0]) if inputs.get("lent") else None
+        there = min(len(kept) - kept.num_foreign, finished + num) if kept else 0
+        known = max(there - finished, 0)  # rows of the design that nobody is asked for again
+        rows = _all(lambda a, b: covering(a + finished + known, b + finished + known), num - known, settings)
+        backend, more = told(inputs, settings, space, rows, beside_table=True, offset=known)
+        if kept:
+            progress.note(f"simulate-0: {there:,} rows are there already, of a smaller ensemble")
+            backend = KeptFirst(kept, there, backend or build_backend(settings, space))
+        filled = fill(folder, settings, space, finished + known + more, covering, progress, backend=backend)
         if runs:
             return _summary(folder, config, space, filled, progress, told=of_table(runs, filled.simulations))
     return _summary(folder, config, space, filled, progress)

@@ -209,3 +209,17 @@ def test_points_have_all_their_digits(tmp_path: Path) -> None:
     with np.load(next((tmp_path / "store" / "asked").glob("*/points.npz"))) as points:
         theta = points["theta"]
     assert [[float(row["intercept"]), float(row["slope"])] for row in rows] == theta.tolist()
+
+
+def test_a_larger_ensemble_asks_for_what_is_new_alone(tmp_path: Path) -> None:
+    lab = Lab(tmp_path, num=25)
+    first = lab.ask()
+    lab.tell(lab.make(first))
+    assert lab.type("simulate")[0] == 0
+    code, answer = lab.type("extend", "--num-simulations", "40")
+    assert code == 6 and "simulate-0 waits for 15 of 15 runs" in answer["error"]["message"], answer
+    more = lab.ask()
+    assert len(more) == 15 and not {row["slope"] for row in more} & {row["slope"] for row in first}
+    lab.tell(lab.make(more))
+    code, answer = lab.type("simulate")
+    assert code == 0 and answer["steps"][-1]["summary"]["facts"]["rows"] == 40

@@ -24,10 +24,12 @@ def told(
     space: Space,
     z: Float[np.ndarray, "rows size"],
     beside_table: bool = False,
+    offset: int = 0,
 ) -> tuple[Backend | None, int]:
     """Return what gives rows that are asked for at points `z`, and how many there are with those told beside them.
 
-    None for a simulator that can be run. In round 0 a table's rows come first (`beside_table`).
+    None for a simulator that can be run. In round 0 a table's rows come first (`beside_table`), and `offset` rows that
+    were told for a smaller ensemble.
 
     Raises:
         WaitingForRuns: Not all were told yet.
@@ -40,5 +42,5 @@ def told(
     table = Table(settings, space) if beside_table and settings.table else None
     if table and ledger.layout is None:
         return table, 0
-    rows = Told(settings, space, ledger)
+    rows = Told(settings, space, ledger, offset)
     return (TableFirst(table, rows) if table else rows), len(rows)

@@ -80,6 +80,11 @@ class Backend(abc.ABC):
         return 0
 
     @property
+    def num_foreign(self) -> int:
+        """How many of the last rows are points that nobody asked for."""
+        return 0
+
+    @property
     @abc.abstractmethod
     def least_rows(self) -> int:
         """The fewest rows that are worth a block."""

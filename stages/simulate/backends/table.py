@@ -100,6 +100,11 @@ class TableFirst(Backend):
         return len(self.table.runs)
 
     @property
+    def num_foreign(self) -> int:
+        """How many of the last rows are points that nobody asked for."""
+        return self.simulator.num_foreign
+
+    @property
     def least_rows(self) -> int:
         """The fewest rows that are worth a block."""
         return self.simulator.least_rows
@@ -125,7 +130,7 @@ class TableFirst(Backend):
             z, numbers = block.z[~finished], block.numbers[~finished] - num
             part = self.simulator.solve(block._replace(z=z, numbers=numbers), tell)
             parts.append(part._replace(z=z if part.z is None else part.z))
-        return parts[0] if len(parts) == 1 else _joined(*parts)
+        return parts[0] if len(parts) == 1 else joined(*parts)
 
     def _as_simulated(self, part: Attempts) -> Attempts:
         outputs = {name: part.rows.outputs[name] for name in self.outputs()}
@@ -165,15 +170,16 @@ def _words(output: Output) -> str:
     return "along " + "; ".join(axes) if axes else "a number"
 
 
-def _joined(first: Attempts, second: Attempts) -> Attempts:
+def joined(first: Attempts, second: Attempts) -> Attempts:
+    """Return rows one below the other, all of whose points are said."""
     a, b = first.rows, second.rows
     assert first.z is not None and second.z is not None
-    if b.derivatives:
+    if a.derivatives.keys() != b.derivatives.keys():
         raise ConfigError([Mistake("simulate.derivatives", "the runs of a table have no derivatives; remove it")])
     rows = Rows(
         np.concatenate([a.theta, b.theta]),
         {name: np.concatenate([a.outputs[name], b.outputs[name]]) for name in b.outputs},
-        {},
+        {name: np.concatenate([a.derivatives[name], b.derivatives[name]]) for name in b.derivatives},
         np.concatenate([a.status, b.status]),
         np.concatenate([a.num_steps, b.num_steps]),
         b.steps_done,

@@ -27,6 +27,7 @@ from simfer.stages.preflight.numerical import numerical_mistakes
 from simfer.stages.preflight.priors import prior_mistakes
 from simfer.stages.preflight.scatter import scatter_mistakes
 from simfer.stages.preflight.solver import additive_mistakes, break_mistakes, sde_solver_mistakes, solver_mistakes
+from simfer.stages.preflight.surroundings import remarks, watched
 from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.progress import Progress, Silent
 from simfer.stages.settings import Problem
@@ -67,15 +68,25 @@ def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | N
     """List everything that is wrong with a problem; an empty list means that it can be run.
 
     A few rows of the prior are solved, twice, where it `simulates` and nothing else is wrong. A simulator that is not
-    JAX cannot be traced: it is run at the prior's median, and `progress` is told what it gave.
+    JAX cannot be traced: it is run at the prior's median, and `progress` is told what it gave, as it is of what the
+    user's code looks at that is in no fingerprint.
     """
+    progress = progress or Silent()
+    with watched() as opened:
+        found = _mistakes(config, simulates, progress)
+    for remark in remarks(config, opened):
+        progress.note(f"  note: {remark}")
+    return found
+
+
+def _mistakes(config: Problem, simulates: bool, progress: Progress) -> list[Mistake]:
     if priors := prior_mistakes(config):
         return priors  # of which nothing can be drawn to try
     training = [*of_each(config, architecture_mistakes), *optimizers.mistakes(config.train)]
     if config.simulate.kind == "ask":  # what its runs give is seen when they are told
         return [*training, *solver_settings(config)]
     if config.simulate.kind != "jax":
-        return [*training, *_foreign(config, progress or Silent(), bool(training))]
+        return [*training, *_foreign(config, progress, bool(training))]
     simulator, simulation = _simulator(config)
     if simulator is None:
         return training + simulation
@@ -100,7 +111,7 @@ def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | N
     found += [*_names(config, layout), *_shapes(config, simulator, layout)]
     found += _derivatives(config, simulator) if config.simulate.derivatives and not found else []
     found = [*found, *_dataset(config, layout), *_likelihood(config, layout)]
-    found += beside_table(config, layout, progress or Silent())
+    found += beside_table(config, layout, progress)
     return found if found or not simulates else numerical_mistakes(config)
 
 

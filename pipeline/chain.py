@@ -289,9 +289,24 @@ def write_report(material: Mapping[str, Any], file: Path) -> None:
     import_module("simfer.stages.report.page").write(_material(material), file)
 
 
+def report_text(material: Mapping[str, Any]) -> str:
+    """Return the page of a run as text."""
+    return import_module("simfer.stages.report.page").render(_material(material))  # type: ignore[no-any-return]
+
+
+def cite(problem: Problem | None, version: str) -> str:
+    """Return the references of what a problem stands on, in BibTeX."""
+    return import_module("simfer.stages.report.citation").bibtex(problem, version)  # type: ignore[no-any-return]
+
+
 def prior_predictive(problem: Problem, simulations: Path, file: Path) -> dict[str, Any]:
     """Draw runs from the prior over the data into a file; say of which data no run comes near."""
     return import_module("simfer.stages.report.prior_predictive").run(problem, simulations, file)  # type: ignore[no-any-return]
+
+
+def posterior_table(problem: Problem, posterior: Path, format: str, interval: str, level: float) -> str:
+    """Return the posterior's table as LaTeX, CSV, JSON or Markdown."""
+    return import_module("simfer.stages.report.tables").table(problem, posterior, format, interval, level)  # type: ignore[no-any-return]
 
 
 def gallery(problem: Problem, folders: Mapping[str, Path]) -> Any:

@@ -16,6 +16,7 @@ from simfer.pipeline import report as pages
 from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
 from simfer.pipeline.chain import STAGES, Mistake, SimferError, UsageError, UserCodeError
+from simfer.pipeline.config import load as load_config
 from simfer.pipeline.plan import Plan
 from simfer.pipeline.runner import Outcome, RunResult, built, damaged, execute, execute_study, to_build
 from simfer.pipeline.studies import STUDIES, Option, Study
@@ -189,11 +190,25 @@ def _status(
         screen.further(rows, call.problem.refine.max_rounds, console())
 
 
-def _show(call: Call) -> None:
+def _show(
+    call: Call,
+    format: Annotated[
+        Literal["latex", "csv", "json", "markdown"] | None,
+        typer.Option(help="Print the posterior's table alone, so written.", show_default=False),
+    ] = None,
+    interval: Annotated[Literal["equal-tailed", "hdi"], typer.Option(help="Of that table.")] = "equal-tailed",
+    level: Annotated[float, typer.Option(metavar="SHARE", help="Probability that the interval holds.")] = 0.9,
+) -> None:
     """Show the verdict, the posterior, the emulator's error, and where the files lie."""
     with answering():
+        if not 0.0 < level < 1.0:
+            raise UsageError([Mistake("--level", f"got {level:g}, expected a share between 0 and 1, such as 0.9")])
         plan = Plan(call.problem, call.store)
-        screen.show(built(plan), console(), damaged(plan))
+        found = built(plan)
+        if format is None:
+            screen.show(found, console(), damaged(plan))
+        else:
+            print(pages.posterior_table(call.problem, found, format, interval, level), end="")
 
 
 def _path(
@@ -363,6 +378,27 @@ _command("ask", _CHAIN, _ask)
 _command("tell", _CHAIN, _tell)
 _command("predict", _USE, _predict)
 _command("export", _USE, _export)
+
+
+@app.command(cls=_Command, rich_help_panel=_LOOK)
+def cite(
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="[CONFIG]", help="Whose methods to cite as well.", show_default=False),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .bib file to write [default: print].", show_default=False)
+    ] = None,
+) -> None:
+    """Print what to cite in BibTeX: Simfer, the libraries that carry it, and the methods that a config names."""
+    with answering():
+        problem = load_config(config) if config else None
+        text = chain.cite(problem, runtime.versions().get("simfer", ""))
+        if output is None:
+            print(text, end="")
+        else:
+            output.write_text(text, encoding="utf-8")
+            screen.pictures([output], console())
 
 
 @app.command(cls=_Command, rich_help_panel=_PROJECT)

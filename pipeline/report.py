@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,29 @@ from simfer.pipeline.runner import Outcome, RunResult
 from simfer.pipeline.store import Found, Store
 
 _FOLDER = "reports"  # of the store, beside the stages
-_MARK = "<!-- of: "
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a config is called, what it says, and where it lies."""
+
+    name: str
+    text: str
+    folder: Path
+
+    @classmethod
+    def of(cls, config: Path | Mapping[str, Any]) -> Origin:
+        """Read a config's file; a table of a notebook's has no name of its own."""
+        if isinstance(config, Mapping):
+            return cls("problem", json.dumps(config, indent=1, default=str, ensure_ascii=False), Path.cwd())
+        return cls(config.stem, config.read_text(encoding="utf-8"), config.resolve().parent)
+
+
+def text_of(problem: Problem, store: Store, config: Path | Mapping[str, Any], overrides: Sequence[str]) -> str:
+    """Return the page of what the store has of a config."""
+    plan = Plan(problem, store)
+    runtime.prepare()
+    return chain.report_text(_material(plan, list(plan.walk()), config, overrides, None))
 
 
 def file_of(store: Store, config: Path) -> Path:
@@ -107,6 +130,14 @@ def draw(problem: Problem, store: Store, folder: Path) -> list[Path]:
     return files
 
 
+def posterior_table(problem: Problem, found: Mapping[str, Outcome], format: str, interval: str, level: float) -> str:
+    """Return the posterior's table as text, for a paper or for another program."""
+    if "infer" not in found:
+        raise SimferError("there is no posterior yet; `simfer infer` makes it")
+    runtime.prepare()
+    return chain.posterior_table(problem, found["infer"].folder, format, interval, level)
+
+
 def prior_predictive(
     problem: Problem, store: Store, config: Path, simulations: Outcome
 ) -> tuple[Path | None, list[str]]:
@@ -136,21 +167,21 @@ def _noted(note: Path, steps: Sequence[Step]) -> dict[str, str] | None:
 def _material(
     plan: Plan,
     steps: Sequence[Step],
-    config: Path,
+    config: Path | Mapping[str, Any],
     overrides: Sequence[str],
     failure: Mapping[str, str] | None,
 ) -> dict[str, Any]:
-    problem = plan.problem
+    problem, origin = plan.problem, Origin.of(config)
     return {
-        "name": config.stem,
-        "config": config.read_text(encoding="utf-8"),
+        "name": origin.name,
+        "config": origin.text,
         "overrides": list(overrides),
         "code": {file.name: _text(file) for file in sorted(user_files(problem))},
         "data": {file.name: _text(file) for file in sorted(files_of(problem))},
         "problem": problem,
         "steps": _there(plan, steps),
         "simfer": runtime.versions().get("simfer", ""),
-        "revision": runtime.revision(config.resolve().parent),
+        "revision": runtime.revision(origin.folder),
         "failure": failure,
         "loading": chain.loading(problem),
     }

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from simfer.pipeline import chain, config, description, machine, manifest, runtime
+from simfer.pipeline import report as reports
 from simfer.pipeline.chain import Problem, SimferError, UserCodeError
 from simfer.pipeline.plan import Plan
 from simfer.pipeline.progress import reporter
@@ -17,6 +19,36 @@ from simfer.pipeline.store import Store
 
 _WITHOUT_CHECKSUMS = ("infer", "check")
 Config = str | Path | Mapping[str, Any]
+
+
+class Asked(NamedTuple):
+    """What was asked for."""
+
+    config: Config
+    overrides: Sequence[str]
+    problem: Problem
+    store: Store
+
+
+@dataclass(frozen=True, repr=False)
+class Page:
+    """The page of a run: shown in a notebook as it is, and saved as a file of HTML."""
+
+    text: str
+
+    def save(self, file: str | Path) -> Path:
+        """Write the page into a file."""
+        target = Path(file)
+        target.write_text(self.text, encoding="utf-8")
+        return target
+
+    def __repr__(self) -> str:
+        return f"Page({len(self.text.encode()) / 1e6:.2g} MB of HTML; .save(file) writes it)"
+
+    def _repr_html_(self) -> str:
+        # In a frame of its own, so that neither its style nor its script meets those of the notebook.
+        frame = 'sandbox="allow-scripts" style="width: 100%; height: 80vh; border: 1px solid #8884"'
+        return f'<iframe title="Report" {frame} srcdoc="{escape(self.text, quote=True)}"></iframe>'
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,7 +60,7 @@ class Result:
     Args:
         outcomes: The latest outcome of each stage: "simulate", "dataset", "train", "infer", "check".
         history: Every step of the run in its order, earlier rounds too; empty of what was loaded.
-        problem: The config, checked.
+        asked: What was asked for: the config and its overrides, the same checked, and the store.
         damaged: What is wrong with an artifact that is there and cannot be trusted, by its stage; of what was loaded.
 
     Example:
@@ -45,7 +77,7 @@ class Result:
 
     outcomes: Mapping[str, Outcome]
     history: Sequence[Outcome] = ()
-    problem: Problem | None = None
+    asked: Asked | None = None
     damaged: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -171,6 +203,27 @@ class Result:
         """
         return self._load("check")
 
+    def report(self) -> Page:
+        """Make the page of the run: verdict, posterior, pictures, explorer, errors, costs, config and code.
+
+        Returns:
+            A page that a notebook shows, with `save(file)` to keep it.
+
+        Raises:
+            SimferError: Of a result that neither `run` nor `load` returned.
+
+        Example:
+            >>> import simfer
+            >>> page = simfer.load("line.toml").report()
+            >>> page.save("line.html").name
+            'line.html'
+        """
+        if self.asked is None:
+            raise SimferError("got a Result of neither simfer.run nor simfer.load: it does not know its config")
+        asked = self.asked
+        named = asked.config if isinstance(asked.config, Mapping) else Path(asked.config)
+        return Page(reports.text_of(asked.problem, asked.store, named, asked.overrides))
+
     def __repr__(self) -> str:
         return description.result_in_words(self.summaries, self.folders)
 
@@ -236,7 +289,7 @@ def run(
         result = execute(checked, place, until=until, redo=redo, reporter=listener, folder=folder)
     if isinstance(result.stopped, UserCodeError):
         raise result.stopped
-    return Result(result.latest, result.outcomes, checked)
+    return Result(result.latest, result.outcomes, Asked(problem, overrides, checked, place))
 
 
 def load(problem: Config, *, overrides: Sequence[str] = (), store: str | Path | None = None) -> Result:
@@ -260,9 +313,9 @@ def load(problem: Config, *, overrides: Sequence[str] = (), store: str | Path | 
         >>> simfer.load("line.toml", overrides=["simulate.seed=7"])  # which has not been run
         Result: No posterior yet.
     """
-    checked = _read(problem, overrides)[0]
-    asked = Plan(checked, _store(problem, store))
-    return Result(built(asked), problem=checked, damaged=damaged(asked))
+    checked, place = _read(problem, overrides)[0], _store(problem, store)
+    plan = Plan(checked, place)
+    return Result(built(plan), asked=Asked(problem, overrides, checked, place), damaged=damaged(plan))
 
 
 def _read(problem: Config, overrides: Sequence[str]) -> tuple[Problem, Path]:

@@ -155,8 +155,8 @@ def design(result: Result) -> Figure:
 
 
 def _figure(result: Result, name: str, **options: Any) -> Figure:
-    if result.problem is None:
-        raise SimferError("got a Result without its problem; take what simfer.run or simfer.load returns")
+    if result.asked is None:
+        raise SimferError("got a Result of neither simfer.run nor simfer.load: it does not know its config")
     runtime.prepare()
-    figure: Figure = chain.gallery(result.problem, result.folders).figure(name, **options)
+    figure: Figure = chain.gallery(result.asked.problem, result.folders).figure(name, **options)
     return figure

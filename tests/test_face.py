@@ -77,7 +77,7 @@ MEMBERS = {
     "FunctionSimulator": ("outputs", "__call__"),
     "ODESimulator": ("initial_state", "vector_field", "observe"),
     "RandomODESimulator": ("initial_state", "vector_field", "observe"),
-    "Result": ("folders", "summaries", "simulations", "dataset", "emulator", "posterior", "verdict"),
+    "Result": ("folders", "summaries", "simulations", "dataset", "emulator", "posterior", "verdict", "report"),
     "SDESimulator": ("initial_state", "vector_field", "diffusion", "observe"),
     "StochasticSimulator": ("outputs", "__call__"),
 }

@@ -55,7 +55,7 @@ def summarize(posterior: xr.Dataset) -> Table:
 
     rows = []
     for name, stored in posterior.data_vars.items():
-        values = _unrolled(stored) if PERIOD in stored.attrs else stored
+        values = unrolled(stored) if PERIOD in stored.attrs else stored
         low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
         rows.append(
             {
@@ -74,7 +74,7 @@ def summarize(posterior: xr.Dataset) -> Table:
     return rows
 
 
-def _unrolled(values: xr.DataArray) -> xr.DataArray:
+def unrolled(values: xr.DataArray) -> xr.DataArray:
     """Return values that go round, each within half a turn of their mean direction."""
     turn = values.attrs[PERIOD] / (2.0 * np.pi)
     center = turn * np.angle(np.exp(1j * values.values / turn).mean()) % values.attrs[PERIOD]

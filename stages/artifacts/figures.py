@@ -36,7 +36,7 @@ _FIGURES = {
     "whitened residuals, |sd - 1|": _Kind("check.max_scatter_error", "emulator"),
     "whitened residuals, p": _Kind("check.min_scatter_p", "shape"),
     "simulated data among the flow's, p": _Kind("check.min_scatter_p", "density"),
-    "shift between the flow's members": _Kind("check.max_shift", "density"),
+    "shift between the flow's members": _Kind("check.max_member_shift", "density"),
     "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
     "draws outside the training domain": _Kind("check.max_outside", "domain"),
     "draws that the simulator cannot solve": _Kind("check.max_outside", "failures"),

@@ -103,7 +103,7 @@ def density_figures(limits: Check, target: Target, found: Exchanged, draws: np.n
     return [
         Figure("simulated data among the flow's, p of being alike", "density",
                alike_p(found) / looks, limits.min_scatter_p, True),
-        Figure("shift between the flow's members (posterior sd)", "density", shift, limits.max_shift),
+        Figure("shift between the flow's members (posterior sd)", "density", shift, limits.max_member_shift),
         Figure("change of an sd between the flow's members (share)", "density", change, limits.max_scatter_error),
     ]  # fmt: skip
 

@@ -55,7 +55,7 @@ def test_types_defaults_and_units_are_in_a_user_s_words() -> None:
     assert listed["observation.file"].default == "required"
     assert listed["simulate.design"].type == '"sobol", "prior" or "latin_hypercube"'
     assert listed["simulate.depends_on"].type == "list of files"
-    assert listed["check.max_shift"][1:4] == ("number > 0", "0.2", "posterior sd")
+    assert listed["check.max_shift"][1:4] == ("number > 0", "0.1", "posterior sd")
     assert listed["noise.OUTPUT.df"].type == "number > 0 or prior or column or formula"
     assert listed["dataset.pca"].type == "table of whole numbers >= 1 or numbers between 0 and 1"
     assert listed["train.candidates"].type == 'list of names or "file.py:Name"'

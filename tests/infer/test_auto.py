@@ -28,6 +28,7 @@ def target(log_ratio: Callable[[Any], Any], size: int) -> Any:
     return SimpleNamespace(
         log_ratio=log_ratio,
         guide=None,
+        chains=None,
         size=size,
         predictor=SimpleNamespace(space=space),
         likelihood=SimpleNamespace(noise_space=none),
@@ -60,6 +61,15 @@ def test_in_one_place_nuts_is_the_answer_and_agrees_with_the_population() -> Non
     assert draws.log_evidence is not None and draws.log_evidence.standard_error < 0.1
     assert draws.log_evidence.value == pytest.approx(exact, abs=0.15)
     assert [row["parameter"] for row in found.table()] == ["p0", "p1"]
+
+
+def test_where_no_prior_draw_is_possible_a_simulated_row_may_be() -> None:
+    """Noise with ends (a Uniform, say) gives all but a corner of the prior no likelihood at all."""
+    rows = np.array([[0.0], [5.5]])
+    corner = target(lambda z: jnp.where(z[0] > 5.0, 0.0, -jnp.inf), 1)
+    corner.predictor.training_z, corner.log_likelihood, corner.chains = rows, corner.log_ratio, None
+    draws = auto.sample(corner, SETTINGS.model_copy(update={"num_samples": 50, "num_warmup": 50}), Silent())
+    assert draws.sampler == "nuts" and (draws.z > 5.0).all()
 
 
 def test_a_mode_without_a_chain_is_told() -> None:

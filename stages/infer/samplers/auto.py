@@ -26,7 +26,9 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
     """
     if target.guide is not None:
         return _guided(target, target.guide, settings, progress)
-    settled = smc.settle(target, settings, progress, smc.LOOK)
+    settled = _look(target, settings, progress)
+    if settled is None:
+        return nuts.sample(target, settings, progress)
     if settled.place.any():
         return settled.draws(settings.num_samples)
     drawn = _chains(target, settings, progress, settled)
@@ -45,12 +47,22 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
     return drawn._replace(num_gradients=gradients, seconds=seconds)
 
 
+def _look(target: Target, settings: Infer, progress: Progress, more: int = smc.MORE) -> Settled | None:
+    """Return a population at the posterior; None where no draw of the prior is possible, as a simulated row may be."""
+    try:
+        return smc.settle(target, settings, progress, smc.LOOK, more)
+    except smc.NowhereError:
+        return None
+
+
 def _guided(target: Target, guide: Target, settings: Infer, progress: Progress) -> Draws:
     """Look by the emulator, and draw by the simulator: evaluations of the one are nearly free, those of the other not.
 
     Where the posterior lies in several places, nothing but a population of the simulator's own will do.
     """
-    settled = smc.settle(guide, settings.model_copy(update={"likelihood": "emulator"}), progress, smc.LOOK, more=0)
+    settled = _look(guide, settings.model_copy(update={"likelihood": "emulator"}), progress, more=0)
+    if settled is None:
+        return nuts.sample(target, settings, progress)
     if settled.place.any():
         return smc.sample(target, settings, progress)
     return _chains(target, settings, progress, settled)

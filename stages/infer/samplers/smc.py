@@ -24,6 +24,10 @@ MORE = 8000  # where there are several places: their weights are then within a p
 _SURE = 0.25  # standard error of a log evidence that is told
 
 
+class NowhereError(StageError):
+    """No draw of the prior gives the data a finite likelihood."""
+
+
 class Settled(NamedTuple):
     """A population at the posterior, and the place that each of its points lies in."""
 
@@ -83,7 +87,7 @@ def _settled(target: Target, settings: Infer, moves: Moves, points: int, progres
         try:
             population = populate(moves, target.size, ISLANDS, points, settings.seed, tell)
         except ValueError as error:
-            raise StageError(f"{error}; look at the data beside the simulations, and at the priors") from error
+            raise NowhereError(f"{error}; look at the data beside the simulations, and at the priors") from error
     heights = partial(log_density, moves, rows=num_rows(ISLANDS, points))  # nothing else is compiled for it
     place = find_places(heights, population.z.reshape(-1, target.size), settings.seed)
     return Settled(population, place.reshape(population.z.shape[:2]), heights, 0.0, population.num_gradients)

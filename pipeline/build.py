@@ -122,8 +122,11 @@ class Builder:
             runtime.forget_edited(user_files(self.problem))
             if mistakes := list(outdated(self.problem)):
                 raise ConfigError(mistakes)
+            first = self.plan.steps.get("simulate-0")
+            is_read = first is not None and first.stage != self.redo
+            begun = self.store.begun(first.stage, first.fingerprint) if first and is_read else []
             with blame("checking the config", lambda: user_files(self.problem)):
-                mistakes = chain.mistakes(self.problem, simulates=simulates, progress=self.reporter)
+                mistakes = chain.mistakes(self.problem, simulates=simulates, progress=self.reporter, begun=begun)
             if mistakes:
                 raise ConfigError(mistakes)
             runtime.refuse_narrow()

@@ -370,13 +370,16 @@ def num_rows(problem: Problem) -> int:
     return len(finished.open_for(problem.parameters, simulate.table)) + simulate.num_simulations
 
 
-def mistakes(problem: Problem, *, simulates: bool = False, progress: Any = None) -> list[Mistake]:
+def mistakes(
+    problem: Problem, *, simulates: bool = False, progress: Any = None, begun: Sequence[Path] = ()
+) -> list[Mistake]:
     """Check what only the simulator can tell: its options, parameters, outputs and the data's coordinates.
 
     Where it `simulates`, also whether its solver's answers can be believed, which takes a few rows of the prior. What a
-    simulator that is not JAX gives when it is tried, `progress` is told.
+    simulator that is not JAX gives when it is tried, `progress` is told; it is not tried where rows of it are `begun`.
     """
-    return import_module("simfer.stages.preflight").mistakes(problem, simulates=simulates, progress=progress)  # type: ignore[no-any-return]
+    look: Any = import_module("simfer.stages.preflight").mistakes
+    return look(problem, simulates=simulates, progress=progress, begun=begun)  # type: ignore[no-any-return]
 
 
 def executed() -> dict[Path, str]:

@@ -61,6 +61,10 @@ Redo = Annotated[
     Stage | None,
     typer.Option(metavar="STAGE", help="Build this stage, and all after it, even if cached.", show_default=False),
 ]
+Workers = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Rows at a time, of a simulator that is not JAX.", show_default=False),
+]
 Store = Annotated[
     str | None, typer.Option("--store", metavar="FOLDER", help="Folder of the artifacts.", show_default=False)
 ]
@@ -94,8 +98,10 @@ def _run(
     ] = None,
     redo: Redo = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Whether to write the page of the run.")] = True,
+    workers: Workers = None,
 ) -> None:
     """Run the whole chain; what the store has already is reused."""
+    call = call if workers is None else replace(call, settings=(*call.settings, f"simulate.workers={workers}"))
     with answering(call.json) as answer:
         try:
             result = execute(
@@ -142,8 +148,8 @@ def _show_prior(call: Call, simulations: Outcome) -> dict[str, Any]:
 
 
 def _run_to(stage: Stage) -> Callable[..., None]:
-    def run_to(call: Call, redo: Redo = None) -> None:
-        _run(call, stage, redo, report=False)
+    def run_to(call: Call, redo: Redo = None, workers: Workers = None) -> None:
+        _run(call, stage, redo, report=False, workers=workers)
 
     return run_to
 

@@ -66,6 +66,11 @@ class Store:
             except Unreadable:
                 continue
 
+    def begun(self, stage: str, fingerprint: str) -> list[Path]:
+        """Return the folders that an artifact, or what is there of it, lies in: whole first."""
+        names = [self.folder(stage, fingerprint), self.root / stage / (BUILDING + fingerprint)]
+        return [folder for folder in names if folder.is_dir()]
+
     @contextmanager
     def workplace(self, stage: str, fingerprint: str, on_wait: Callable[[], None]) -> Iterator[Workplace]:
         """Take the right to build an artifact; if another process has it, tell `on_wait` and wait for it."""

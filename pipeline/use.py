@@ -82,7 +82,7 @@ def _facts(problem: Problem, found: dict[str, Outcome]) -> Summary:
     summaries = {outcome.step.stage: outcome.summary for outcome in same}
     checked = summaries.get("check", {}).get("facts", {})
     return {
-        "simulator": Path(problem.simulate.simulator).name or "none: a table of finished runs",
+        "simulator": Path(problem.simulate.label).name or "none: a table of finished runs",
         "design": _design(problem),
         "round": train.step.link.round,
         "rows": summaries.get("dataset", {}).get("facts", {}),

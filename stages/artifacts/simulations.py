@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -13,6 +16,16 @@ from jaxtyping import Float, Int
 from simfer.stages.artifacts.arrays import array, flat_derivatives, open_store, open_xarray
 from simfer.stages.model.outputs import Layout, Status
 from simfer.stages.model.space import Space
+
+
+def begun_layout(folders: Iterable[Path]) -> Layout | None:
+    """Return what rows look like that were begun in one of some folders; None where there are none."""
+    for folder in folders:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            header: dict[str, Any] = dict(zarr.open_group(folder / SIMULATIONS, mode="r").attrs)
+            return Layout.from_json(header["layout"])
+    return None
+
 
 SIMULATIONS = "simulations.zarr"
 ATTEMPT = "attempt"  # an array that simulations have where failed rows were solved once more

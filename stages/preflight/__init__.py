@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from simfer.stages.artifacts.arrays import DERIVATIVES
+from simfer.stages.artifacts.simulations import begun_layout
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.labels import ERROR, INSIDE, POINT, SCATTER
 from simfer.stages.emulator.scatter import MOST_OUTPUTS
@@ -47,6 +49,8 @@ from simfer.stages.simulate.simulators.experiments import Experiments
 from simfer.stages.simulate.simulators.sde import SDESimulator
 from simfer.stages.train import optimizers
 
+_NOT_FOR_JAX = (jax.errors.TracerArrayConversionError, jax.errors.ConcretizationTypeError,
+                jax.errors.TracerIntegerConversionError)  # fmt: skip
 _NAMES_TAKEN = {
     "simulation",
     "row",
@@ -64,32 +68,45 @@ _NAMES_TAKEN = {
 }
 
 
-def mistakes(config: Problem, *, simulates: bool = False, progress: Progress | None = None) -> list[Mistake]:
+def mistakes(
+    config: Problem, *, simulates: bool = False, progress: Progress | None = None, begun: Sequence[Path] = ()
+) -> list[Mistake]:
     """List everything that is wrong with a problem; an empty list means that it can be run.
 
     A few rows of the prior are solved, twice, where it `simulates` and nothing else is wrong. A simulator that is not
     JAX cannot be traced: it is run at the prior's median, and `progress` is told what it gave, as it is of what the
-    user's code looks at that is in no fingerprint.
+    user's code looks at that is in no fingerprint; or what it gives is read off rows that are `begun` in some folder.
     """
     progress = progress or Silent()
     with watched() as opened:
-        found = _mistakes(config, simulates, progress)
+        found = _mistakes(config, simulates, progress, begun)
     for remark in remarks(config, opened):
         progress.note(f"  note: {remark}")
     return found
 
 
-def _mistakes(config: Problem, simulates: bool, progress: Progress) -> list[Mistake]:
+def _mistakes(config: Problem, simulates: bool, progress: Progress, begun: Sequence[Path]) -> list[Mistake]:
     if priors := prior_mistakes(config):
         return priors  # of which nothing can be drawn to try
     training = [*of_each(config, architecture_mistakes), *optimizers.mistakes(config.train)]
     if config.simulate.kind == "ask":  # what its runs give is seen when they are told
         return [*training, *solver_settings(config)]
     if config.simulate.kind != "jax":
-        return [*training, *_foreign(config, progress, bool(training))]
+        return [*training, *_foreign(config, progress, begun, bool(training))]
     simulator, simulation = _simulator(config)
     if simulator is None:
         return training + simulation
+    try:
+        return _compiled(config, simulator, training, simulates, progress)
+    except _NOT_FOR_JAX as error:
+        error.add_note(_as_plain_python(simulator))
+        raise
+
+
+def _compiled(
+    config: Problem, simulator: Simulator, training: list[Mistake], simulates: bool, progress: Progress
+) -> list[Mistake]:
+    """List what is wrong with a problem whose simulator is JAX, which is traced to see what it gives."""
     solving = _solving(config, simulator)
     names = _parameters(config, simulator.parameters)
     found = training + solving + names
@@ -121,16 +138,17 @@ def of_outputs(config: Problem, layout: Layout) -> list[Mistake]:
     return [*found, *_names(config, layout), *_dataset(config, layout), *_likelihood(config, layout)]
 
 
-def _foreign(config: Problem, progress: Progress, is_broken: bool) -> list[Mistake]:
+def _foreign(config: Problem, progress: Progress, begun: Sequence[Path], is_broken: bool) -> list[Mistake]:
     """List what is wrong with a problem whose simulator is not JAX; it is run only where all else is right."""
-    settings = config.simulate
-    backend = build_backend(settings, Space(config.parameters))
-    found = [*solver_settings(config), *without_simulator(config)]
-    found += _parameters(config, backend.parameters)
-    if found or is_broken:
-        return found
-    with closing(backend):
-        if found := backend.mistakes(progress):
+    with closing(build_backend(config.simulate, Space(config.parameters))) as backend:
+        found = [*solver_settings(config), *without_simulator(config)]
+        found += _parameters(config, backend.parameters)
+        if found or is_broken:
+            return found
+        known = begun_layout(begun)
+        if known is not None:
+            backend.know(known)
+        elif found := backend.mistakes(progress):
             return found
         layout = Layout(backend.outputs())
     found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, backend.stochastic))
@@ -297,6 +315,16 @@ def _shapes(config: Problem, simulator: Simulator, layout: Layout) -> list[Mista
             what = f"output {name}: got {got} from the simulator, expected {output.shape} as its outputs() says"
             found.append(Mistake("simulate.simulator", what))
     return found
+
+
+def _as_plain_python(simulator: Simulator) -> str:
+    """Say how code that JAX cannot trace is written as plain Python."""
+    return (
+        f"{type(simulator).__name__} inherits from Simfer, so JAX traces it, and what it calls must be JAX too. If it "
+        "is meant as plain Python (NumPy, SciPy, a library of your own), write a function that inherits nothing, "
+        f"def simulate({', '.join(simulator.parameters)}), which returns its outputs as a dict, and name it in "
+        "simulate.simulator: it is then run as it is, in processes of its own"
+    )
 
 
 def _derivatives(config: Problem, simulator: Simulator) -> list[Mistake]:

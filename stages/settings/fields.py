@@ -174,6 +174,24 @@ Count = Annotated[int, Field(gt=0, lt=2**31)]  # as many as JAX and HDF5 count, 
 Natural = Annotated[int, Field(ge=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 _MOST_BYTES = 2**63
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+
+
+def _seconds(given: Any) -> float:
+    number, _, unit = given.partition(" ") if isinstance(given, str) else (given, "", "s")
+    try:
+        span = float(number) * _SECONDS[unit]
+    except (ValueError, KeyError, TypeError):
+        span = 0.0
+    if not 0 < span < float("inf"):
+        raise ValueError(f'got {given!r}, expected seconds, or a number with its unit (s, min, h, d): "2 h"')
+    return span
+
+
+_DURATION = {
+    "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[\d.]+ (s|min|h|d)$"}]
+}
+Duration = Annotated[Any, AfterValidator(_seconds), WithJsonSchema(_DURATION)]
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 

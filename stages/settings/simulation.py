@@ -10,6 +10,7 @@ from simfer.stages.settings.fields import (
     AddedLater,
     Code,
     Count,
+    Duration,
     ExistingFile,
     Fraction,
     Natural,
@@ -21,6 +22,8 @@ from simfer.stages.settings.fields import (
     Unit,
 )
 from simfer.stages.settings.names import ASK, SIMULATORS
+from simfer.stages.settings.own_code import is_plain
+from simfer.stages.settings.program import Program
 from simfer.stages.settings.run_table import RunTable, or_names_alone
 
 
@@ -56,8 +59,10 @@ class Simulate(Settings):
 
     table: Annotated[RunTable | None, AddedLater(), Field(json_schema_extra=or_names_alone)] = None
     """Runs that are finished: a file, a list of files, or a table that says what their columns are."""
+    program: Annotated[Program | None, AddedLater()] = None
+    """An external program in the place of a simulator."""
     simulator: Annotated[str, Code(lambda: [*SIMULATORS, ASK])] = ""
-    """A name (`simfer list simulators`), or your own class in a file beside the config; none beside a `table` alone.
+    """A name (`simfer list simulators`), or your own class or function; none beside a program or a table alone.
 
     "ask" where somebody else makes the runs: `simfer ask` writes their points, `simfer tell` takes the results in.
     """
@@ -92,18 +97,35 @@ class Simulate(Settings):
     batch_size: Annotated[Count | None, NotInKey(), Unit("rows")] = None
     """How many rows are solved side by side; chosen if left out, and no number depends on it."""
 
+    dims: Annotated[dict[str, list[str]], AddedLater()] = {}
+    """Names of the axes of outputs that a Python function returns as arrays without them."""
+    workers: Annotated[Count | None, NotInKey(), Unit("rows at a time")] = None
+    """How many rows of a simulator that is not JAX run at a time, each in its own process; the cores if left out."""
+    rows_per_worker: Annotated[Count | None, NotInKey(), Unit("rows")] = None
+    """After how many rows such a process is begun anew, for libraries that leak memory; never if left out."""
+    timeout: Annotated[Duration | None, NotInKey(), Unit("s")] = None
+    """How long a row of such a simulator may take, in seconds or as "2 h", "30 min"; for ever if left out."""
+
     @property
     def kind(self) -> str:
         """Where rows come from: a name of the table of backends."""
+        if self.program is not None:
+            return "program"
         if self.simulator == ASK:
             return "ask"
-        return "jax" if self.simulator else "table"
+        if not self.simulator:
+            return "table"
+        return "python" if Code.is_own(self.simulator) and is_plain(self.simulator) else "jax"
 
     @field_validator("simulator")
     @classmethod
     def _runs_come_from_somewhere(cls, simulator: str, info: ValidationInfo) -> str:
-        if not simulator and info.data.get("table", ...) is None:
-            raise ValueError("missing; name a simulator, or give the runs that you have as simulate.table")
+        table, program = info.data.get("table", ...), info.data.get("program", ...)
+        if not simulator and table is None and program is None:
+            others = "[simulate.program], or the runs that you have as simulate.table"
+            raise ValueError(f"missing; name a simulator, or give a program as {others}")
+        if simulator and isinstance(program, Program):
+            raise ValueError("got a simulator and a [simulate.program]; expected one of them, which give the same rows")
         return simulator
 
     @field_validator("num_simulations")
@@ -112,9 +134,14 @@ class Simulate(Settings):
         table, simulator = info.data.get("table", ...), info.data.get("simulator", ...)
         if not num and table is None:
             raise ValueError("got no simulations, expected a whole number > 0")
-        if num and simulator == "":
+        if num and simulator == "" and info.data.get("program", ...) is None:
             raise ValueError(f"got {num}, and beside the table no simulator that could make them; remove it")
         return num
+
+    @property
+    def label(self) -> str:
+        """What the simulator is called, in tables and on a card."""
+        return self.program.command[0] if self.program is not None else self.simulator
 
     @field_validator("retry", mode="before")
     @classmethod

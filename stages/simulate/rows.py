@@ -72,15 +72,18 @@ def _fill(
 
     def work(shard: range) -> Attempts:
         z = np.asarray(design(shard.start, shard.stop))
-        attempts = backend.solve(Block(z, np.arange(shard.start, shard.stop), stream, store.shard, folder), told.tell)
+        block = Block(z, np.arange(shard.start, shard.stop), stream, store.shard, folder)
+        attempts = backend.solve(block, told.tell)
         store.write(shard, z if attempts.z is None else attempts.z, attempts)
+        backend.written(block)
         return attempts
 
     with progress.task("simulate", total=num, unit="rows") as task:
         task.advance(num - solved)
         told = _Told(task)
-        for attempts in map_in_threads(work, missing, backend.blocks_at_once):
+        for attempts in map_in_threads(work, missing, backend.blocks_at_once, backend.close):
             effort += attempts.effort
+    backend.finished(folder)
     consolidate(store.path)
     occupancy = float(effort[0] / effort[1]) if effort[1] else None
     return Filled(Simulations.load(folder), solved, time.perf_counter() - begun, occupancy)

@@ -108,8 +108,7 @@ def _summary(
     facts: dict[str, Any] = {
         "rows": len(status),
         "failed": int(failed.sum()),
-        "steps_mean": float(steps.mean()),
-        "steps_max": int(steps.max()),
+        **({"steps_mean": float(steps.mean()), "steps_max": int(steps.max())} if config.simulate.kind == "jax" else {}),
         **_effort(filled),
     }
     if config.simulate.derivatives:

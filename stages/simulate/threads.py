@@ -10,11 +10,17 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def map_in_threads(function: Callable[[Item], Result], items: Iterable[Item], workers: int) -> Iterator[Result]:
-    """Yield `function` of each item, in order; after an error, or an interrupt, nothing more is begun."""
+def map_in_threads(
+    function: Callable[[Item], Result], items: Iterable[Item], workers: int, stop: Callable[[], None] = lambda: None
+) -> Iterator[Result]:
+    """Yield `function` of each item, in order; after an error, or an interrupt, nothing more is begun.
+
+    What is running is waited for; `stop` may end it.
+    """
     with ThreadPoolExecutor(workers) as threads:
         try:
             yield from threads.map(function, items)
         except BaseException:
             threads.shutdown(wait=False, cancel_futures=True)
+            stop()
             raise

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from simfer.stages.errors import Mistake
-from simfer.stages.model.outputs import Output
+from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Simulate
@@ -108,6 +108,15 @@ class Backend(abc.ABC):
         One that can only be known by running it is run here, at the prior's median, and what it gave is noted.
         """
         return []
+
+    def know(self, layout: Layout) -> None:  # noqa: B027
+        """Take the outputs from rows that are there already, in place of a first run."""
+
+    def written(self, block: Block) -> None:  # noqa: B027
+        """Hear that a block is in the store."""
+
+    def finished(self, folder: Path) -> None:  # noqa: B027
+        """Hear that all blocks are, in the artifact's folder."""
 
     def close(self) -> None:  # noqa: B027
         """Let go of what the rows needed: processes, connections."""

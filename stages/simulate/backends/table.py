@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simfer.stages.errors import ConfigError, Mistake, StageError
-from simfer.stages.model.outputs import Output, Status
+from simfer.stages.model.outputs import Layout, Output, Status
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Simulate
@@ -140,6 +141,20 @@ class TableFirst(Backend):
         """List where the table's outputs are not the simulator's."""
         found = [*self.simulator.mistakes(progress), *self.table.mistakes(progress)]
         return found or unlike(self.table.outputs(), self.outputs())
+
+    def know(self, layout: Layout) -> None:
+        """Take the simulator's outputs from rows that are there already."""
+        self.simulator.know(layout)
+
+    def written(self, block: Block) -> None:
+        """Hear that a block is in the store."""
+        num = len(self.table.runs) if block.stream == FIRST else 0
+        if len(numbers := block.numbers[block.numbers >= num] - num):
+            self.simulator.written(block._replace(numbers=numbers))
+
+    def finished(self, folder: Path) -> None:
+        """Hear that all blocks are, in the artifact's folder."""
+        self.simulator.finished(folder)
 
     def close(self) -> None:
         """Let go of what the simulator needed."""

@@ -1,0 +1,3 @@
+length = {{ length:.10e }}
+damping = {{ damping }}
+angle_0 = {{ angle_0 }}

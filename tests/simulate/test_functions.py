@@ -1,0 +1,222 @@
+"""Simulators in plain Python: what they give, and that what goes wrong in one row costs that row alone."""
+
+from __future__ import annotations
+
+import csv
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simfer.pipeline import chain
+from simfer.pipeline.chain import StageError, UserCodeError
+from simfer.stages.artifacts.simulations import Simulations
+from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.preflight import mistakes
+from simfer.stages.progress import Silent
+from simfer.stages.simulate.rows import fill
+from tests import helpers
+
+POINTS = np.random.default_rng(0).normal(size=(512, 2))
+PLAIN = Path(__file__).with_name("plain.py")
+
+
+def problem(name: str, parameters: Any = None, **simulate: Any) -> chain.Problem:
+    """Return the line's problem with a function of `plain.py` as its simulator."""
+    settings = {"simulator": f"{PLAIN}:{name}", "options": None, "num_simulations": 20, "workers": 2} | simulate
+    return helpers.problem(helpers.line(simulate=settings, parameters=parameters or {}))
+
+
+def simulate(folder: Path, name: str, **settings: Any) -> Simulations:
+    """Simulate with a function of `plain.py`."""
+    folder.mkdir(exist_ok=True)
+    checked, space = problem(name, **settings), Space(problem(name).parameters)
+    num = checked.simulate.num_simulations
+    return fill(folder, checked.simulate, space, num, lambda a, b: POINTS[a:b], Silent()).simulations
+
+
+def rows_of(file: Path) -> list[dict[str, str]]:
+    """Read a CSV file."""
+    with file.open(newline="") as lines:
+        return list(csv.DictReader(lines))
+
+
+class Heard(Silent):
+    """A progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep a line."""
+        self.lines.append(text)
+
+
+@pytest.mark.parametrize("name", ["line", "dataset", "Line"])
+def test_functions_datasets_and_classes_give_the_same_rows(tmp_path: Path, name: str) -> None:
+    heard = Heard()
+    assert mistakes(problem(name), progress=heard) == []
+    assert "gives y: 9 along x, 0 to 4" in "\n".join(heard.lines)
+    assert any("intercept = 0.5, slope = -1" in line for line in heard.lines)
+    rows = simulate(tmp_path, name).to_xarray()
+    expected = rows["intercept"].values[:, None] + rows["slope"].values[:, None] * helpers.X
+    assert np.array_equal(rows["y"].values, expected) and (rows["status"].values == Status.OK).all()
+    assert np.array_equal(rows["x"].values, helpers.X)
+    if name == "dataset":
+        assert rows["y"].attrs["units"] == "V" and rows["x"].attrs["units"] == "m"
+    if name == "Line":
+        assert rows["y"].attrs["units"] == "V" and rows["slope"].attrs["units"] == "V/m"
+
+
+def test_axes_without_names_are_named_in_the_config(tmp_path: Path) -> None:
+    named = simulate(tmp_path / "a", "bare", dims={"y": ["x"]}).to_xarray()
+    assert named["y"].dims == ("simulation", "x") and named["x"].values.tolist() == list(range(9))
+    assert simulate(tmp_path / "b", "bare").to_xarray()["y"].dims == ("simulation", "y_0")
+
+
+def test_each_way_to_fail_is_a_status_with_its_reason(tmp_path: Path) -> None:
+    rows = simulate(tmp_path, "unsound", num_simulations=64, max_failed=1.0).to_xarray()
+    slope, status = rows["slope"].values, rows["status"].values
+    assert (status[slope > 0.3] == Status.RAISED).all()
+    assert (status[(slope > -0.2) & (slope <= 0.3)] == Status.CRASHED).all()
+    assert (status[slope < -2.0] == Status.NOT_FINITE).all()
+    assert (status[(slope < -1.5) & (slope >= -2.0)] == Status.BAD_OUTPUT).all()
+    assert (status[(slope >= -1.5) & (slope <= -0.2)] == Status.OK).all()
+    assert {Status.OK, Status.CRASHED, Status.BAD_OUTPUT} <= set(status)
+    failures = {int(row["row"]): row for row in rows_of(tmp_path / "failures.csv")}
+    assert sorted(failures) == np.flatnonzero(status != Status.OK).tolist()
+    for number, row in failures.items():
+        assert float(row["slope"]) == slope[number] and row["host"] and float(row["seconds"]) >= 0.0
+        if status[number] == Status.CRASHED:
+            assert "SIGSEGV" in row["reason"] and row["last_lines"] == "a null pointer"
+        if status[number] == Status.RAISED:
+            assert f"ValueError: no slope of {slope[number]}" in row["reason"]
+            assert "plain.py" in row["reason"] and row["last_lines"] == "about to fail"
+        if status[number] == Status.BAD_OUTPUT:
+            assert "got shape (8,), expected (9,)" in row["reason"] or "returned None" in row["reason"]
+    assert not (tmp_path / "journal").exists()
+
+
+def test_a_row_that_hangs_ends_at_its_time_limit_and_costs_no_other(tmp_path: Path) -> None:
+    rows = simulate(tmp_path, "hangs", num_simulations=4, timeout="0.5 s", max_failed=1.0).to_xarray()
+    late = rows["slope"].values > -1.0 + 1e-9
+    assert late.any() and np.array_equal(rows["status"].values == Status.TIMEOUT, late)
+    assert "took longer than 0.5 s" in rows_of(tmp_path / "failures.csv")[0]["reason"]
+
+
+def test_numbers_do_not_depend_on_the_workers_nor_on_fresh_ones(tmp_path: Path) -> None:
+    first = simulate(tmp_path / "a", "random", workers=1).to_xarray()
+    again = simulate(tmp_path / "b", "random", workers=3, rows_per_worker=2).to_xarray()
+    assert np.array_equal(first["y"].values, again["y"].values)
+    assert np.unique(first["y"].values).size == first["y"].size
+    assert Simulations.load(tmp_path / "a").stochastic
+
+
+def test_a_file_beside_the_function_is_found_wherever_the_command_is_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert (simulate(tmp_path / "rows", "where", num_simulations=2).to_xarray()["status"].values == Status.OK).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "where", "words"),
+    [
+        ("never", "simulate.simulator", "no such file: mesh.dat"),
+        ("text", "simulate.simulator", "output y: got 'fine', expected a number"),
+        ("quits", "simulate.simulator", "SystemExit"),
+        ("impure", "simulate.simulator", "let its random numbers come of a seed that it is given: an argument `seed`"),
+    ],
+)
+def test_a_first_run_that_goes_wrong_is_said_before_anything_is_queued(name: str, where: str, words: str) -> None:
+    (found,) = mistakes(problem(name))
+    assert found.where == where and words in found.what and "intercept = 0.5" in found.what
+
+
+def test_rows_that_all_fail_alike_stop_the_run_and_one_is_shown(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="the first 20 rows all failed alike") as caught:
+        simulate(tmp_path, "broken", num_simulations=500)
+    assert "the licence has expired" in str(caught.value) and "slope = " in str(caught.value)
+
+
+def test_what_only_jax_has_a_use_for_is_refused() -> None:
+    checked = problem("line", solver={"rtol": 1e-3}, derivatives=True, retry={"solver": "Kvaerno5"})
+    assert {each.where for each in mistakes(checked)} == {
+        "simulate.solver",
+        "simulate.derivatives",
+        "simulate.retry",
+    }
+    unknown = mistakes(problem("line", parameters={"slop": 1.0, "slope": None}))
+    assert [each.where for each in unknown] == ["parameters.slop", "parameters.slope"]
+
+
+def test_an_import_that_fails_is_the_users_own(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text("import no_such_library\n\ndef simulate(intercept, slope):\n    return {}\n")
+    with pytest.raises(UserCodeError, match="No module named 'no_such_library'"):
+        mistakes(problem("line", simulator=f"{tmp_path / 'model.py'}:simulate"))
+
+
+def test_scipy_in_a_simulator_for_jax_says_how_to_have_it_in_plain_python(tmp_path: Path) -> None:
+    (tmp_path / "model.py").write_text(
+        "import numpy as np\nfrom scipy.integrate import solve_ivp\nimport simfer\n\n"
+        "class Line(simfer.FunctionSimulator):\n"
+        "    parameters = {'intercept': '', 'slope': ''}\n"
+        "    def outputs(self):\n"
+        "        return {'y': simfer.Output(('x',), {'x': np.linspace(0, 4, 9)})}\n"
+        "    def __call__(self, p):\n"
+        "        y = solve_ivp(lambda t, y: [p['slope']], (0, 4), [p['intercept']], t_eval=np.linspace(0, 4, 9))\n"
+        "        return {'y': y.y[0]}\n"
+    )
+    checked = problem("line", simulator=f"{tmp_path / 'model.py'}:Line", workers=None)
+    with pytest.raises(Exception, match="Tracer") as caught:
+        mistakes(checked)
+    assert "def simulate(intercept, slope)" in "\n".join(caught.value.__notes__)
+
+
+COUNTED = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.simulate.test_functions import simulate
+simulate(Path({folder!r}), "counted", simulator={target!r}, num_simulations=80)
+"""
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(40, marks=pytest.mark.slow)])
+def test_a_kill_loses_what_was_running_and_nothing_that_had_finished(tmp_path: Path, times: int) -> None:
+    shutil.copy(PLAIN, tmp_path / "plain.py")
+    simulate(tmp_path / "undisturbed", "counted", num_simulations=80, simulator=f"{tmp_path / 'plain.py'}:counted")
+    counted = tmp_path / "counted.txt"
+    counted.unlink()
+    folder, target = tmp_path / "killed", f"{tmp_path / 'plain.py'}:counted"
+    script = COUNTED.format(root=str(helpers.ROOT), target=target, folder=str(folder))
+    random, kills = np.random.default_rng(0), 0
+    while True:
+        process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        begun = len(counted.read_text().splitlines()) if counted.exists() else 0
+        more = begun + 3 + int(random.integers(80 // times if times < 20 else 4))
+        while process.poll() is None and (kills >= times or not counted.exists()
+                                          or len(counted.read_text().splitlines()) < more):  # fmt: skip
+            time.sleep(0.005)
+        if process.poll() is not None:
+            break
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        kills += 1
+    assert process.returncode == 0 and kills > 0
+    rows, undisturbed = (Simulations.load(tmp_path / name).to_xarray() for name in ("killed", "undisturbed"))
+    for name in rows:
+        assert np.array_equal(rows[name].values, undisturbed[name].values), name
+    seen = counted.read_text().splitlines()
+    medians = sum(line == "0.5 -1.0" for line in seen)  # first runs, of which each start needs some
+    at_most_running = 2 * kills * 5  # in two children, five rows of 10 ms were sent at a time
+    assert len(seen) - medians - 80 <= at_most_running
+    assert os.path.exists(folder / "simulations.zarr") and not (folder / "journal").exists()

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from simfer.pipeline import asking, chain, extending, project, runtime, screen, stopping, use
+from simfer.pipeline import asking, chain, extending, packing, project, runtime, screen, stopping, use
 from simfer.pipeline import report as pages
 from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
@@ -405,6 +405,32 @@ def cite(
         else:
             output.write_text(text, encoding="utf-8")
             screen.pictures([output], console())
+
+
+def _pack(
+    call: Call,
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="The ZIP file to write.", show_default=False)],
+) -> None:
+    """Write config, code, data, artifacts and versions into one file, for a colleague or a journal."""
+    with answering(call.json) as answer:
+        answer |= packing.pack(call.config, call.problem, call.store, output)
+        if call.shows:
+            screen.show_used(answer, console())
+
+
+_command("pack", _PROJECT, _pack)
+
+
+@app.command(cls=_Command, rich_help_panel=_PROJECT)
+def unpack(
+    packed: Annotated[Path, typer.Argument(metavar="FILE", help="A file of `simfer pack`.", show_default=False)],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[FOLDER]", help="A folder that is not there yet.", show_default=False)
+    ] = None,
+) -> None:
+    """Write what was packed into a new folder, after its digests; nothing of it is run."""
+    with answering():
+        screen.show_used(packing.unpack(packed, folder or Path(packed.stem)), console())
 
 
 @app.command(cls=_Command, rich_help_panel=_PROJECT)

@@ -299,6 +299,12 @@ def cite(problem: Problem | None, version: str) -> str:
     return import_module("simfer.stages.report.citation").bibtex(problem, version)  # type: ignore[no-any-return]
 
 
+def compare_models(models: Mapping[str, tuple[Problem, Mapping[str, Path]]], file: Path) -> dict[str, Any]:
+    """Compare the posteriors of several configs on the same data; draw what each predicts into a file."""
+    made: Any = import_module("simfer.stages.report.models")
+    return made.compare({name: made.Model(*each) for name, each in models.items()}, file)  # type: ignore[no-any-return]
+
+
 def prior_predictive(problem: Problem, simulations: Path, file: Path) -> dict[str, Any]:
     """Draw runs from the prior over the data into a file; say of which data no run comes near."""
     return import_module("simfer.stages.report.prior_predictive").run(problem, simulations, file)  # type: ignore[no-any-return]

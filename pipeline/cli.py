@@ -386,6 +386,25 @@ _command("predict", _USE, _predict)
 _command("export", _USE, _export)
 
 
+@app.command("compare-models", cls=_Command, epilog=_EPILOG, rich_help_panel=_STUDY)
+def compare_models(
+    configs: Annotated[
+        list[Path], typer.Argument(metavar="CONFIG...", help="Two or more, run already.", show_default=False)
+    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="A .png file for what each predicts.")] = Path(
+        "models.png"
+    ),
+    store: Store = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+) -> None:
+    """Hold models of the same data against one another: PSIS-LOO, stacking weights, evidence, predictions."""
+    with answering(as_json) as answer:
+        answer |= pages.compare_models(configs, store, output)
+        if not as_json:
+            screen.show_used(answer, console())
+            screen.pictures([output], console())
+
+
 @app.command(cls=_Command, rich_help_panel=_LOOK)
 def cite(
     config: Annotated[

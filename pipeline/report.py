@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from simfer.pipeline import chain, runtime
-from simfer.pipeline.chain import ConfigError, Problem, SimferError
+from simfer.pipeline import config as settings
+from simfer.pipeline.chain import ConfigError, Mistake, Problem, SimferError, UsageError
 from simfer.pipeline.plan import Plan, Step, files_of, user_files
 from simfer.pipeline.progress import Progress
-from simfer.pipeline.runner import Outcome, RunResult
+from simfer.pipeline.runner import Outcome, RunResult, built
 from simfer.pipeline.store import Found, Store
 
 _FOLDER = "reports"  # of the store, beside the stages
@@ -128,6 +129,24 @@ def draw(problem: Problem, store: Store, folder: Path) -> list[Path]:
     runtime.prepare()
     files: list[Path] = chain.gallery(problem, folders).write(folder)
     return files
+
+
+def compare_models(configs: Sequence[Path], chosen: str | None, file: Path) -> dict[str, Any]:
+    """Compare what several configs, run already, came to on the same data; return the summary."""
+    if len(configs) < 2:
+        raise UsageError([Mistake("compare-models", f"got {len(configs)} config, expected two or more")])
+    stems = [each.stem for each in configs]
+    models = {}
+    for path in configs:
+        problem = settings.load(path)
+        store = Store(settings.store_folder(settings.project_folder(path), chosen))
+        found = built(Plan(problem, store))
+        if "infer" not in found:
+            raise SimferError(f"{path} has no posterior yet; `simfer run {path}` makes one")
+        name = path.stem if stems.count(path.stem) == 1 else str(path)
+        models[name] = problem, {stage: outcome.folder for stage, outcome in found.items()}
+    runtime.prepare()
+    return chain.compare_models(models, file)
 
 
 def posterior_table(problem: Problem, found: Mapping[str, Outcome], format: str, interval: str, level: float) -> str:

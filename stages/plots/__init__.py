@@ -7,6 +7,7 @@ from simfer.stages.plots.comparisons import compare, curve, tuning
 from simfer.stages.plots.figures import Held, Look, looking
 from simfer.stages.plots.influences import Influence, influences, influences_along, influences_over
 from simfer.stages.plots.marginals import Marginal, marginals
+from simfer.stages.plots.models import models
 from simfer.stages.plots.planes import Field, Map, fields, maps
 from simfer.stages.plots.posterior import pair, trace
 from simfer.stages.plots.prior import Runs, prior_runs
@@ -37,6 +38,7 @@ __all__ = [
     "losses",
     "maps",
     "marginals",
+    "models",
     "pair",
     "predictive",
     "prior_runs",

@@ -142,6 +142,11 @@ class Gallery:
             raise SimferError(f"got outputs {outputs}, expected some of {list(observed.data_vars)}")
         plots.predictive(place, [self._panel(name, observed) for name in chosen])
 
+    def panels(self) -> dict[str, plots.Panel]:
+        """Return each measured output's data beside what the posterior predicts for them."""
+        observed = self.tree["observed_data"].to_dataset()
+        return {str(name): self._panel(str(name), observed) for name in observed.data_vars}
+
     def verdict(self, place: plots.figures.Place) -> None:
         """Draw how much of its limit each figure of the verdict uses up."""
         verdict = Verdict.load(self._folder("check"))

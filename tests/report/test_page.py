@@ -54,7 +54,7 @@ def test_a_page_is_whole_and_small() -> None:
     tags.feed(page())
     assert not tags.open and len(set(tags.ids)) == len(tags.ids)
     assert len(page().encode()) < 3e6
-    assert len(tags.pictures) == 6 and all(len(alt) > 40 for alt in tags.pictures)
+    assert len(tags.pictures) == 7 and all(len(alt) > 40 for alt in tags.pictures)
     assert "could not be drawn" not in page()
 
 

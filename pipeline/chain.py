@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from simfer.stages.artifacts.figures import LONGER, SIMULATIONS, judge, what_helps
+from simfer.stages.artifacts.figures import LONGER, SIMULATIONS, judge, leans_on_failures, what_helps
 from simfer.stages.cores import num_cores
 from simfer.stages.errors import (
     ConfigError,
@@ -86,7 +86,8 @@ __all__ = [
 
 _BESIDE = "simfer.stages.model.beside"
 STAGES = ("simulate", "dataset", "train", "infer", "check")
-_ROWS = frozenset({"simulations", "checks"})
+_ROWS_OF = {"simulations": "simulate", "checks": "check"}
+_ROWS = frozenset(_ROWS_OF)
 _HANDED = {"simulate": "simulations.zarr/", "check": "simulations.zarr/", "dataset": "dataset.zarr/"}
 
 
@@ -115,6 +116,7 @@ class Turn:
     round: int
     num_samples: int
     goes_on: bool = False  # whether it follows a verdict of the same round
+    leans: bool = False  # whether a posterior of an earlier round lay where simulations fail
 
 
 def links(problem: Problem, turn: Turn) -> list[Link]:
@@ -124,8 +126,10 @@ def links(problem: Problem, turn: Turn) -> list[Link]:
         simulate = Link("simulate", 0, problem.slice(SimulateConfig), {})
         select = problem.slice(DatasetConfig)
     else:
-        last = {"posterior": (f"infer-{before}",), "emulator": (f"train-{before}",)}
-        handed = frozenset({"posterior"})
+        last: dict[str, tuple[str, ...]] = {"posterior": (f"infer-{before}",), "emulator": (f"train-{before}",)}
+        if turn.leans:  # what failed so far says where not to go
+            last = last | {role: tuple(f"{stage}-{i}" for i in range(number)) for role, stage in _ROWS_OF.items()}
+        handed = _ROWS | {"posterior"}
         simulate = Link("simulate", number, problem.slice(RefineConfig, round=number), last, handed=handed)
         select = problem.slice(SelectConfig)
     train, infer = f"train-{number}", f"infer-{number}"
@@ -145,11 +149,13 @@ def links(problem: Problem, turn: Turn) -> list[Link]:
 
 def turn_after(problem: Problem, turn: Turn, check: Link, summary: Mapping[str, Any]) -> Turn | None:
     """Return where a walk goes from a verdict: on with the chains, to the next round, or nowhere."""
-    helps = what_helps(judged(check, summary))
+    helps = what_helps(judged(check, summary), steered=turn.leans)
     if helps == SIMULATIONS and turn.round < problem.refine.max_rounds:
-        return Turn(turn.round + 1, problem.infer.num_samples)
+        leans = turn.leans or (problem.simulate.failures == "excluded" and leans_on_failures(summary))
+        return Turn(turn.round + 1, problem.infer.num_samples, leans=leans)
     more = 2 * turn.num_samples
-    return Turn(turn.round, more, goes_on=True) if helps == LONGER and more <= problem.infer.most_samples else None
+    longer = replace(turn, num_samples=more, goes_on=True)
+    return longer if helps == LONGER and more <= problem.infer.most_samples else None
 
 
 def judged(link: Link, summary: Mapping[str, Any]) -> dict[str, Any]:

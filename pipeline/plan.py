@@ -7,7 +7,7 @@ steps before it hand over. So a plan lists what is there and what comes next, an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from functools import cache
 from math import isfinite
@@ -117,7 +117,7 @@ class Plan:
         if self.find(infer).sound:
             return None
         for number in self.shelf.counts(infer.stage, infer.key, infer.former):
-            other = Turn(turn.round, number)
+            other = replace(turn, num_samples=number)
             check = [self.step(link) for link in chain.links(self.problem, other)[-2:]][-1]
             made = self.manifest(check)
             later = made and chain.turn_after(self.problem, other, check.link, made["summary"])
@@ -127,10 +127,13 @@ class Plan:
 
     def _there(self, turn: Turn) -> Turn | None:
         """Return the next round's turn if the store has its simulations."""
-        later = Turn(turn.round + 1, self.problem.infer.num_samples)
-        if later.round > self.problem.refine.max_rounds:
-            return None
-        return later if self.find(self.step(chain.links(self.problem, later)[0])).sound else None
+        for leans in (turn.leans, True):
+            later = Turn(turn.round + 1, self.problem.infer.num_samples, leans=leans)
+            if later.round > self.problem.refine.max_rounds:
+                return None
+            if self.find(self.step(chain.links(self.problem, later)[0])).sound:
+                return later
+        return None
 
     def _identity(self, name: str, *, handed: bool) -> str:
         """Return what stands for a step in the key of one that reads it, or reads only what it hands over."""

@@ -23,6 +23,7 @@ class _Kind(NamedTuple):
     kind: str  # whose fault a failure is
 
 
+_UNSOLVED, _LEANS = "draws that the simulator cannot solve", 0.05  # and the share of them that steers a design
 # By how a figure's name begins; it goes on with an output's name, or its unit.
 _FIGURES = {
     "emulator error": _Kind("check.max_emulator_error", "emulator"),
@@ -39,7 +40,7 @@ _FIGURES = {
     "shift between the flow's members": _Kind("check.max_member_shift", "density"),
     "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
     "draws outside the training domain": _Kind("check.max_outside", "domain"),
-    "draws that the simulator cannot solve": _Kind("check.max_outside", "failures"),
+    _UNSOLVED: _Kind("check.max_outside", "failures"),
     "simulations of this round that failed": _Kind("simulate.max_failed", "failures"),
     "draws where the simulator has no answer": _Kind("check.max_outside", "border"),
     "posterior mass left out": _Kind("check.max_outside", "border"),
@@ -57,6 +58,7 @@ _FIGURES = {
 }
 _CURED_BY_DRAWS = "check.max_r_hat", "check.min_ess"
 _CURED_BY_SIMULATIONS = "emulator", "density", "domain", "failures", "border"
+_LOST = "failures", "domain"  # where there is nothing to be simulated
 _HOPELESS = "solver"  # other simulations are needed, and not more of these
 
 _ADVICE = {
@@ -195,10 +197,11 @@ def judge(summary: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, 
     return {**summary, "facts": facts, "tables": tables}
 
 
-def what_helps(summary: Mapping[str, Any]) -> str:
+def what_helps(summary: Mapping[str, Any], steered: bool = False) -> str:
     """Say what may help where a verdict is bad: chains that go on, simulations, or nothing that is done by itself.
 
     Where chains alone fail, no simulation helps them; where the simulator's own error does, the simulations are wrong.
+    Nor do they help where the posterior lies among failures though the last design was `steered` away from these.
     """
     facts = summary.get("facts", {})
     if facts.get("passed"):
@@ -207,7 +210,14 @@ def what_helps(summary: Mapping[str, Any]) -> str:
     figures = [Figure.from_row(row) for row in summary.get("tables", {}).get(TABLE, [])]
     failed = [figure for figure in figures if not figure.passed]
     kinds = {figure.kind for figure in failed}
-    if checked and (not failed or (kinds & {*_CURED_BY_SIMULATIONS} and _HOPELESS not in kinds)):
+    curable = {*_CURED_BY_SIMULATIONS} - ({*_LOST} if steered else set())
+    if checked and (not failed or (kinds & curable and _HOPELESS not in kinds)):
         return SIMULATIONS
     bad = [figure for figure in failed if checked or figure.kind == "sampler"]
     return LONGER if bad and all(figure.setting in _CURED_BY_DRAWS for figure in bad) else ""
+
+
+def leans_on_failures(summary: Mapping[str, Any]) -> bool:
+    """Say whether the posterior lies where simulations fail, more than a tail of it."""
+    rows = [row for row in summary.get("tables", {}).get(TABLE, []) if row["figure"] == _UNSOLVED]
+    return any(row["value"] is None or row["value"] > _LEANS for row in rows)

@@ -26,6 +26,7 @@ from simfer.stages.model.space import Space
 
 _FEW, _MOST = 400, 1500  # rows that a kernel is chosen by, and a border learned from: the work goes with the cube
 _SHAPES = ((1, 0.0), (2, 0.0), (1, 2.0), (1, 1.0), (1, 0.5), (1, 0.25))  # power of the plane's kernel, bumps' length
+_ENOUGH = 20  # points that a design is drawn from
 _NEWTON = 50  # steps at most
 _AMPLITUDES = (1.0, 30.0, 1e3, 3e4)  # variances
 
@@ -73,12 +74,16 @@ class Border:
         return np.asarray(self.latent(z)) > 0.0
 
     def both_sides(
-        self, inside: Float[np.ndarray, "rows size"], z: Float[np.ndarray, "rows size"], seed: int
+        self,
+        inside: Float[np.ndarray, "rows size"],
+        z: Float[np.ndarray, "rows size"],
+        seed: int,
+        miss: tuple[float, float] = (0.9, 1.1),
     ) -> Float[np.ndarray, "rows size"]:
         """Return points with those that cannot be solved put near the border, before or behind it.
 
-        Each is moved towards its own point `inside`: there the border is sought by halving, and missed by up to a tenth
-        of the way on purpose.
+        Each is moved towards its own point `inside`: there the border is sought by halving, and missed on purpose, by
+        up to a tenth of the way unless `miss` says otherwise.
         """
         out = ~self.holds(z)
         low, high = np.zeros(out.sum()), np.ones(out.sum())
@@ -87,10 +92,19 @@ class Border:
             middle = 0.5 * (low + high)
             held = self.holds(a + middle[:, None] * (b - a))
             low, high = np.where(held, middle, low), np.where(held, high, middle)
-        miss = np.random.default_rng(seed).uniform(0.9, 1.1, len(low))
+        share = np.random.default_rng(seed).uniform(*miss, len(low))
         moved = z.copy()
-        moved[out] = a + np.minimum(low * miss, 1.0)[:, None] * (b - a)
+        moved[out] = a + np.minimum(low * share, 1.0)[:, None] * (b - a)
         return moved
+
+    def within(self, z: Float[np.ndarray, "rows size"], rows: Float[np.ndarray, "all size"]) -> np.ndarray:
+        """Return those of some points that can be solved; where hardly any can be, the nearest of other rows that can.
+
+        Raises:
+            ValueError: None of the rows can be solved.
+        """
+        held, known = z[self.holds(z)], rows[self.holds(rows)]
+        return held if len(held) >= _ENOUGH else known[KDTree(known).query(z)[1]]
 
     def save(self, folder: Path) -> None:
         """Write the border into an artifact's folder."""

@@ -31,6 +31,8 @@ from simfer.stages.simulate.finished.summary import TableSummary, of_table
 from simfer.stages.simulate.rows import Filled, fill
 from simfer.stages.summary import Summary
 
+_BOTH_SIDES, _BEFORE = (0.9, 1.1), (0.5, 0.98)  # of the way from a point inside to the border
+
 
 def run(
     config: SimulateConfig | RefineConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
@@ -41,11 +43,13 @@ def run(
         posterior = Posterior.load(inputs["posterior"][0])
         draws, places = posterior.z(HANDED)[:, : space.size], posterior.places(HANDED)
         num, seed, stretch = config.refine.simulations_per_round, settings.seed + config.round, config.refine.stretch
-        border = Border.load(inputs["posterior"][0], space)
+        border, inside, miss = _border(inputs, space, draws)
 
         def points(a: int, b: int) -> Float[np.ndarray, "rows size"]:
             z = design.stretched(draws, places, a, b, stretch, seed)
-            return border.both_sides(draws[design.shuffled(len(draws), a, b, seed)], z, seed + a) if border else z
+            if border is None:
+                return z
+            return border.both_sides(inside[design.shuffled(len(inside), a, b, seed)], z, seed + a, miss)
 
         backend, num = told(inputs, settings, space, _all(points, num, settings))
         filled = fill(folder, settings, space, num, points, progress, f"simulate-{config.round}", backend)
@@ -77,6 +81,26 @@ def run(
 def _all(points: Callable[[int, int], np.ndarray], num: int, settings: Simulate) -> Float[np.ndarray, "rows size"]:
     """Return all points at once where somebody else is asked for them; otherwise their number alone says anything."""
     return points(0, num) if settings.kind == "ask" else np.zeros((num, 0))
+
+
+def _border(
+    inputs: Mapping[str, Sequence[Path]], space: Space, draws: Float[np.ndarray, "draws size"]
+) -> tuple[Border | None, Float[np.ndarray, "points size"], tuple[float, float]]:
+    """Return the border that a design keeps to, points inside of it, and by how much it is missed.
+
+    Where failures are impossible, it is the posterior's, and both its sides are of interest. Where a posterior leans on
+    a region that fails, it is that of all rows so far, and nothing is to be had behind it.
+    """
+    border = Border.load(inputs["posterior"][0], space)
+    if border or "simulations" not in inputs:
+        return border, draws, _BOTH_SIDES
+    rows = [Simulations.load(path) for role in ("simulations", "checks") for path in inputs[role]]
+    parts = [each.rows(0, len(each)) for each in rows]
+    z, solved = np.concatenate([part[0] for part in parts]), np.concatenate([part[2] for part in parts])
+    border = Border.learn(z, solved, space)
+    if border is None or not border.holds(z[solved]).any():
+        return None, draws, _BEFORE
+    return border, border.within(draws, z[solved]), _BEFORE
 
 
 def load(folder: Path, config: SimulateConfig | RefineConfig) -> xr.Dataset:

@@ -88,6 +88,28 @@ class TestRounds:
         assert result.passed is False and result.last_round == 0
         assert said()[0].count("check-0") == 1
 
+    def test_a_posterior_that_leans_on_failures_has_its_next_design_know_them(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def leans(link: Any, *arguments: Any) -> dict[str, Any]:
+            summary = fakes.run_stage(link, *arguments)
+            if link.stage == "check" and link.round == 1:
+                row = {"figure": "draws that the simulator cannot solve", "value": 0.4, "limit": "≤ 0.05"}
+                summary["tables"]["verdict"].append(row | {"passed": False})
+                summary["facts"]["passed"] = False
+            return summary
+
+        monkeypatch.setattr(chain, "run", leans)
+        monkeypatch.setenv("FAKE_PASSES", "3")
+        result = run(project, ROUNDS)
+        inputs = [each.step.link.inputs for each in result.outcomes if each.step.stage == "simulate"]
+        assert [sorted(each) for each in inputs[:2]] == [[], ["emulator", "posterior"]]
+        for number in (2, 3):
+            assert inputs[number]["simulations"] == tuple(f"simulate-{i}" for i in range(number))
+            assert inputs[number]["checks"] == tuple(f"check-{i}" for i in range(number))
+        assert len(set(kept(config.load(project, [ROUNDS]), store(project)))) == 20
+        assert run(project, ROUNDS).passed and len(said()[0]) == 20
+
     def test_a_later_round_that_fails_leaves_the_last_answer(
         self, project: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -86,3 +86,12 @@ def test_a_border_is_kept_on_disk(tmp_path: Path) -> None:
     z = np.random.default_rng(4).normal(size=(50, 2))
     assert np.array_equal(again.latent(z), border.latent(z))
     assert Border.load(tmp_path / "elsewhere", space(2)) is None
+
+
+def test_a_design_keeps_to_the_side_that_can_be_solved() -> None:
+    """Of a posterior that leans on failures: nearly all of its rows fail, and none of what is simulated for it."""
+    size, solved = BORDERS["line"]
+    border, z = learned(size, solved), np.random.default_rng(3).normal([-1.5, 1.0], 0.5, (400, 2))
+    inside = border.within(z, design.rows("sobol", 0, 256, 256, size, 0))
+    moved = border.both_sides(inside[np.arange(len(z)) % len(inside)], z, 0, (0.5, 0.98))
+    assert solved(z).mean() < 0.1 and solved(moved).mean() > 0.95

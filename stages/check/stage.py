@@ -24,6 +24,7 @@ from simfer.stages.check.residuals import by_output, no_residuals, scatter_figur
 from simfer.stages.check.solver_error import solver_figures
 from simfer.stages.check.verdict import Figure, Said, edge_mass, in_words, stored
 from simfer.stages.check.without import figures_without, table_of
+from simfer.stages.infer.exact import Exact
 from simfer.stages.infer.posterior import named_draws
 from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.target import Target, build_target
@@ -170,14 +171,21 @@ def _figures(
     tree: xr.DataTree,
 ) -> list[Figure]:
     """Return the figures of domain, failures, prior and sampler."""
-    predictor = target.predictor
-    inside = np.asarray(predictor.domain.holds(predictor.space.on_circle(target.split(draws)[0])))
     return [
-        Figure("draws outside the training domain", "domain", float(np.mean(~inside)), limits.max_outside),
+        *_domain(limits, target, draws),
         *failures,
         Figure("posterior mass at a prior's edge", "prior", at_edge, limits.max_edge),
         *convergence_figures(limits, target, tree),
     ]
+
+
+def _domain(limits: Check, target: Target, draws: Float[np.ndarray, "draws size"]) -> list[Figure]:
+    """Return the share of draws where the emulator was not trained; nothing where the simulator is the likelihood."""
+    predictor = target.predictor
+    if isinstance(predictor, Exact):
+        return []
+    inside = np.asarray(predictor.domain.holds(predictor.space.on_circle(target.split(draws)[0])))
+    return [Figure("draws outside the training domain", "domain", float(np.mean(~inside)), limits.max_outside)]
 
 
 def _reweight(file: Path, named: Mapping[str, Float[np.ndarray, " draws"]], evidence: Evidence) -> None:

@@ -49,6 +49,15 @@ def test_a_linear_gaussian_problem_passes() -> None:
     assert result.summaries["check"]["facts"]["simulations"] == 64
 
 
+def test_by_the_simulators_own_likelihood_it_does_not_matter_where_an_emulator_was_trained() -> None:
+    result = helpers.line_run("infer.likelihood=simulator", "infer.sampler=auto", "train.steps=30")
+    assert result.verdict.passed, verdict(result)
+    assert "draws outside the training domain" not in figures(result)
+    posterior, (mean, covariance) = result.posterior["posterior"], helpers.exact_line()
+    for name, m, v in zip(("intercept", "slope"), mean, np.diag(covariance), strict=True):
+        assert posterior[name].values.mean() == pytest.approx(m, abs=0.12 * np.sqrt(v))
+
+
 def test_an_emulator_trained_far_too_briefly_fails_for_that_reason() -> None:
     brief = ("train.steps=10", "train.finish_steps=0", "infer.emulator_error=none")
     result = helpers.line_run(*brief)

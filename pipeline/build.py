@@ -83,6 +83,7 @@ class Builder:
         found = self.plan.find(step, thorough=thorough)
         if _is_enough(step, found) and not self._is_again(step):
             outcome = reuse(step, found)
+            self.store.share(step.stage, outcome.folder, outcome.manifest)
             if not thorough:
                 self.reporter.note(f"{name}: cached, {place(found.folder)}")
                 return outcome
@@ -164,6 +165,7 @@ class Builder:
         seconds = time.monotonic() - clock
         entries = self._entries(step, summary, started, seconds)
         manifest = work.publish(entries, partial(self.plan.shelf.identify, work.building))
+        manifest = self.store.share(step.stage, work.final, manifest)
         self.reporter.note(f"{name}: done in {duration(seconds)}, {place(work.final)}")
         return Outcome(step, work.final, manifest, cached=False)
 

@@ -27,7 +27,10 @@ _SHARED: dict[str, Any] = {
         typer.Option("--set", metavar="KEY=VALUE", help="Set a key of the config, as train.steps=2000."),
     ],
     "store": Annotated[
-        str | None, typer.Option("--store", metavar="FOLDER", help="Folder of the artifacts.", show_default=False)
+        str | None,
+        typer.Option(
+            "--store", metavar="FOLDER", help="Folder of the artifacts, or s3://bucket/prefix.", show_default=False
+        ),
     ],
     "quiet": Annotated[bool, typer.Option("--quiet", help="Say nothing unless something goes wrong.")],
     "json": Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")],
@@ -62,7 +65,7 @@ class Call:
     @cached_property
     def store(self) -> Store:
         """The store of its artifacts."""
-        return Store(config.store_folder(config.project_folder(self.config), self.chosen))
+        return config.open_store(config.project_folder(self.config), self.chosen)
 
     @cached_property
     def reporter(self) -> Progress:

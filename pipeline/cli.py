@@ -66,7 +66,10 @@ Workers = Annotated[
     typer.Option(metavar="N", help="Rows at a time, of a simulator that is not JAX.", show_default=False),
 ]
 Store = Annotated[
-    str | None, typer.Option("--store", metavar="FOLDER", help="Folder of the artifacts.", show_default=False)
+    str | None,
+    typer.Option(
+        "--store", metavar="FOLDER", help="Folder of the artifacts, or s3://bucket/prefix.", show_default=False
+    ),
 ]
 
 

@@ -12,6 +12,8 @@ from pydantic import ValidationError
 
 from simfer.pipeline.chain import ConfigError, Mistake, Problem, UsageError, home
 from simfer.pipeline.complaints import in_toml, in_words
+from simfer.pipeline.remote import Remote, is_remote
+from simfer.pipeline.store import Store
 
 Table = dict[str, Any]
 
@@ -44,12 +46,17 @@ def project_folder(config: Path) -> Path:
 
 
 def store_folder(project: Path, chosen: str | Path | None = None) -> Path:
-    """Return the folder of the artifacts: the one chosen, or the project's own."""
-    if chosen is None:
+    """Return the folder of the artifacts: the one chosen, or the project's own, which a bucket stands behind."""
+    if chosen is None or is_remote(chosen):
         return (project / "data" / "artifacts").resolve()
     if not str(chosen).strip() or "\0" in str(chosen):  # as of a variable that is not set
         raise UsageError([Mistake("--store", f'got "{chosen}", expected the name of a folder, or no --store at all')])
     return home(chosen).resolve()
+
+
+def open_store(project: Path, chosen: str | Path | None = None) -> Store:
+    """Return the store of a project: a folder, and behind it a bucket where one is chosen (s3://bucket/prefix)."""
+    return Store(store_folder(project, chosen), Remote(str(chosen)) if is_remote(chosen) else None)
 
 
 def read(path: Path) -> Table:

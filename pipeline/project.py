@@ -9,6 +9,7 @@ from pathlib import Path
 from simfer.pipeline import config
 from simfer.pipeline.chain import STAGES, Mistake, UsageError
 from simfer.pipeline.plan import kept
+from simfer.pipeline.remote import is_remote
 from simfer.pipeline.store import Store
 from simfer.pipeline.studies import STUDIES
 from simfer.pipeline.sweep import Swept
@@ -37,6 +38,11 @@ def sweep(named: Sequence[Path], older_than: str, dry_run: bool, chosen: str | N
     if not configs:
         what = "no configs there, so everything would go; name the configs whose artifacts to keep"
         raise UsageError([Mistake(str(project / "configs"), what)])
+    if is_remote(chosen):
+        what = (
+            f"got {chosen}; only what is on this machine is swept, which is the second level's copy: leave --store out"
+        )
+        raise UsageError([Mistake("--store", what)])
     store = Store(config.store_folder(project, chosen))
     keep = {name for path in configs for name in kept(config.load(path), store)}
     return sweep_store(store, [*STAGES, *STUDIES, *_FORMER], keep, _seconds(older_than), dry_run)

@@ -326,4 +326,4 @@ def _read(problem: Config, overrides: Sequence[str]) -> tuple[Problem, Path]:
 
 def _store(problem: Config, chosen: str | Path | None) -> Store:
     project = Path.cwd() if isinstance(problem, Mapping) else config.project_folder(Path(problem))
-    return Store(config.store_folder(project, chosen))
+    return config.open_store(project, chosen)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from uuid import uuid4
 from simfer.pipeline import manifest as manifests
 from simfer.pipeline.locks import lock
 from simfer.pipeline.manifest import Manifest, Unreadable
+from simfer.pipeline.remote import Remote
 
 BUILDING, OLD = ".building-", ".old-"
 MARK = ".simfer-store"
@@ -42,8 +43,10 @@ class Found:
 class Store:
     """A folder of artifacts."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, remote: Remote | None = None) -> None:
+        self.root, self.remote = root, remote
+        self._looked_for: set[str] = set()  # in the bucket, by this process
+        self._sent: set[str] = set()
 
     def folder(self, stage: str, fingerprint: str) -> Path:
         """Return the folder that an artifact has, or would have."""
@@ -56,7 +59,40 @@ class Store:
     def find(self, stage: str, fingerprint: str, *, thorough: bool = False) -> Found:
         """Look an artifact up; its files are trusted by size and time, or hashed if `thorough`."""
         folder = self.folder(stage, fingerprint)
+        if self.remote and not folder.is_dir():
+            self._pull(stage, fingerprint)
         return _examine(folder, thorough) if folder.is_dir() else Found(folder)
+
+    def _pull(self, stage: str, fingerprint: str) -> None:
+        """Fetch an artifact that the bucket has and this machine has not: beside, and then by a rename."""
+        assert self.remote is not None
+        if fingerprint in self._looked_for:
+            return
+        self._looked_for.add(fingerprint)
+        final = self.folder(stage, fingerprint)
+        beside = final.with_name(f"{BUILDING}{fingerprint}-{uuid4().hex[:8]}")
+        try:
+            if self.remote.pull(stage, fingerprint, beside):
+                self._mark()
+                with suppress(OSError):  # another process was faster
+                    beside.rename(final)
+                self._sent.add(fingerprint)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def share(self, stage: str, folder: Path, manifest: Manifest) -> Manifest:
+        """Send a sound artifact to the bucket, if there is one; where another's was there first, take that."""
+        fingerprint = str(manifest["fingerprint"])
+        if self.remote is None or fingerprint in self._sent:
+            return manifest
+        is_ours = self.remote.push(stage, folder, manifest)
+        self._sent.add(fingerprint)
+        if is_ours:
+            return manifest
+        self._looked_for.discard(fingerprint)
+        drop(folder)
+        self._pull(stage, fingerprint)
+        return manifests.read(folder, fingerprint)
 
     def manifests(self, stage: str) -> Iterator[Manifest]:
         """Yield the manifest of every artifact of a stage."""

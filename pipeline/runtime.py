@@ -20,6 +20,7 @@ from simfer.pipeline.manifest import file_digest
 # A loop without matrix products becomes one piece of machine code, however large its arrays. By default XLA runs what
 # is in each turn piece by piece, shared out among threads: that costs more than what the lanes of an ensemble do.
 _WHOLE_LOOPS = "xla_backend_extra_options", "xla_cpu_small_while_loop_byte_threshold=1000000000"
+_started_in: int | None = None  # the process in which JAX was first seen at work
 _NARROW = "float32", "complex64", "int32"  # what JAX makes of numbers unless it is told otherwise
 _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpyro", "zarr", "numpy", "simfer")
 
@@ -30,8 +31,10 @@ def prepare() -> None:
     XLA reads its flags when the first array is made: one who imports JAX first, and makes none, has them too.
 
     Raises:
-        SimferError: Arrays in 32 bits were made already; what was computed with them would stay inexact.
+        SimferError: Arrays in 32 bits were made already; what was computed with them would stay inexact. Or this is a
+            fork of a process in which JAX was at work.
     """
+    _refuse_forks()
     os.environ["JAX_ENABLE_X64"] = "1"
     # XLA's alarms ("Constant folding an instruction is taking > 1s") are logged as errors; what is one is raised, too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -47,6 +50,20 @@ def prepare() -> None:
     if jax is not None and not jax.config.jax_enable_x64:
         _refuse_narrow(jax)
         jax.config.update("jax_enable_x64", True)
+
+
+def _refuse_forks() -> None:
+    """Stop in a process that was forked from one in which JAX was at work: it would wait for threads not copied."""
+    global _started_in
+    bridge = sys.modules.get("jax._src.xla_bridge")
+    if bridge is None or not getattr(bridge, "backends_are_initialized", lambda: False)():
+        return
+    _started_in = _started_in or os.getpid()
+    if _started_in != os.getpid():
+        raise SimferError(
+            "this process was forked from one in which JAX had computed something, and JAX would wait here for threads "
+            'that a fork does not copy. Start processes by multiprocessing.get_context("spawn"), or run `simfer`'
+        )
 
 
 def _refuse_narrow(jax: Any) -> None:

@@ -41,6 +41,7 @@ def run(
     chosen = _selection(config.model_copy(update={"dataset": settings}), sources, size, usable)
     writer = Writer(folder / DATASET, layout, space, settings, int(chosen.sum()), sloped)
     put_coordinates(writer.group, layout.outputs, coordinate_units(first.group, layout.outputs))
+    left_out = 0
     with progress.task("dataset", total=total, unit="rows") as task:
         for block in _blocks(sources, size):
             keep = chosen[block.rows]
@@ -48,7 +49,8 @@ def run(
             writer.append(z, y, _folds(config.dataset, first_alike[block.rows])[keep])
             if (slopes := block.derivatives()) is not None:
                 writer.put_derivatives(z, y, slopes[keep])
-            task.advance(len(keep), left_out=int((~keep).sum()))
+            left_out += int((~keep).sum())
+            task.advance(len(keep), left_out=left_out)
     writer.compress()
     writer.close(first.stochastic, ordered=first.num_finished > 0)
     return _summary(writer, total)

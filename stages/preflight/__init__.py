@@ -127,6 +127,8 @@ def _compiled(
     found += scatter_mistakes(config, simulator.stochastic)
     found += [*_names(config, layout), *_shapes(config, simulator, layout)]
     found += _derivatives(config, simulator) if config.simulate.derivatives and not found else []
+    if config.infer.likelihood == "simulator" and not found:  # NUTS goes along its slopes
+        found += _slopes(config, simulator, "infer.likelihood")
     found = [*found, *_dataset(config, layout), *_likelihood(config, layout)]
     found += beside_table(config, layout, progress)
     return found if found or not simulates else numerical_mistakes(config)
@@ -347,9 +349,15 @@ def _derivatives(config: Problem, simulator: Simulator) -> list[Mistake]:
         if jax.eval_shape(event, jnp.asarray(0.0), state, given).dtype == bool:
             what = "the event is true or false, which says nothing of how it moves; let it return a number that changes"
             return [Mistake(where, f"{what} its sign")]
+    return _slopes(config, simulator, where)
+
+
+def _slopes(config: Problem, simulator: Simulator, where: str) -> list[Mistake]:
+    """List why JAX cannot differentiate a simulator, for what the key at `where` asks of it."""
+    space = Space(config.parameters)
     try:
         solve = lambda p: simulator.solve(p, config.simulate.solver).outputs  # noqa: E731
-        eqx.filter_eval_shape(lambda p: jax.jvp(solve, (p,), (p,)), given)
+        eqx.filter_eval_shape(lambda p: jax.jvp(solve, (p,), (p,)), space.values(jnp.zeros(space.size)))
     except Exception as error:  # whatever the user's code has in it that JAX cannot differentiate
         reason = str(error).partition("\n")[0]
         return [Mistake(where, f"JAX cannot differentiate {config.simulate.simulator} in forward mode: {reason}")]

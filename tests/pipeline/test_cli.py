@@ -387,6 +387,18 @@ class TestRuntime:
         found = self.environment(f"{code}print(jnp.ones(1).dtype, runtime.precision())", JAX_ENABLE_X64="0")
         assert found.stdout == "float64 float64\n"
 
+    def test_a_fork_of_a_process_that_has_computed_is_refused(self) -> None:
+        code = (
+            "import os, warnings\nfrom simfer.pipeline import runtime\nruntime.prepare()\nimport jax.numpy as jnp\n"
+            "jnp.ones(1).block_until_ready()\nruntime.prepare()\nwarnings.simplefilter('ignore')\nchild = os.fork()\n"
+            "if child:\n    os.waitpid(child, 0)\n    runtime.prepare()\n    print('and here it goes on')\nelse:\n"
+            "    try:\n        runtime.prepare()\n    except Exception as error:\n        print(error, flush=True)\n"
+            "    os._exit(0)\n"
+        )
+        found = self.environment(code)
+        assert found.stdout.startswith("this process was forked from one in which JAX had computed")
+        assert found.stdout.endswith("and here it goes on\n")
+
     def test_code_that_sets_32_bits_while_it_runs_is_refused(self) -> None:
         runtime.refuse_narrow()
         jax.config.update("jax_enable_x64", False)

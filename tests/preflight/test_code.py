@@ -257,3 +257,18 @@ def test_a_list_may_be_given_for_a_tuple() -> None:
     places = dict.fromkeys(simulate.options, "there")
     assert "percents" in places
     assert option_mistakes(resolve(simulate.simulator, SIMULATORS), simulate.options, places) == []
+
+
+def test_a_simulator_without_slopes_cannot_be_the_likelihood(tmp_path: Path) -> None:
+    """It was found out after all was simulated and trained."""
+    body = 'return {"y": jax.pure_callback(lambda v: v, jax.ShapeDtypeStruct((3,), float), y)}'
+    (tmp_path / "right.py").write_text(FUNCTION.format(outputs=OUTPUTS, body=body))
+    (tmp_path / "data.csv").write_text("x,y\n0,1.0\n1,2.0\n")
+    table = helpers.line(
+        parameters={"a": {"dist": "Normal"}, "b": {"dist": "Normal"}, "intercept": None, "slope": None},
+        simulate={"simulator": f"{tmp_path / 'right.py'}:Right", "options": None},
+        observation={"file": str(tmp_path / "data.csv")},
+        infer={"likelihood": "simulator"},
+    )
+    [mistake] = chain.mistakes(helpers.problem(table))
+    assert mistake.where == "infer.likelihood" and "JAX cannot differentiate" in mistake.what

@@ -81,7 +81,9 @@ def _draw(link: Link, folder: Path, facts: Any) -> dict[str, Any]:
     chains, asked = folder / "chains.npz", link.config.infer.num_samples  # type: ignore[attr-defined]
     done = int(chains.read_text()) if chains.exists() else 0
     count(f"draws {max(asked - done, 0)}")
-    chains.write_text(str(max(asked, done)))
+    half = folder / "chains.npz.partial"  # a full disk may come between a file's name and its text
+    half.write_text(str(max(asked, done)))
+    half.replace(chains)
     rest = link.config.model_copy(update={"infer": link.config.infer.model_copy(update={"num_samples": 0})})  # type: ignore[attr-defined]
     return {"handed": hashlib.sha256(f"{rest.model_dump_json()}{min(asked, 1000)} {link.round}".encode()).hexdigest()}
 

@@ -25,6 +25,9 @@ from simfer.stages.settings.names import ASK, SIMULATORS
 from simfer.stages.settings.own_code import is_plain
 from simfer.stages.settings.program import Program
 from simfer.stages.settings.run_table import RunTable, or_names_alone
+from simfer.stages.settings.server import Server
+
+_ADDRESS = r"^https?://[^/]+/.+$"  # of a model
 
 
 class Solver(Settings):
@@ -61,10 +64,11 @@ class Simulate(Settings):
     """Runs that are finished: a file, a list of files, or a table that says what their columns are."""
     program: Annotated[Program | None, AddedLater()] = None
     """An external program in the place of a simulator."""
-    simulator: Annotated[str, Code(lambda: [*SIMULATORS, ASK])] = ""
+    simulator: Annotated[str, Code(lambda: [*SIMULATORS, ASK], _ADDRESS)] = ""
     """A name (`simfer list simulators`), or your own class or function; none beside a program or a table alone.
 
     "ask" where somebody else makes the runs: `simfer ask` writes their points, `simfer tell` takes the results in.
+    "http://HOST:PORT/MODEL" is a model behind UM-Bridge.
     """
     num_simulations: Annotated[Natural, Unit("simulations")] = 0
     """How many times the simulator is run in the first round; growing it keeps the rows that are there."""
@@ -97,6 +101,8 @@ class Simulate(Settings):
     batch_size: Annotated[Count | None, NotInKey(), Unit("rows")] = None
     """How many rows are solved side by side; chosen if left out, and no number depends on it."""
 
+    server: Annotated[Server | None, AddedLater()] = None
+    """Names for the vectors of a model behind UM-Bridge, where `simulator` is the address of one."""
     dims: Annotated[dict[str, list[str]], AddedLater()] = {}
     """Names of the axes of outputs that a Python function returns as arrays without them."""
     workers: Annotated[Count | None, NotInKey(), Unit("rows at a time")] = None
@@ -115,6 +121,8 @@ class Simulate(Settings):
             return "ask"
         if not self.simulator:
             return "table"
+        if self.simulator.startswith(("http://", "https://")):
+            return "http"
         return "python" if Code.is_own(self.simulator) and is_plain(self.simulator) else "jax"
 
     @field_validator("simulator")
@@ -137,6 +145,16 @@ class Simulate(Settings):
         if num and simulator == "" and info.data.get("program", ...) is None:
             raise ValueError(f"got {num}, and beside the table no simulator that could make them; remove it")
         return num
+
+    @field_validator("server")
+    @classmethod
+    def _an_address_has_names(cls, server: Server | None, info: ValidationInfo) -> Server | None:
+        is_address = str(info.data.get("simulator", "")).startswith(("http://", "https://"))
+        if is_address and server is None:
+            raise ValueError("missing; name what the model's vectors hold: inputs and outputs, in [simulate.server]")
+        if server is not None and not is_address and "simulator" in info.data:
+            raise ValueError('got names for the vectors of a server, where simulator is no "http://HOST:PORT/MODEL"')
+        return server
 
     @property
     def label(self) -> str:

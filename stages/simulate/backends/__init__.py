@@ -12,6 +12,7 @@ from simfer.stages.simulate.backends.contract import Backend
 
 BACKENDS: dict[str, str] = {
     "jax": "simfer.stages.simulate.backends.compiled:Compiled",
+    "http": "simfer.stages.simulate.backends.http:Http",
     "program": "simfer.stages.simulate.backends.program:Program",
     "python": "simfer.stages.simulate.backends.python:Python",
     "table": "simfer.stages.simulate.backends.table:Table",

@@ -220,6 +220,18 @@ class RowByRow(Backend):
         entropy = (self.settings.seed, zlib.crc32(stream.encode()), row)
         return int(np.random.SeedSequence(entropy).generate_state(1)[0] >> 1)  # fits any language's whole numbers
 
+    def _derivatives(self, rows: Sequence[Done], layout: Layout) -> dict[str, np.ndarray]:
+        """Return the derivatives that rows carry, where they are asked for."""
+        if not self.settings.derivatives:
+            return {}
+        flat = np.full((len(rows), len(self.space.names), layout.size), np.nan)
+        for i, row in enumerate(rows):
+            for j, name in enumerate(self.space.names):
+                if slopes := row.more.get("slopes"):
+                    flat[i, j] = slopes[name]
+        shape = flat.shape[:2]
+        return {name: flat[:, :, at].reshape(*shape, *layout.outputs[name].shape) for name, at in layout.slices.items()}
+
     def _stop_if_alike(self, row: Done, values: Mapping[str, float], stream: str) -> None:
         """Stop where the first rows of all failed in one way: the config is at fault, and time is dear."""
         if self._failed_alike is None or stream != "simulate-0":
@@ -249,10 +261,9 @@ class RowByRow(Backend):
             theta = np.array([[(each or {}).get(name, t) for name, t in zip(self.space.names, old, strict=True)]
                               for each, old in zip(written, theta, strict=True)])  # fmt: skip
             z = np.asarray(self.space.whiten(dict(zip(self.space.names, theta.T, strict=True))))
-        steps = np.zeros(num, np.int32)
-        return Attempts(
-            Rows(theta, outputs, {}, status, steps, np.zeros(1, int)), np.ones(num, np.int8), np.zeros(2, int), z
-        )
+        slopes, steps = self._derivatives(rows, layout), np.zeros(num, np.int32)
+        found = Rows(theta, outputs, slopes, status, steps, np.zeros(1, int))
+        return Attempts(found, np.ones(num, np.int8), np.zeros(2, int), z)
 
 
 def told(row: Done) -> str:

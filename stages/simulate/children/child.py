@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from simfer.stages.model.outputs import Status
-from simfer.stages.simulate.children.failed import Failed, die_with_parent
+from simfer.stages.simulate.children.failed import Failed, Unreachable, die_with_parent
 from simfer.stages.simulate.children.frames import Frame, Reader, encode, write_all
 from simfer.stages.simulate.children.returned import BadOutput, Expected
 from simfer.stages.simulate.children.templates import TemplateError
 
 KINDS = {
     "python": "simfer.stages.simulate.children.functions:Function",
+    "http": "simfer.stages.simulate.children.servers:Server",
     "program": "simfer.stages.simulate.children.programs:Program",
 }
 _TAIL = 4096  # bytes of what a row said last
@@ -61,7 +62,8 @@ def _begun(frame: Frame, answers: int) -> Any:
         simulation = getattr(import_module(module), name)(spec)
         write_all(answers, encode(simulation.facts()))
     except BaseException as error:  # sys.exit() in the user's file, too
-        write_all(answers, encode({"error": _last_lines(error)}))
+        said = str(error) if spec["kind"] == "http" else _last_lines(error)  # there the code is ours
+        write_all(answers, encode({"error": said}))
         raise SystemExit(0) from None
     return simulation
 
@@ -84,6 +86,8 @@ def _answer(simulation: Any, frame: Frame) -> bytes:
         answer |= {"status": int(Status.BAD_OUTPUT), "reason": str(error)}
     except Failed as error:
         answer |= {"status": int(error.status), "reason": str(error)}
+    except Unreachable as error:
+        answer |= {"status": int(Status.OTHER), "reason": str(error), "machine": str(error)}
     except TemplateError as error:
         answer |= {"status": int(Status.OTHER), "reason": str(error)}
     except BaseException as error:  # sys.exit() and a KeyboardInterrupt of the user's own, too

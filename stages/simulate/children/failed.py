@@ -20,6 +20,10 @@ class Failed(Exception):
         self.status = status
 
 
+class Unreachable(Exception):
+    """What gives the rows cannot be reached: no row is at fault."""
+
+
 def die_with_parent() -> None:
     """Have the kernel end this process when its parent ends, however that happens (Linux alone)."""
     if _LIBC is not None:

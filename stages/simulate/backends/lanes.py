@@ -62,7 +62,16 @@ class Lanes(Kind):
         assert isinstance(self.simulator, DifferentialSimulator)
         keys = jax.random.wrap_key_data(seeds) if self.simulator.stochastic else None
         count, settings = real.sum(dtype=jnp.int32), self.settings
-        return solve_in_lanes(self.simulator, settings.solver, values, keys, count, settings.batch_size, limits)
+        simulator = self.simulator
+        solution, done = solve_in_lanes(simulator, settings.solver, values, keys, count, settings.batch_size, limits)
+        if not simulator.per_interval:
+            return solution, done
+
+        def by_interval(outputs: dict[str, Array], p: dict[str, Array], key: Array | None) -> dict[str, Array]:
+            return simulator.by_interval(outputs, p, simulator.begin(p, key))
+
+        along = (0, 0, None if keys is None else 0)
+        return solution._replace(outputs=jax.vmap(by_interval, along)(solution.outputs, values, keys)), done
 
 
 class Blocks(Kind):

@@ -14,6 +14,7 @@ import numpy as np
 import optimistix
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree, Scalar
 
+from simfer.stages.errors import UserCodeError
 from simfer.stages.model.outputs import Output
 from simfer.stages.model.outputs import Status as Status
 from simfer.stages.settings import Solver
@@ -28,6 +29,7 @@ from simfer.stages.simulate.solve.solvers import (
     scaled_atol,
     to_status,
 )
+from simfer.stages.simulate.solve.steady import steady_state
 
 
 class Simulator(eqx.Module):
@@ -227,6 +229,13 @@ class DifferentialSimulator(Simulator):
     before it (a trough); a dose at `start` is given, one before it cannot be: the row fails.
     """
 
+    per_interval: ClassVar[tuple[str, ...]] = ()
+    """Outputs that count since the start, and are wanted as what came in each interval: cases per week.
+
+    The value at a save time is then what came since the one before it, the first one since `start`. Where the first
+    save time is the start itself, outputs begin at the second.
+    """
+
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Names of the axes of each output that is no single number; by default NAME_0, NAME_1, ..."""
 
@@ -239,14 +248,35 @@ class DifferentialSimulator(Simulator):
             return {name: jnp.asarray(value) for name, value in seen.items()}
 
         seen = eqx.filter_eval_shape(observe, p)
+        if unknown := [name for name in self.per_interval if name not in seen]:
+            what = f"{type(self).__name__}.per_interval names {unknown[0]}, expected what observe returns"
+            raise UserCodeError(f"{what}: {', '.join(seen)}")
         described = {}
         for name, value in seen.items():
             dims = self.dims.get(name, tuple(f"{name}_{i}" for i in range(value.ndim)))
             axes = {dim: np.arange(n) for dim, n in zip(dims, value.shape, strict=True)}
             described[name] = Output(
-                (self.coordinate, *axes), {self.coordinate: self.times, **axes}, self.units.get(name, "")
+                (self.coordinate, *axes),
+                {self.coordinate: self.times[self._dropped :], **axes},
+                self.units.get(name, ""),
             )
         return described
+
+    @property
+    def _dropped(self) -> int:
+        """How many save times have no interval before them."""
+        return int(bool(self.per_interval) and self.span[0] >= float(self.times[0]))
+
+    def by_interval(self, outputs: dict[str, Array], p: dict[str, Scalar], state: PyTree) -> dict[str, Array]:
+        """Return outputs with those that count since the start as what came in each interval; `state` is the first."""
+        if not self.per_interval:
+            return outputs
+        first = self.observe(jnp.asarray(self.span[0]), state, p)
+        found = {name: values[self._dropped :] for name, values in outputs.items()}
+        for name in self.per_interval:
+            before = jnp.asarray(first[name], float)[None] if not self._dropped else outputs[name][:1]
+            found[name] = jnp.diff(found[name], axis=0, prepend=before)
+        return found
 
     @property
     def span(self) -> tuple[float, float]:
@@ -257,7 +287,8 @@ class DifferentialSimulator(Simulator):
 
     def _solve_ode(self, p: dict[str, Scalar], key: PRNGKeyArray | None, solver: Solver) -> Solution:
         if self.jumps is not None or self.doses is not None:
-            return solve_one(self, solver, p, key)
+            solution = solve_one(self, solver, p, key)
+            return solution._replace(outputs=self.by_interval(solution.outputs, p, self.begin(p, key)))
         term = diffrax.ODETerm(self.vector_field)  # type: ignore[arg-type]
         y = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), self.begin(p, key))
         (start, stop), limits = self.span, limits_of(solver)
@@ -302,7 +333,8 @@ class DifferentialSimulator(Simulator):
         )
         outputs = self._held(solution) if self.event is not None else solution.ys[0]
         outputs = {name: jnp.asarray(value, float) for name, value in outputs.items()}
-        return Solution(outputs, final_status(outputs, to_status(solution.result)), solution.stats["num_steps"])
+        status = final_status(outputs, to_status(solution.result))
+        return Solution(self.by_interval(outputs, p, state), status, solution.stats["num_steps"])
 
     def _event(self) -> diffrax.Event | None:
         if self.event is None:
@@ -335,6 +367,8 @@ class ODESimulator(DifferentialSimulator):
         times: The save times (of the outputs' "time" coordinate): a list that increases, or a table
             `{ start, stop, num }` of evenly spaced ones.
         start: The time of the initial state; the first save time if left out.
+        steady: Whether it starts in the steady state of the vector field at `start`, the one that `initial_state`
+            relaxes to.
 
     Example:
         >>> import simfer
@@ -355,9 +389,11 @@ class ODESimulator(DifferentialSimulator):
         ([0.0, 2.0, 4.0, 6.0], 'mg')
     """
 
+    steady: bool = False
+
     @abc.abstractmethod
     def initial_state(self, p: dict[str, Scalar]) -> PyTree:
-        """Say where it starts.
+        """Say where it starts, or, if `steady`, what it relaxes from before.
 
         Args:
             p: The value of each parameter by name: float64 numbers, in their own units.
@@ -368,7 +404,11 @@ class ODESimulator(DifferentialSimulator):
 
     def begin(self, p: dict[str, Scalar], key: PRNGKeyArray | None) -> PyTree:
         """Return the state at `start`."""
-        return self.initial_state(p)
+        state = self.initial_state(p)
+        if not self.steady:
+            return state
+        at = jnp.asarray(self.span[0])
+        return steady_state(lambda y: self.vector_field(at, y, p), state)
 
     def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Solve the equation once; a solve that fails leaves its rows not finite and says why in the status."""

@@ -39,7 +39,8 @@ def watched() -> Iterator[dict[Path, tuple[Path, bool]]]:
 def remarks(config: Problem, opened: dict[Path, tuple[Path, bool]]) -> list[str]:
     """Say what the user's code looks at that is in no fingerprint."""
     named = [each.depends_on for each in (config.simulate, config.train, config.infer)]
-    declared = {Path(file) for files in named for file in files} | {Path(config.observation.file or "")}
+    data = [str(each.file) for each in config.observation.sources.values()]
+    declared = {Path(file) for files in (*named, data) for file in files}
     code = [config.simulate.simulator, *config.train.tried, *(noise.dist for noise in config.noise.values())]
     folders = {Path(each.rpartition(":")[0]).parent for each in code if ":" in each}
     own = [file for file in beside.executed() if any(file.is_relative_to(folder) for folder in folders)]

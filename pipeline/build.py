@@ -84,6 +84,8 @@ class Builder:
         if _is_enough(step, found) and not self._is_again(step):
             outcome = reuse(step, found)
             self.store.share(step.stage, outcome.folder, outcome.manifest)
+            if what := chain.refused(step.link, outcome.summary):
+                raise StageError(f"{name}: {what}")
             if not thorough:
                 self.reporter.note(f"{name}: cached, {place(found.folder)}")
                 return outcome

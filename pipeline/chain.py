@@ -159,8 +159,29 @@ def turn_after(problem: Problem, turn: Turn, check: Link, summary: Mapping[str, 
 
 
 def judged(link: Link, summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a step's summary as this config reads it: a verdict by its thresholds."""
-    return judge(summary, link.config.limits) if isinstance(link.config, CheckConfig) else dict(summary)
+    """Return a step's summary as this config reads it: a verdict by its thresholds, quantities with its units."""
+    if isinstance(link.config, CheckConfig):
+        return judge(summary, link.config.limits)
+    if not isinstance(link.config, InferConfig):
+        return dict(summary)
+    tables, units = summary.get("tables", {}), link.config.units
+    rows = [row | {"unit": units.get(row.get("parameter"), row.get("unit", ""))} for row in tables.get("posterior", [])]
+    return {**summary, "tables": {**tables, "posterior": rows}} if rows else dict(summary)
+
+
+def refused(link: Link, summary: Mapping[str, Any]) -> str:
+    """Say why simulations that are there will not do: more of them failed than the config allows; "" if they do."""
+    config, facts = link.config, summary.get("facts", {})
+    if not isinstance(config, SimulateConfig) or config.simulate.failures != "excluded" or not facts.get("failed"):
+        return ""
+    share, most = facts["failed"] / facts["rows"], config.simulate.max_failed
+    if share <= most:
+        return ""
+    where = " ".join(summary.get("warnings", []))
+    return (
+        f"{share:.1%} of the simulations failed, more than simulate.max_failed = {most:.1%}. {where} Raise it to go on "
+        "without them, or see `simfer show` and failures.png for where they lie"
+    )
 
 
 def handed(stage: str, folder: Path, files: Mapping[str, Any], summary: Mapping[str, Any]) -> str | None:

@@ -62,7 +62,8 @@ _LOST = "failures", "domain"  # where there is nothing to be simulated
 _HOPELESS = "solver"  # other simulations are needed, and not more of these
 
 _ADVICE = {
-    "sampler": "the chains did not converge: raise infer.num_warmup and infer.num_samples, or infer.target_accept",
+    "sampler": "the chains did not converge: raise infer.max_samples, up to which they go on from where they stand, or "
+    "infer.num_warmup and infer.target_accept, with which they begin anew",
     "places": "the chains lie in separate places, and none goes from one to another: more draws do not help; take "
     "infer.sampler = 'smc' (or 'auto', the default), which finds such places and weighs them",
     "lost": "a chain is far from all that is probable, and its draws mean nothing: take infer.sampler = 'auto', which "

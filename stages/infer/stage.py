@@ -53,4 +53,8 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
 
 def load(folder: Path, config: InferConfig) -> xr.DataTree:
     """Open the posterior, in ArviZ's schema."""
-    return Posterior.load(folder).tree()
+    tree = Posterior.load(folder).tree()
+    for name in tree["posterior"].data_vars:
+        if name in config.units:
+            tree["posterior"][name].attrs["units"] = config.units[str(name)]
+    return tree

@@ -136,6 +136,12 @@ class Problem(Settings):
         return [name for name, value in every if isinstance(value, Prior) and value.edge == "meant"]
 
     @property
+    def units(self) -> dict[str, str]:
+        """The units that the config gives to parameters, and to those of the noise."""
+        every = [*self.parameters.items(), *((each.name, each.value) for each in self._noise_quantities)]
+        return {name: value.unit for name, value in every if isinstance(value, Prior) and value.unit}
+
+    @property
     def _noise_quantities(self) -> list[Quantity]:
         return quantities(self.noise, self.noise_parameters)
 

@@ -78,6 +78,7 @@ class InferConfig(LikelihoodConfig):
     """What `infer` sees."""
 
     derived: Annotated[dict[str, AnyDerived], AddedLater()] = {}
+    units: Annotated[dict[str, str], NotInKey()] = {}  # of each quantity, as tables and files are to have them
 
 
 class CheckConfig(LikelihoodConfig):

@@ -176,6 +176,22 @@ class TestNothingTwice:
         first = run(project, ROUNDS, "check.max_k_hat=0.95")
         assert first.passed and first.last_round == 0 and said() == ([], 0, [])
 
+    def test_fewer_failures_than_there_are_can_be_asked_for(
+        self, project: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def failing(link: Any, *arguments: Any) -> dict[str, Any]:
+            summary = fakes.run_stage(link, *arguments)
+            return summary | {"facts": summary["facts"] | {"rows": 64, "failed": 6}}
+
+        monkeypatch.setattr(chain, "run", failing)
+        run(project, "simulate.seed=1", until="simulate")
+        said()
+        strict = "simulate.max_failed=0.05"
+        with pytest.raises(StageError, match=r"simulate-0: 9.4% of the simulations failed, more than .* = 5.0%"):
+            run(project, "simulate.seed=1", strict, until="simulate")
+        run(project, "simulate.seed=1", strict, "simulate.failures=impossible", until="simulate")
+        assert said() == ([], 0, [])
+
     def test_another_number_of_draws_in_the_first_thousand_is_another_design(self, project: Path) -> None:
         run(project, ROUNDS, "infer.num_samples=500")
         assert "simulate-1" in said()[0]

@@ -6,7 +6,7 @@ import numpy as np
 
 from simfer.stages.infer.samplers import nuts, smc
 from simfer.stages.infer.samplers.agreement import agreement
-from simfer.stages.infer.samplers.convergence import converged, largest_r_hat
+from simfer.stages.infer.samplers.convergence import ESS, converged, largest_r_hat
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.samplers.smc import Settled
 from simfer.stages.infer.target import Target
@@ -36,7 +36,7 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
     names = [*target.predictor.space.components, *target.likelihood.noise_space.components]
     if converged(drawn, len(names)):
         drawn = drawn._replace(agreement=agreement(drawn.z, settled.population.z, names, settled.heights))
-    else:
+    elif settings.num_samples * smc.ISLANDS >= ESS:  # of fewer draws nothing converges
         larger = smc.settle(target, settings, progress, max(smc.POINTS, settings.num_samples))
         spent.append(larger)
         population = larger.draws(settings.num_samples)

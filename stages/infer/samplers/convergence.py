@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from simfer.stages.infer.samplers.draws import Draws
 
-_R_HAT, _ESS, _DIVERGENT = 1.01, 400.0, 0.005
+_R_HAT, ESS, _DIVERGENT = 1.01, 400.0, 0.005
 
 
 def converged(draws: Draws, named: int) -> bool:
@@ -20,7 +20,7 @@ def converged(draws: Draws, named: int) -> bool:
         return False
     halves = in_halves(z)
     sizes = [(float(array_stats.ess(halves[..., i])), tail_ess(halves[..., i])) for i in range(named)]
-    return min(map(min, sizes)) >= _ESS
+    return min(map(min, sizes)) >= ESS
 
 
 def largest_r_hat(z: Float[np.ndarray, "chains draws size"]) -> float:

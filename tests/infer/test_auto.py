@@ -63,6 +63,37 @@ def test_in_one_place_nuts_is_the_answer_and_agrees_with_the_population() -> Non
     assert [row["parameter"] for row in found.table()] == ["p0", "p1"]
 
 
+def spike_and_hill(z: Any) -> Any:
+    """A likelihood that is ten times higher on a spike than on a hill far from it, and has most of its mass there."""
+    return jnp.logaddexp(jnp.log(10.0) - 0.5 * ((z[0] - 2.0) / 0.02) ** 2, -0.5 * ((z[0] + 1.0) / 0.4) ** 2)
+
+
+def small_noise_or_large(z: Any) -> Any:
+    """Data that one value of a parameter explains by small noise, and all of them by noise above its median."""
+    curve, sigma = jnp.exp(-0.5 * ((z[0] - 1.5) / 0.1) ** 2), jnp.exp(1.5 * z[1] - 1.0)
+    return norm.logpdf(jnp.array([1.05, 0.95, 1.08]), curve, sigma).sum()
+
+
+@pytest.mark.parametrize(
+    ("log_ratio", "size", "inside"),
+    [
+        (spike_and_hill, 1, lambda z: z[..., 0] > 0.5),
+        (small_noise_or_large, 2, lambda z: z[..., 1] < -0.5),
+    ],
+)
+def test_modes_have_their_mass_wherever_the_likelihood_is_highest(
+    log_ratio: Callable[[Any], Any], size: int, inside: Callable[[Any], Any]
+) -> None:
+    draws = auto.sample(target(log_ratio, size), SETTINGS, Silent())
+    axes = [np.linspace(-5.0, 5.0, 20001)] if size == 1 else [np.linspace(-5.0, 5.0, 1001)] * 2
+    grid = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, size)
+    density = np.asarray(jax.vmap(log_ratio)(jnp.asarray(grid))) - 0.5 * (grid**2).sum(axis=1)
+    weight = np.exp(density - density.max())
+    mass = weight[inside(grid)].sum() / weight.sum()
+    assert 0.02 < mass < 0.98
+    assert inside(draws.z).mean() == pytest.approx(mass, abs=0.04)
+
+
 def test_where_no_prior_draw_is_possible_a_simulated_row_may_be() -> None:
     """Noise with ends (a Uniform, say) gives all but a corner of the prior no likelihood at all."""
     rows = np.array([[0.0], [5.5]])

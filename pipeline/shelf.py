@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ class Shelf:
 
     def _alike(self, stage: str, key: Key, former: Key) -> list[Manifest]:
         wanted = [digest(part) for each in (key, former) if (part := self._part(each)) is not None]
-        return [made for made in self._by_key(stage).values() if digest(self._part(made["key"])) in wanted]
+        return [made for made in self._by_key(stage).values() if _digest_of(self._part, made["key"]) in wanted]
 
     def _part(self, key: Key) -> Key | None:
         """Return what of a step's key its longest work depends on."""
@@ -111,12 +111,33 @@ class Shelf:
         """Return the manifests of a stage by the fingerprints that they would have today."""
         if stage not in self._stages:
             made = self.store.manifests(stage) if self.store else iter(())
-            self._stages[stage] = {digest(reduced(each["key"]))[:16]: each for each in made if "key" in each}
+            whole = ((each, _digest_of(reduced, each["key"])) for each in made if _is_whole(each))
+            self._stages[stage] = {name[:16]: each for each, name in whole if name}
         return self._stages[stage]
 
 
 def _num_samples(made: Manifest) -> int:
     return int(made["key"]["config"].get("infer", {}).get("num_samples", 0))
+
+
+def _is_whole(made: Manifest) -> bool:
+    """Say whether a manifest has a key such as steps have; what anybody else may have written there is left alone."""
+    key = made.get("key")
+    if not isinstance(key, dict) or not isinstance(key.get("version"), int) or key.get("stage") != made["stage"]:
+        return False
+    config, inputs = key.get("config"), key.get("inputs")
+    if not isinstance(config, dict) or not isinstance(inputs, dict):
+        return False
+    infer = config.get("infer", {})
+    return isinstance(infer, dict) and isinstance(infer.get("num_samples", 0), int)
+
+
+def _digest_of(read: Callable[[Key], Key | None], key: Key) -> str:
+    """Return the digest of what is read of a key, "" of one that cannot be read: it is of no step of ours."""
+    try:
+        return digest(read(key))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return ""
 
 
 def reduced(key: Key) -> dict[str, Any]:

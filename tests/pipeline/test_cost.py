@@ -264,3 +264,27 @@ class TestOfBefore:
     def test_clean_keeps_them(self, project: Path) -> None:
         names = set(kept(config.load(project, ["refine.max_rounds=1"]), store(project)))
         assert {path.parent.name for path in store(project).root.rglob("manifest.json")} <= names
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        {"config": {}, "inputs": {}},
+        {"stage": "infer", "version": 2, "config": {"infer": {"num_samples": "1000"}}, "inputs": {}},
+        {"stage": "infer", "version": 2, "config": {"infer": []}, "inputs": {"emulator": 3}},
+        {"stage": "check", "version": 4, "config": {"check": {}}, "inputs": {}},
+        {
+            "stage": "check",
+            "version": 4,
+            "config": {"check": 1, "parameters": [[{"dist": "x"}]]},
+            "inputs": {"posterior": 0},
+        },
+    ],
+)
+def test_a_manifest_of_any_shape_lends_nothing_and_stops_nothing(project: Path, key: dict[str, Any]) -> None:
+    stage = str(key.get("stage", "infer"))
+    folder = store(project).root / stage / f"{7:016x}"
+    folder.mkdir(parents=True)
+    manifest.seal(folder, fakes.entries(folder.name, stage) | {"key": key})
+    assert run(project, "infer.num_samples=2000").passed
+    assert said()[2] == ["draws 2000"]

@@ -28,6 +28,7 @@ DECLARED = {
     "05_edge": ['parameters.a={dist="Uniform", low=0.0, high=1.0, edge="meant"}'],
     "11_phase_wrap": ['parameters.phi={dist="Uniform", low=0.0, high=6.283185307179586, periodic=true}'],
     "18b_failed_part": ['simulate.failures="impossible"'],
+    **{name: ['train.scatter="auto"'] for name in ("16b_switch", "16d_gamma", "16f_uniform")},  # not Gaussian
 }
 
 

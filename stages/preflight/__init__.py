@@ -28,6 +28,7 @@ from simfer.stages.preflight.foreign import beside_table, solver_settings, witho
 from simfer.stages.preflight.numerical import numerical_mistakes
 from simfer.stages.preflight.priors import prior_mistakes
 from simfer.stages.preflight.scatter import scatter_mistakes
+from simfer.stages.preflight.sizes import network_size_mistakes, size_mistakes
 from simfer.stages.preflight.solver import additive_mistakes, break_mistakes, sde_solver_mistakes, solver_mistakes
 from simfer.stages.preflight.surroundings import remarks, watched
 from simfer.stages.preflight.words import resolved, unknown_names
@@ -123,6 +124,8 @@ def _compiled(
     layout = Layout(simulator.outputs())
     if not training:  # or the networks cannot be built for want of something else
         found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, simulator.stochastic))
+        found = found or of_each(config, lambda one, where: network_size_mistakes(one, where, layout))
+    found += size_mistakes(config, layout)
     found += _random(config, layout) if simulator.stochastic else []
     found += scatter_mistakes(config, simulator.stochastic)
     found += [*_names(config, layout), *_shapes(config, simulator, layout)]

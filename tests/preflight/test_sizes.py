@@ -1,0 +1,48 @@
+"""What no machine can hold is refused before it is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.preflight import sizes
+from tests import helpers
+
+SMALL = Layout({"y": Output(("x",), {"x": np.arange(9.0)})})
+LARGE = Layout({"y": Output(("x",), {"x": np.arange(10.0**6)})})
+
+
+@pytest.fixture(autouse=True)
+def _a_machine_of_8_gb(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sizes, "_memory", lambda: 8e9)
+
+
+@pytest.mark.parametrize(
+    ("simulate", "layout", "said"),
+    [
+        ({"num_simulations": 200}, LARGE, ""),
+        (
+            {"num_simulations": 2**31 - 1},
+            LARGE,
+            "2,147,483,647 rows of 1,000,000 values are 17,180 TB, more than a disk",
+        ),
+        (
+            {"num_simulations": 2**30},
+            SMALL,
+            "the parameters of 1,073,741,824 rows take 51.5 GB; this machine has 8.0 GB",
+        ),
+    ],
+)
+def test_rows(simulate: dict[str, Any], layout: Layout, said: str) -> None:
+    found = sizes.size_mistakes(helpers.problem(helpers.line(simulate=simulate)), layout)
+    assert [said in each.what for each in found] == [True] * bool(said)
+
+
+@pytest.mark.parametrize(("width", "refused"), [(64, False), (20_000, True)])
+def test_networks(width: int, refused: bool) -> None:
+    config = helpers.problem(helpers.line(train={"options": {"width": width, "depth": 3}, "ensemble_size": 5}))
+    found = sizes.network_size_mistakes(config, "train.architecture", SMALL)
+    assert ["lower train.width" in each.what for each in found] == [True] * refused

@@ -40,6 +40,7 @@ def to_tree(
     named: Mapping[str, Float[np.ndarray, "chains draws"]],
     predictive: Predictive,
     derived: Mapping[str, Derived] = {},
+    prior: tuple[Mapping[str, Float[np.ndarray, "1 draws"]], Mapping[str, Float[np.ndarray, "draws n"]]] | None = None,
 ) -> xr.DataTree:
     """Arrange everything in ArviZ's InferenceData schema."""
     priors: Mapping[str, Any] = {**target.predictor.space.priors, **target.likelihood.noise_space.priors, **derived}
@@ -55,6 +56,12 @@ def to_tree(
         "observed_data": xr.Dataset(observed, coords={k: v for place in places.values() for k, v in place.items()}),
     }
     groups["sample_stats"].attrs |= {"sampling_time": draws.seconds, "gradient_evaluations": draws.num_gradients}
+    if prior is not None:
+        beforehand, predicted = prior
+        first = next(iter(beforehand.values()))
+        others = draws._replace(z=np.empty((*first.shape, 0)))  # as many as there are, in one chain
+        groups["prior"] = _group(others, {n: (_SAMPLE, v, _attributes(priors[n])) for n, v in beforehand.items()})
+        groups["prior_predictive"] = _by_datum(others, predicted, places)
     if draws.agreement is not None:
         groups[AGREEMENT] = _beside(draws.agreement)
     if draws.log_evidence is not None:

@@ -35,16 +35,16 @@ def evaluate(target: Target, z: Float[np.ndarray, "chains draws size"], seed: in
     flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
     keys = jax.random.split(jax.random.key(seed + 1), len(flat))
 
-    at_data = in_batches(lambda point: _at_data(target, *point), (flat, keys), together=False)
+    predicted = in_batches(lambda point: at_data(target, *point), (flat, keys), together=False)
     thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)]
     curves = in_batches(lambda z: _curve(target, z), thinned, size=32)
     predictor = target.predictor
     drawn = predictor.random is not None and predictor.flow is None  # a flow draws data, and no whole outputs
     simulated = {} if not drawn else _simulated(predictor, target.split(thinned)[0], seed)
-    return Predictive(*(jax.tree.map(np.asarray, values) for values in (*at_data, curves, simulated)))
+    return Predictive(*(jax.tree.map(np.asarray, values) for values in (*predicted, curves, simulated)))
 
 
-def _at_data(target: Target, z: Array, key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, Array]:
+def at_data(target: Target, z: Array, key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, Array]:
     """Return what is predicted at the data: the first four fields of `Predictive`."""
     likelihood, errors = target.likelihood, target.errors
     theta_z, noise_z, weights = target.split(z)

@@ -14,6 +14,7 @@ from simfer.stages.infer.pictures import draw_pictures
 from simfer.stages.infer.posterior import named_draws, to_tree
 from simfer.stages.infer.predictive import evaluate
 from simfer.stages.infer.predictor import load_predictor
+from simfer.stages.infer.prior import prior_draws
 from simfer.stages.infer.samplers import SAMPLERS
 from simfer.stages.infer.samplers.chains import CHAINS
 from simfer.stages.infer.summary import posterior_summary, summarize
@@ -40,7 +41,8 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
         look_behind(target, border, config.infer, progress).save(folder)
     predictive, named = evaluate(target, draws.z, config.infer.seed), named_draws(target, draws.z)
     named |= derived_draws(config.derived, target, draws.z, named)
-    tree = to_tree(target, draws, named, predictive, config.derived)
+    prior = prior_draws(target, config.derived, config.infer.seed)
+    tree = to_tree(target, draws, named, predictive, config.derived, prior)
     write_netcdf(tree, folder / POSTERIOR)
     table = summarize(tree["posterior"].to_dataset())
     pictures = draw_pictures(folder, target, draws, named, predictive, config.derived)

@@ -165,6 +165,17 @@ def test_the_file_opens_in_arviz_with_all_groups() -> None:
     assert np.isfinite(loo.elpd_loo)
 
 
+def test_the_file_has_the_prior_and_what_it_predicts() -> None:
+    tree = helpers.line_run().posterior
+    for name, (mean, sd) in helpers.PRIOR.items():
+        drawn = tree["prior"][name].values
+        assert drawn.shape == (1, 500)
+        assert abs(drawn.mean() - mean) < 0.2 * sd and drawn.std() == pytest.approx(sd, rel=0.12)
+    line = tree["prior"]["intercept"].values[0][:, None] + tree["prior"]["slope"].values[0][:, None] * helpers.X
+    residual = tree["prior_predictive"]["y"].values[0] - line
+    assert abs(residual.mean()) < 0.05 and residual.std() == pytest.approx(helpers.SIGMA, rel=0.1)
+
+
 def test_the_file_opens_in_xarray_with_names_and_coordinates() -> None:
     file = helpers.line_run().folders["infer"] / POSTERIOR
     with xr.open_datatree(file, engine="h5netcdf") as tree:

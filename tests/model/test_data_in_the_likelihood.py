@@ -89,6 +89,7 @@ def test_totals_and_degrees_of_freedom_from_columns(tmp_path: Path) -> None:
 CENSORED = "t,y\n0,<1.5\n1,2\n2,>3\n3,3\n"
 FAMILIES: dict[str, tuple[dict[str, Any], Any]] = {
     "Normal": ({"scale": 0.4}, stats.norm(MEAN, 0.4)),
+    "LogNormal": ({"scale": 0.4}, stats.lognorm(0.4, scale=MEAN)),
     "StudentT": ({"df": 3.5, "scale": 0.4}, stats.t(3.5, MEAN, 0.4)),
     "Poisson": ({}, stats.poisson(MEAN)),
     "NegativeBinomial2": ({"concentration": 2.5}, stats.nbinom(2.5, 2.5 / (2.5 + MEAN))),

@@ -195,7 +195,7 @@ def test_what_is_missing_infinite_or_said_to_have_failed_is_a_failed_row(tmp_pat
         "0.2,3,,ok",
         "0.3,3,inf,0",
         "0.4,3,1.0,max steps",
-        "0.5,3,1.0,crashed",
+        "0.5,3,1.0,gave up",
         "0.6,3,NA,",
         "0.7,3,1.0D+00,0",
     ]

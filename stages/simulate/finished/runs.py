@@ -120,6 +120,13 @@ class FinishedRuns:
 
     def _whitened(self, theta: np.ndarray) -> tuple[Float[np.ndarray, "rows size"], Bool[np.ndarray, " rows"]]:
         """Return whitened points, and which lie within the priors: those at a bound do, and are drawn in a little."""
+        count = len(theta)
+        filled = 1 << max(count - 1, 63).bit_length()  # so that few sizes are compiled
+        theta = np.pad(theta, [(0, filled - count), (0, 0)], mode="edge")
+        z, within = self._whitened_all(theta)
+        return z[:count], within[:count]
+
+    def _whitened_all(self, theta: np.ndarray) -> tuple[Float[np.ndarray, "rows size"], Bool[np.ndarray, " rows"]]:
         z = np.asarray(self.space.whiten(dict(zip(self.space.names, theta.T, strict=True))))
         far = ~(np.abs(z) <= _FAR)
         if not far.any():

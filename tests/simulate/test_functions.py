@@ -220,3 +220,33 @@ def test_a_kill_loses_what_was_running_and_nothing_that_had_finished(tmp_path: P
     at_most_running = 2 * kills * 5  # in two children, five rows of 10 ms were sent at a time
     assert len(seen) - medians - 80 <= at_most_running
     assert os.path.exists(folder / "simulations.zarr") and not (folder / "journal").exists()
+
+
+@pytest.mark.slow  # two starts of the command
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_the_children_and_keeps_the_rows_that_are_done(tmp_path: Path, number: int, code: int) -> None:
+    (tmp_path / "model.py").write_text(
+        "import os\nimport time\n\n\ndef simulate(intercept, slope):\n"
+        "    with open('pids.txt', 'a') as file:\n        print(os.getpid(), file=file)\n"
+        "    time.sleep(0.0 if (intercept, slope) == (0.5, -1.0) else 0.5)\n"
+        "    return {'y': [intercept + slope * x / 2 for x in range(9)]}\n"
+    )
+    (tmp_path / "line.csv").write_text("y_0,y\n" + "".join(f"{i},{1.0 + i}\n" for i in range(9)))
+    (tmp_path / "line.toml").write_text(
+        '[parameters]\nintercept = { dist = "Normal", loc = 0.5 }\nslope = { dist = "Normal", loc = -1.0 }\n\n'
+        '[simulate]\nsimulator = "model.py:simulate"\nnum_simulations = 400\n\n'
+        '[observation]\nfile = "line.csv"\n\n[noise.y]\ndist = "Normal"\nscale = 0.5\n'
+    )
+    command = [sys.executable, "-m", "simfer.pipeline.cli", "simulate", str(tmp_path / "line.toml"), "--workers", "2"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    pids = tmp_path / "pids.txt"
+    while process.poll() is None and (not pids.exists() or len(pids.read_text().split()) < 8):
+        time.sleep(0.05)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == code, said
+    assert "Nothing that was finished is lost" in said or "go on with" in said
+    for pid in set(pids.read_text().split()):
+        assert not Path("/proc", pid).exists() or sys.platform != "linux"
+    (kept,) = (tmp_path / "data" / "artifacts" / "simulate").rglob("journal/*")
+    assert kept.stat().st_size > 0

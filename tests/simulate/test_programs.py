@@ -6,6 +6,8 @@ import csv
 import os
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +336,33 @@ def test_a_disk_that_is_full_is_the_machines_fault_and_no_rows(tmp_path: Path) -
     settings = {"simulator": f"{file}:simulate", "options": None, "workers": 1, "num_simulations": 4}
     with pytest.raises(StageError, match=r"through no fault of its own: .*No space left"):
         simulate(tmp_path, helpers.problem(helpers.line(simulate=settings)))
+
+
+HANGING = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.simulate.test_programs import problem, simulate
+folder = Path({folder!r})
+simulate(folder, problem(folder, num_simulations=4))
+"""
+
+
+@pytest.mark.slow  # a process of its own, which imports JAX
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the child looks for its parent once a second")
+def test_a_driver_that_is_killed_takes_its_programs_along(folder: Path) -> None:
+    (folder / "model").write_text(
+        PROGRAM.replace('case "$MODE"', 'echo $$ >> "$(dirname "$0")/pids.txt"\ncase "$MODE"')
+    )
+    medians = '[ "$a" = 0.5 ] && [ "$b" = -1.0 ] || MODE=hang\n'
+    (folder / "model").write_text((folder / "model").read_text().replace("echo run", medians + "echo run"))
+    script = HANGING.format(root=str(helpers.ROOT), folder=str(folder))
+    driver = subprocess.Popen([sys.executable, "-c", script])
+    pids = folder / "pids.txt"
+    while driver.poll() is None and (not pids.exists() or len(pids.read_text().split()) < 4):
+        time.sleep(0.05)
+    driver.kill()
+    driver.wait()
+    time.sleep(1.0)
+    left = [pid for pid in pids.read_text().split() if Path("/proc", pid, "cwd").exists()]
+    assert left == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 
@@ -24,7 +25,13 @@ class Unreachable(Exception):
     """What gives the rows cannot be reached: no row is at fault."""
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent ends, however that happens (Linux alone)."""
+def die_with_parent(by: signal.Signals = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when its parent ends, however that happens (Linux alone)."""
     if _LIBC is not None:
-        _LIBC.prctl(_DEATH, signal.SIGKILL)
+        _LIBC.prctl(_DEATH, by)
+
+
+def take_group_along() -> None:
+    """Have this process end with its parent, and with it all that it started, none of which knows of the parent."""
+    signal.signal(signal.SIGTERM, lambda number, frame: os.killpg(0, signal.SIGKILL))
+    die_with_parent(signal.SIGTERM)

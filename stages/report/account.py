@@ -119,7 +119,7 @@ def reproduction(material: Material) -> str:
         "To reproduce and to cite",
         items(said),
         table([{"library": name, "version": version} for name, version in versions.items()]),
-        fold("Every step", table(kept)),
-        paragraph(sentence(material)),
+        fold("Every step", table(kept)) if kept else "",
+        paragraph(sentence(material)) if "infer" in material.latest else "",
         fold("References in BibTeX", listing(bibtex(material.problem, material.simfer))),
     )

@@ -80,6 +80,10 @@
     const up = (v) => (s.log ? Math.log10(Math.max(v, 1e-300)) : v);
     const all = [...data.filter((v) => !s.log || v > 0).map(up)];
     for (const c of s.kept) for (let i = 0; i < x.length; i++) { const v = y[c * x.length + i] + shift; if (Number.isFinite(v) && (!s.log || v > 0)) all.push(up(v)); }
+    if (!data.length && e) { // with no data to keep the axis, it shows the error as far as the curve itself goes, again to either side
+      const span = Math.max(...all) - Math.min(...all); const low0 = Math.min(...all) - span, high0 = Math.max(...all) + span;
+      for (const c of s.kept) for (let i = 0; i < x.length; i++) for (const n of [-2, 2]) { const v = y[c * x.length + i] + n * e[c * x.length + i];
+        if (Number.isFinite(v) && (!s.log || v > 0)) all.push(Math.max(low0, Math.min(high0, up(v)))); } }
     let low = Math.min(...all), high = Math.max(...all); if (!(high > low)) { low -= 0.5; high += 0.5; }
     const pad = 0.06 * (high - low); low -= pad; high += pad;
     if (s.range) { low = Math.min(low, s.range[0]); high = Math.max(high, s.range[1]); } else if (data.length && Number.isFinite(low + high)) s.range = [low, high];

@@ -18,6 +18,7 @@ from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.labels import ERROR
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.model import pca as basis
+from simfer.stages.model.likelihood import read_data
 from simfer.stages.report.elements import paragraph, section
 from simfer.stages.report.material import Material
 from simfer.stages.report.program import Program, Unknown, sizes
@@ -45,7 +46,7 @@ def explorer(material: Material) -> str:
     data = {
         "program": program,
         "parameters": _parameters(emulator, material, tree),
-        "outputs": _outputs(emulator, material, tree),
+        "outputs": _outputs(emulator, material),
         "draws": _draws(emulator, tree),
         "error": ERROR if any(name.endswith(ERROR) for name in program["outputs"]) else "",
     }
@@ -133,10 +134,9 @@ def _components(steps: np.ndarray, periodic: bool) -> np.ndarray:
     return np.sqrt(2.0) * np.stack([np.cos(2 * np.pi * steps), np.sin(2 * np.pi * steps)], axis=1)
 
 
-def _outputs(emulator: Emulator, material: Material, tree: xr.DataTree | None) -> list[dict[str, Any]]:
+def _outputs(emulator: Emulator, material: Material) -> list[dict[str, Any]]:
     """Return each output with its coordinates and its data; those that were measured first."""
-    observed = tree["observed_data"].to_dataset() if tree is not None else xr.Dataset()
-    shown = []
+    shown, series = [], read_data(material.problem, emulator.layout).series
     for name, output in emulator.layout.outputs.items():
         one: dict[str, Any] = {
             "name": name,
@@ -148,9 +148,11 @@ def _outputs(emulator: Emulator, material: Material, tree: xr.DataTree | None) -
             "log": emulator.transform[name] == "log",
             "offset": getattr(material.problem.noise.get(name), "offset_scale", None) is not None,
         }
-        if name in observed:
-            places = [np.asarray(observed[f"{name}_{dim}"], float).tolist() for dim in output.dims]
-            one["data"] = {"at": places, "values": np.asarray(observed[name], float).tolist()}
+        if name in series:
+            at = np.unravel_index(series[name].index, output.shape) if output.dims else ()
+            coords = [np.asarray(output.coords[dim], float) for dim in output.dims]
+            places = [coord[i].tolist() for coord, i in zip(coords, at, strict=True)]
+            one["data"] = {"at": places, "values": series[name].values.tolist()}
         shown.append(one)
     return sorted(shown, key=lambda one: "data" not in one)
 

@@ -14,6 +14,7 @@ from simfer.stages.settings import (
     CompareConfig,
     ComparePosteriorsConfig,
     CurveConfig,
+    FitConfig,
     InferConfig,
     SensitivityConfig,
     Train,
@@ -144,6 +145,12 @@ def tune(problem: Problem, number: int) -> list[Link]:
     return [Link("tune", 0, TuneConfig(train=train, tune=problem.tune), {"dataset": ("dataset-0",)})]
 
 
+def fit(problem: Problem, number: int) -> list[Link]:
+    """List the step that finds the best fit; whatever the round, by the emulator of the prior and by the simulator."""
+    settings = problem.slice(FitConfig, **chain.likelihood(problem))
+    return [Link("fit", 0, settings, {"emulator": ("train-0",)})]
+
+
 def sensitivity(problem: Problem, number: int) -> list[Link]:
     """List the step that says which parameter moves which output; whatever the round, by the emulator of the prior."""
     inputs = {"simulations": ("simulate-0",), "emulator": ("train-0",)}
@@ -196,6 +203,13 @@ STUDIES = {
             needs=("optuna", "tune"),
             resumes=True,
             suffices=lambda config, summary: summary["facts"]["trials"] >= config.tune.trials,
+        ),
+        Study(
+            "fit",
+            "Find the parameters of highest posterior density, and their chi-squared, before or without any sampling.",
+            fit,
+            until="train",
+            options=(Option("fit.num_starts", int, "Searches through the emulator."),),
         ),
         Study(
             "sensitivity",

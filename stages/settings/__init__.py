@@ -36,6 +36,7 @@ from simfer.stages.settings.slices import (
     ComparePosteriorsConfig,
     CurveConfig,
     DatasetConfig,
+    FitConfig,
     InferConfig,
     LikelihoodConfig,
     RefineConfig,
@@ -70,6 +71,7 @@ __all__ = [
     "Dataset",
     "DatasetConfig",
     "Derived",
+    "FitConfig",
     "Infer",
     "InferConfig",
     "InputFile",
@@ -116,4 +118,5 @@ VERSIONS = {
     "curve": 1,
     "tune": 2,
     "sensitivity": 1,
+    "fit": 1,
 }

@@ -10,6 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from simfer.stages.settings.derived import AnyDerived
 from simfer.stages.settings.experiments import Experiment, written_out
 from simfer.stages.settings.fields import Settings
+from simfer.stages.settings.fit import Fit
 from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.joint import JointPrior
 from simfer.stages.settings.noise import AnyNoise, CustomNoise, Quantity, arguments, quantities
@@ -61,6 +62,8 @@ class Problem(Settings):
     """How settings of the training are searched for (`simfer tune`)."""
     sensitivity: Sensitivity = Sensitivity()
     """Which parameter moves which output (`simfer sensitivity`)."""
+    fit: Fit = Fit()
+    """How a best fit is looked for (`simfer fit`)."""
     plots: Plots = Plots()
     """How pictures for a paper look (`simfer plots`)."""
 

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from simfer.stages.settings.derived import AnyDerived
 from simfer.stages.settings.fields import AddedLater, NotInKey, Settings
+from simfer.stages.settings.fit import Fit
 from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.noise import AnyNoise
 from simfer.stages.settings.observation import Observation
@@ -79,6 +80,13 @@ class InferConfig(LikelihoodConfig):
 
     derived: Annotated[dict[str, AnyDerived], AddedLater()] = {}
     units: Annotated[dict[str, str], NotInKey()] = {}  # of each quantity, as tables and files are to have them
+
+
+class FitConfig(LikelihoodConfig):
+    """What `fit` sees."""
+
+    simulate: Simulate
+    fit: Fit
 
 
 class CheckConfig(LikelihoodConfig):

@@ -22,6 +22,8 @@ from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.preflight import mistakes
 from simfer.stages.progress import Silent
+from simfer.stages.simulate.backends import build_backend
+from simfer.stages.simulate.backends.kept import KeptFirst
 from simfer.stages.simulate.rows import fill
 from tests import helpers
 
@@ -118,6 +120,17 @@ def test_numbers_do_not_depend_on_the_workers_nor_on_fresh_ones(tmp_path: Path) 
     assert np.array_equal(first["y"].values, again["y"].values)
     assert np.unique(first["y"].values).size == first["y"].size
     assert Simulations.load(tmp_path / "a").stochastic
+
+
+def test_a_larger_ensemble_keeps_the_rows_that_are_there_and_leaves_no_journal(tmp_path: Path) -> None:
+    kept = simulate(tmp_path / "small", "line", num_simulations=20)
+    settings, space = problem("line", num_simulations=40).simulate, Space(problem("line").parameters)
+    backend = KeptFirst(kept, 20, build_backend(settings, space))
+    (tmp_path / "large").mkdir()
+    fill(tmp_path / "large", settings, space, 40, lambda a, b: POINTS[a:b], Silent(), backend=backend)
+    rows = Simulations.load(tmp_path / "large").to_xarray()
+    assert (rows["status"].values == Status.OK).all() and np.array_equal(rows["z"].values, POINTS[:40])
+    assert [file.name for file in (tmp_path / "large").iterdir()] == ["simulations.zarr"]
 
 
 def test_a_file_beside_the_function_is_found_wherever_the_command_is_typed(

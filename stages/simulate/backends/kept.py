@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from simfer.stages.artifacts.arrays import DERIVATIVES, array
 from simfer.stages.artifacts.simulations import Simulations
-from simfer.stages.model.outputs import Output, Status
+from simfer.stages.model.outputs import Layout, Output, Status
 from simfer.stages.simulate.backends.contract import Attempts, Backend, Block, Rows
 from simfer.stages.simulate.backends.table import FIRST, joined
 
@@ -88,6 +89,20 @@ class KeptFirst(Backend):
         )
         tell(len(status), int((status != Status.OK).sum()))
         return Attempts(rows, self.kept.endings()[2][start:stop], np.zeros(2, int), read("z"))
+
+    def know(self, layout: Layout) -> None:
+        """Take the outputs from rows that are there already."""
+        self.simulator.know(layout)
+
+    def written(self, block: Block) -> None:
+        """Hear that a block is in the store."""
+        num = self.num if block.stream == FIRST else 0
+        if len(numbers := block.numbers[block.numbers >= num]):
+            self.simulator.written(block._replace(numbers=numbers))
+
+    def finished(self, folder: Path) -> None:
+        """Hear that all blocks are, in the artifact's folder."""
+        self.simulator.finished(folder)
 
     def close(self) -> None:
         """Let go of what the simulator needed."""

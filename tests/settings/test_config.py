@@ -178,9 +178,19 @@ class TestAnyText:
         with pytest.raises(ConfigError):
             config.load(tmp_path / "a.toml")
 
-    def test_a_table_with_letters_that_are_none(self) -> None:
-        with pytest.raises(ConfigError, match="no text that can be written"):
-            config.from_table(helpers.line(train={"\ud800": 1}), folder=helpers.scratch())
+    @pytest.mark.parametrize(
+        "more",
+        [
+            {"train": {"\ud800": 1}},
+            {"parameters": {"\ud800": 1.0}},
+            {"observation": {"file": "\ud800"}},
+            {"simulate": {"simulator": "\ud800.py:A"}},
+        ],
+    )
+    def test_a_table_with_letters_that_are_none(self, more: dict[str, Any]) -> None:
+        with pytest.raises(ConfigError) as refused:
+            config.from_table(helpers.line(**more), folder=helpers.scratch())
+        assert refused.value.mistakes
 
     def test_a_mark_before_the_text_is_none_of_it(self, tmp_path: Path) -> None:
         (tmp_path / "a.toml").write_text("a = 1\n", encoding="utf-8-sig")

@@ -14,7 +14,9 @@ from simfer.stages.infer.posterior import AGREEMENT
 from simfer.stages.infer.samplers.places import find_places
 from simfer.stages.infer.summary import summarize
 from simfer.stages.infer.target import Target
+from simfer.stages.infer.wall import build_wall
 from simfer.stages.settings import Check
+from simfer.stages.simulate.border import Border
 
 _NO_MASS = 50.0, 10.0  # nats, and nats for each component: what lies lower by so much holds none, however wide it is
 
@@ -26,12 +28,17 @@ class Apart(NamedTuple):
     lost: int  # chains that are nowhere near the posterior
 
 
-def convergence_figures(limits: Check, target: Target, tree: xr.DataTree) -> list[Figure]:
-    """Return the figures of the sampler; where R-hat fails, with one that says why, if it is not slow mixing."""
+def convergence_figures(limits: Check, target: Target, tree: xr.DataTree, border: Border | None = None) -> list[Figure]:
+    """Return the figures of the sampler; where R-hat fails, with one that says why, if it is not slow mixing.
+
+    A `border` of what can be solved stands between places as a valley does.
+    """
     table, statistics = summarize(tree["posterior"].to_dataset()), tree["sample_stats"]
     r_hat = max(row["r_hat"] for row in table)
     ess = min(min(row["ess_bulk"], row["ess_tail"]) for row in table)
-    apart = Apart(1, 0) if r_hat <= limits.max_r_hat else look_apart(target, tree)
+    apart = (
+        Apart(1, 0) if r_hat <= limits.max_r_hat else look_apart(build_wall(target, border) if border else target, tree)
+    )
     figures = [
         Figure("largest R-hat", "sampler", r_hat, limits.max_r_hat),
         Figure("smallest ESS, bulk or tail", "sampler", ess, limits.min_ess, True),

@@ -77,7 +77,7 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     named, answered = draws[:, : target.num_named], solved[len(draws) :]
     failures = unsolved.figures(config.check, config.simulate, training, named, usable, behind, answered)
     failures += unsolved.too_many(config.simulate, rounds[-1], config.round)
-    figures = [*comparison.figures, *_figures(config.check, target, draws, failures, at_edge, posterior.tree())]
+    figures = [*comparison.figures, *_figures(config.check, target, draws, failures, at_edge, posterior.tree(), border)]
     figures += solver_figures(config, target, draws, y[drawn], usable)
     p = comparison.predictive_p
     figures.append(Figure("posterior predictive p", "model", p, config.check.min_predictive_p, True))
@@ -169,13 +169,14 @@ def _figures(
     failures: list[Figure],
     at_edge: float,
     tree: xr.DataTree,
+    border: Border | None = None,
 ) -> list[Figure]:
     """Return the figures of domain, failures, prior and sampler."""
     return [
         *_domain(limits, target, draws),
         *failures,
         Figure("posterior mass at a prior's edge", "prior", at_edge, limits.max_edge),
-        *convergence_figures(limits, target, tree),
+        *convergence_figures(limits, target, tree, border),
     ]
 
 

@@ -14,7 +14,9 @@ from simfer.stages.check.evidence import changes
 from simfer.stages.check.verdict import advice
 from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.target import Target, build_target
+from simfer.stages.infer.wall import build_wall
 from simfer.stages.settings import InferConfig
+from simfer.stages.simulate.border import Border
 from tests import helpers
 
 
@@ -53,6 +55,24 @@ def test_chains_that_mix_slowly_are_told_from_both() -> None:
     assert look_apart(line()[0], tree) == Apart(1, 0)
     figures = convergence_figures(helpers.problem(helpers.line()).check, line()[0], tree)
     assert {figure.kind for figure in figures if not figure.passed} == {"sampler"}
+
+
+def test_a_border_that_no_chain_crosses_makes_separate_places() -> None:
+    """The straight line's posterior is one place; with a region in its middle that cannot be solved it is two."""
+    target, tree = line()
+    z = tree["unconstrained_posterior"]["z"].values
+    at, sd = z.reshape(-1, 2).mean(axis=0), z.reshape(-1, 2).std(axis=0)
+    rows = at + 4.0 * sd * np.random.default_rng(0).normal(size=(400, 2))
+    border = Border.learn(rows, np.abs(rows[:, 1] - at[1]) > 2.0 * sd[1], target.predictor.space)
+    assert border is not None
+    beside, off = tree.copy(deep=True), z[..., 1] - at[1]
+    slope = np.polyfit(off.ravel(), z[..., 0].ravel(), 1)[
+        0
+    ]  # along the posterior's longer axis, one chain on each side
+    shift = np.array([-1.0, 1.0])[:, None] * (2.2 * sd[1] + np.abs(off)) - off
+    beside["unconstrained_posterior"]["z"].values[:] = z + shift[..., None] * np.array([slope, 1.0])
+    assert look_apart(target, beside).places == 1
+    assert look_apart(build_wall(target, border), beside).places == 2
 
 
 def test_weights_that_narrow_or_turn_a_posterior_show_in_its_sds_and_correlations() -> None:

@@ -123,8 +123,10 @@ def sentence(material: Material) -> str:
     if "check" not in material.latest or material.latest["check"].facts.get("passed", False) is None:
         return f"{said}.”"
     figures = {row["figure"]: row["value"] for row in material.latest["check"].table("verdict")}
-    found = next((value for name, value in figures.items() if name.startswith("emulator error")), None)
-    error = f": the emulator's error is {found:.3g} of the data's standard deviation" if found is not None else ""
+    found = [value for name, value in figures.items() if name.startswith("emulator error") and value is not None]
+    error = ""
+    if found:  # one for each output: the worst is what a reader should know
+        error = f": the emulator's error is at most {max(found):.3g} of the data's standard deviation (99th percentile)"
     return f"{said}. Posterior draws were run through the simulator again{error}.”"
 
 

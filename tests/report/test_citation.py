@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
 from simfer.pipeline import runtime
 from simfer.pipeline.cli import app
-from simfer.stages.report.citation import bibtex, keys, methods
+from simfer.stages.report.citation import bibtex, keys, methods, sentence
+from simfer.stages.report.material import Material, Step
 from tests import helpers
 from tests.helpers import ROOT
 
@@ -43,3 +45,11 @@ def test_the_command_prints_it() -> None:
 def test_the_citation_file_names_the_version_that_is_here() -> None:
     text = (ROOT / "CITATION.cff").read_text()
     assert f"\nversion: {runtime.versions()['simfer']}\n" in text
+
+
+def test_the_sentence_has_the_worst_output_s_error(tmp_path: Path) -> None:
+    rows = [{"figure": f"emulator error, {name}", "value": value} for name, value in (("a", 0.02), ("b", 0.3))]
+    summary = {"facts": {"simulations": 64}, "tables": {"verdict": rows}}
+    step = Step("check-0", "check", 0, tmp_path, "f", summary, {}, "cpu", "", 1.0)
+    material = Material("line", "", [], {}, {}, helpers.problem(helpers.line()), [step], "1.0")
+    assert "at most 0.3 of the data" in sentence(material)

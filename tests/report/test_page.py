@@ -69,7 +69,14 @@ def test_a_page_says_what_a_reader_asks() -> None:
     sections = re.findall(r'<section id="(\w+)"', page())
     assert sections[:3] == ["verdict", "posterior", "pictures"]
     assert {"errors", "rounds", "failures", "source", "reproduce"} <= set(sections)
-    for words in ("Tested in round 0", "1/(predator time)", "num_simulations = 512", "@software{simfer", "jaxlib"):
+    for words in (
+        "Tested in round 0",
+        "1/(predator time)",
+        "num_simulations = 512",
+        "own numerical error",
+        "@software{simfer",
+        "jaxlib",
+    ):
         assert words in page(), words
 
 

@@ -69,8 +69,8 @@ class Result:
         >>> result
         Result: PASSED: the true simulator bears this posterior out.
           parameter    mean ... unit
-          start      0.1...  cm
-          speed        1.1...  cm/s
+          start  ...0.1...  cm
+          speed  ...1.1...  cm/s
           Folders in data/artifacts:
             simulate/...
     """

@@ -165,6 +165,8 @@ def _text(each: Schema) -> str:
 def _bounded(words: str, each: Schema) -> str:
     low, high = each.get("minimum", each.get("exclusiveMinimum")), each.get("maximum", each.get("exclusiveMaximum"))
     if low is not None and high is not None and high < _LARGE:
+        if each.get("type") == "integer" and "exclusiveMinimum" in each:
+            low, each = low + 1, each | {"minimum": low + 1}
         between = "from" if "minimum" in each and "maximum" in each else "between"
         return f"{words} {between} {low:g} {'to' if between == 'from' else 'and'} {high:g}"
     return words if low is None else f"{words} {'>=' if 'minimum' in each else '>'} {low:g}"

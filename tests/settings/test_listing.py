@@ -51,8 +51,9 @@ def test_each_says_what_it_means_and_takes() -> None:
 
 def test_types_defaults_and_units_are_in_a_user_s_words() -> None:
     listed = {each.key: each for each in settings()}
-    assert listed["train.width"][1:4] == ("whole number > 0", "left out", "units")
-    assert listed["observation.file"].default == "required"
+    assert listed["train.width"][1:4] == ("whole number from 1 to 100000", "left out", "units")
+    assert listed["observation.file"].default == "left out"  # where experiments have theirs
+    assert listed["simulate.num_simulations"].type.startswith("whole number")
     assert listed["simulate.design"].type == '"sobol", "prior" or "latin_hypercube"'
     assert listed["simulate.depends_on"].type == "list of files"
     assert listed["check.max_shift"][1:4] == ("number > 0", "0.1", "posterior sd")

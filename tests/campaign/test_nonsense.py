@@ -23,6 +23,7 @@ from simfer.stages.emulator.saved import HEADER, LEAVES, _header_digest, load_em
 from simfer.stages.model import observation
 from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.model.space import Space
+from simfer.stages.settings import Observation
 from tests import fakes, helpers
 from tests.campaign import mutations
 from tests.campaign.counts import Count, contents
@@ -75,7 +76,7 @@ def test_data(tmp_path: Path, cases: Cases) -> None:
     for _ in range(cases(300, 10_000)):
         file.write_bytes(mutations.text(right, rng))
         with count.case(str(file.read_bytes()[:300])):
-            data = observation.read(str(file), layout)
+            data = observation.read(Observation(file=str(file)), layout)
             assert np.isfinite(data.values).all() and len(data.index(layout))
     count.report()
 

@@ -37,6 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "supernova": {"times": [0.05, 0.5, 1.0, 2.26226]},
 }
 POINTS: dict[str, dict[str, float]] = {
+    "gaussian_mixture": {"theta_1": 3.0, "theta_2": -2.0},
     "gray_scott": {"F": 0.04, "k": 0.06, "D_u": 0.16, "D_v": 0.08},
     "linear": {"intercept": 1.0, "slope": -2.0},
     "lorenz": {"sigma": 10.0, "rho": 28.0, "beta": 8 / 3, "X_0": -8.0, "Y_0": 8.0, "Z_0": 27.0},
@@ -46,14 +47,16 @@ POINTS: dict[str, dict[str, float]] = {
     "ornstein_uhlenbeck": {"theta": 1.0, "mu": 0.5, "sigma": 0.7, "x_0": 3.0},
     "robertson": {"k_1": 0.04, "k_2": 3e7, "k_3": 1e4},
     "sir": {"beta": 0.4, "gamma": 0.125},
+    "slcp": {"theta_2": 0.7, "theta_1": -0.3, "theta_3": 1.1, "theta_4": -0.9, "theta_5": 0.4},
     "solow": {"saving": 0.25, "alpha": 0.33, "delta": 0.08, "capital_0": 1.5},
     "solow_continuous": {"saving": 0.25, "alpha": 0.33, "delta": 0.08, "capital_0": 1.5},
+    "two_moons": {"theta_1": 0.4, "theta_2": -0.2},
     "supernova": {"omega_m": 0.3, "w": -0.8, "offset": 43.16},
 }
 
 
 def build(name: str, **options: Any) -> Simulator:
-    return resolve(name, SIMULATORS)(**(OPTIONS[name] | options))  # type: ignore[no-any-return]
+    return resolve(name, SIMULATORS)(**(OPTIONS.get(name, {}) | options))  # type: ignore[no-any-return]
 
 
 def solve(name: str, solver: Solver = TIGHT, point: dict[str, float] | None = None, **options: Any) -> Any:

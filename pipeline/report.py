@@ -223,5 +223,7 @@ def _step(step: Step, found: Found) -> dict[str, Any]:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        return "(not shown: it is no text)"
+    except OSError as error:
         return f"(not shown: {error})"

@@ -65,12 +65,12 @@ def written(file: Path, console: Console) -> None:
 
 
 def prior(file: Path | None, words: Sequence[str], console: Console) -> None:
-    """Print where runs from the prior are drawn over the data, and which data none comes near."""
-    console.print(Text("\nprior predictive", style="bold"))
+    """Print where the first runs are drawn over the data, and which data none comes near."""
+    console.print(Text("\nruns beside the data", style="bold"))
     for text in words:
         console.print(Text(f"  warning: {text}", style="yellow"), soft_wrap=True)
     if not words:
-        console.print("  every datum lies among the runs from the prior", highlight=False)
+        console.print("  every datum lies among the runs", highlight=False)
     _print_paths(console, "Runs over the data", [file] if file else [])
 
 

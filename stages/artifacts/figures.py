@@ -89,7 +89,7 @@ _ADVICE = {
 
 _WITHOUT_SIMULATOR = {
     "domain": "draws lie where the table has no runs: more runs there, or narrower priors",
-    "emulator": "the emulator is not exact enough there: more runs near the data, longer training (train.steps) or a "
+    "emulator": "the emulator is not exact enough near the data: more runs there, longer training (train.steps) or a "
     "wider network",
 }
 

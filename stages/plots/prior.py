@@ -27,12 +27,12 @@ class Runs:
     series: str = ""  # which one it is of an output with more dimensions
 
 
-def prior_runs(file: Place, shown: Sequence[Runs]) -> None:
+def prior_runs(file: Place, shown: Sequence[Runs], source: str) -> None:
     """Draw runs over the data, a panel for each output or series (at most 9)."""
     few = shown[:9]
     columns = min(len(few), 3)
     rows = -(-len(few) // columns)
-    title = f"{len(few[0].runs)} runs from the prior, and the data"
+    title = f"{len(few[0].runs)} runs {source}, and the data"
     with new_figure(file, max(4.4, 3.0 * columns), 2.3 * rows + 0.6, title) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax, one in zip(axes, few, strict=False):

@@ -27,7 +27,7 @@ def errors(material: Material) -> str:
             if title not in ("verdict",) and "draws that" not in title
         ]
         for title in titles:
-            parts += [paragraph(f"At the posterior's draws, {title}:"), table(check.table(title))]
+            parts += [paragraph(f"{title[:1].upper()}{title[1:]}:"), table(check.table(title))]
         solver = [row for row in check.table("verdict") if "numerical error" in str(row["figure"])]
         parts += [paragraph("The simulator's own numerical error, in the same units:"), table(solver)] if solver else []
     if "infer" in material.latest and (shares := material.latest["infer"].table("emulator error")):

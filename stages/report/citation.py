@@ -120,8 +120,10 @@ def sentence(material: Material) -> str:
     count = sum(step.facts.get("rows", 0) for step in material.steps if step.stage == "simulate")
     count += sum(step.facts.get("simulations", 0) for step in material.steps if step.stage == "check")
     said = f"For the methods: “We inferred the parameters with Simfer {material.simfer} from {count:,} simulations"
-    if "check" not in material.latest or material.latest["check"].facts.get("passed", False) is None:
+    if "check" not in material.latest:
         return f"{said}.”"
+    if material.latest["check"].facts.get("passed", False) is None:
+        return f"{said}, finished before. There was no simulator to check the posterior against.”"
     figures = {row["figure"]: row["value"] for row in material.latest["check"].table("verdict")}
     found = [value for name, value in figures.items() if name.startswith("emulator error") and value is not None]
     error = ""

@@ -17,7 +17,7 @@ _CAPTIONS = {
     "posterior": "Posterior: every parameter, and every pair of the first ten.",
     "verdict": "How much of its limit each figure of the verdict uses up.",
     "trace": "Chains: densities and traces that lie over one another say that the sampler has converged.",
-    "prior_predictive": "Fifty runs from the prior over the data, before anything was inferred.",
+    "prior_predictive": "Fifty of the first runs over the data, before anything was inferred.",
     "design": "Where the simulator was run last, and how it ended there.",
 }
 _ORDER = ("predictive", "prior_posterior", "posterior")

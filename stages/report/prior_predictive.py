@@ -25,10 +25,15 @@ _FACTOR = 5.0  # between data and runs, beyond which a unit is asked for
 
 
 class PriorPredictive:
-    """The first simulations, which cover the prior, and the data."""
+    """The first simulations, which cover the prior or are those of a table, and the data."""
 
     def __init__(self, problem: Problem, folder: Path) -> None:
         self.problem, self.simulations = problem, Simulations.load(folder)
+
+    @property
+    def source(self) -> str:
+        """Say whose runs they are: those of a table lie where somebody put them, not as the prior does."""
+        return "from the prior" if self.problem.simulate.table is None else "of the table"
 
     @cached_property
     def data(self) -> Data:
@@ -44,7 +49,7 @@ class PriorPredictive:
     def draw(self, place: plots.figures.Place) -> None:
         """Draw fifty runs over the data."""
         some = self.runs[np.linspace(0, len(self.runs) - 1, min(_DRAWN, len(self.runs))).astype(int)]
-        plots.prior_runs(place, [one for name in self.data.series for one in self._panels(name, some)])
+        plots.prior_runs(place, [one for name in self.data.series for one in self._panels(name, some)], self.source)
 
     def words(self) -> list[str]:
         """Say of which data no run comes near; nothing where all are among the runs."""
@@ -67,7 +72,7 @@ class PriorPredictive:
         )
         span = f"{series.values[worst]:.4g}, runs {low[worst]:.4g} to {high[worst]:.4g}"
         words = (
-            f"{name}: {len(beyond)} of {len(series.values)} data lie beyond all of {len(runs):,} runs from the prior"
+            f"{name}: {len(beyond)} of {len(series.values)} data lie beyond all of {len(runs):,} runs {self.source}"
             f" ({f'{where}: ' if where else ''}{span})"
         )
         return words + self._cause(series.values, runs, len(beyond) / len(series.values))

@@ -121,7 +121,11 @@ def _summary(
     theta = {name: np.asarray(array(group, name)[:]) for name in space.names}
     failed, pictures = status != Status.OK, ["design.png"]
     lies = where_it_fails(z, failed, space)
-    plots.design(folder / "design.png", theta, status)
+    labels = {
+        name: (f"${prior.label.strip('$')}$" if prior.label else name) + (f" [{prior.unit}]" if prior.unit else "")
+        for name, prior in space.priors.items()
+    }
+    plots.design(folder / "design.png", theta, status, labels)
     if failed.any():
         plots.failures(folder / "failures.png", status, *drawn(z, failed, space))
         pictures.append("failures.png")

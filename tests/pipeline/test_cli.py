@@ -143,7 +143,7 @@ def test_simulate_ends_with_runs_over_the_data(project: Path) -> None:
     result = simfer("simulate", project)
     assert "beyond all runs" in result.stdout and "problem.prior.png" in result.stdout
     assert answer(simfer("simulate", project, "--json"))["prior_predictive"]["warnings"]
-    assert "prior predictive" not in simfer("dataset", project).stdout
+    assert "runs beside the data" not in simfer("dataset", project).stdout
 
 
 def test_a_page_that_cannot_be_written_is_no_failed_run(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,6 @@ def test_the_sentence_has_the_worst_output_s_error(tmp_path: Path) -> None:
     step = Step("check-0", "check", 0, tmp_path, "f", summary, {}, "cpu", "", 1.0)
     material = Material("line", "", [], {}, {}, helpers.problem(helpers.line()), [step], "1.0")
     assert "at most 0.3 of the data" in sentence(material)
+    unchecked = replace(step, summary=summary | {"facts": {"passed": None}})
+    told = sentence(replace(material, steps=[unchecked]))
+    assert "no simulator to check the posterior against" in told and "through the simulator" not in told

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from simfer.pipeline import config
 from simfer.stages.report.prior_predictive import PriorPredictive, run
 from tests import helpers
 
@@ -32,10 +33,21 @@ def test_a_datum_beyond_all_runs_is_named(simulations: Path, tmp_path: Path) -> 
     assert words.startswith("y: 1 of 9 data lie beyond all of 200 runs from the prior (x = 1.5: 99, runs ")
 
 
+def test_runs_of_a_table_are_not_said_to_be_from_the_prior(simulations: Path, tmp_path: Path) -> None:
+    y = helpers.line_data()
+    y[3] = 99.0
+    observation = {"file": str(helpers.write_line(tmp_path / "data.csv", y))}
+    table = helpers.merged(helpers.line(observation=observation), {"simulate": None})
+    table["simulate"] = {"table": "runs.csv"}
+    (tmp_path / "runs.csv").write_text("slope,intercept,y[x=0]\n0,0,0\n")
+    (words,) = PriorPredictive(config.from_table(table, (), folder=tmp_path), simulations).words()
+    assert words.startswith("y: 1 of 9 data lie beyond all of 200 runs of the table (x = 1.5: 99, runs ")
+
+
 def test_a_factor_is_taken_for_a_unit() -> None:
     runs = np.random.default_rng(0).uniform(1.0, 3.0, (100, 5))
     assert "about 1,000 times the runs: are both in the same unit?" in PriorPredictive._cause(
-        np.full(5, 2e3), runs, 1.0
+        np.full(5, 2.1e3), runs, 1.0
     )
     assert "are both in the same unit" not in PriorPredictive._cause(np.full(5, 4.0), runs, 1.0)
 

@@ -300,6 +300,12 @@ def run(
     return _module(link.stage).run(link.config, inputs, folder, progress, **more)  # type: ignore[no-any-return]
 
 
+def run_row(link: Link, row: int, begun: Sequence[Path], progress: Any) -> dict[str, Any]:
+    """Run one row of the first simulations again, in this process; nothing of it is stored."""
+    run: Any = import_module("simfer.stages.simulate.foreground").run
+    return run(link.config, progress, row=row, begun=begun)  # type: ignore[no-any-return]
+
+
 def predict(link: Link, emulator: Path, progress: Any, *, parameters: Path, output: Path) -> dict[str, Any]:
     """Write what the emulator in a folder predicts at the points of a file."""
     run: Any = import_module("simfer.stages.emulator.predict").run
@@ -309,6 +315,11 @@ def predict(link: Link, emulator: Path, progress: Any, *, parameters: Path, outp
 def export(link: Link, emulator: Path, progress: Any, **options: Any) -> dict[str, Any]:
     """Write the emulator in a folder as a file for other programs, with its model card."""
     return import_module("simfer.stages.emulator.export").run(link.config, emulator, progress, **options)  # type: ignore[no-any-return]
+
+
+def serve(link: Link, emulator: Path, progress: Any, *, port: int) -> dict[str, Any]:
+    """Answer for the emulator in a folder over HTTP, until the process is interrupted."""
+    return import_module("simfer.stages.emulator.serve").run(link.config, emulator, progress, port=port)  # type: ignore[no-any-return]
 
 
 def write_report(material: Mapping[str, Any], file: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from simfer.pipeline import asking, chain, extending, packing, project, runtime, screen, stopping, use
+from simfer.pipeline import asking, chain, extending, foreground, packing, project, runtime, screen, stopping, use
 from simfer.pipeline import report as pages
 from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
@@ -102,8 +102,18 @@ def _run(
     redo: Redo = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Whether to write the page of the run.")] = True,
     workers: Workers = None,
+    row: Annotated[
+        int | None,
+        typer.Option(
+            metavar="NUMBER",
+            help="Run but this row of the first round, here and to be watched; nothing is stored.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Run the whole chain; what the store has already is reused."""
+    if row is not None:
+        _run_row(call, row, alone=until is None and redo is None)
     call = call if workers is None else replace(call, settings=(*call.settings, f"simulate.workers={workers}"))
     with answering(call.json) as answer:
         try:
@@ -131,6 +141,15 @@ def _run(
             raise typer.Exit(4)
         if result.passed is None and "check" in result.latest:
             raise typer.Exit(5)
+
+
+def _run_row(call: Call, row: int, *, alone: bool) -> None:
+    with answering(call.json) as answer:
+        if not alone:
+            raise UsageError([Mistake("--row", "runs one row, and no stage; leave --until and --redo out")])
+        answer |= foreground.run_row(call.problem, call.store, call.reporter, row, aside=call.json)
+        if call.shows:
+            screen.show_used(answer, console())
 
 
 def _write_page(call: Call, came: RunResult | SimferError) -> Path | None:
@@ -334,6 +353,16 @@ def _export(
     _use(call, lambda: use.export(call.problem, format, output, call.config.stem))
 
 
+def _serve(
+    call: Call,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="NUMBER", help="The port; 0 takes one that is free.")
+    ] = 4242,
+) -> None:
+    """Answer for the emulator over HTTP on this machine, as a model of UM-Bridge, until Ctrl-C."""
+    _use(call, lambda: use.serve(port))
+
+
 def _use(call: Call, make: Callable[[], use.Tool]) -> None:
     with answering(call.json) as answer:
         answer |= use.use(call.problem, call.store, call.reporter, call.folder, make())
@@ -387,6 +416,7 @@ _command("ask", _CHAIN, _ask)
 _command("tell", _CHAIN, _tell)
 _command("predict", _USE, _predict)
 _command("export", _USE, _export)
+_command("serve", _USE, _serve)
 
 
 @app.command("compare-models", cls=_Command, epilog=_EPILOG, rich_help_panel=_STUDY)

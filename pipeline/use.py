@@ -62,6 +62,16 @@ def export(problem: Problem, format: str, folder: Path, name: str) -> Tool:
     return tool
 
 
+def serve(port: int) -> Tool:
+    """Answer for the emulator over HTTP, until the command is interrupted."""
+
+    def tool(found: dict[str, Outcome], reporter: Progress) -> Summary:
+        train = found["train"]
+        return chain.serve(train.step.link, train.folder, reporter, port=port)
+
+    return tool
+
+
 def _mistyped(option: str, what: str) -> UsageError:
     return UsageError([Mistake(option, what)])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,31 +16,6 @@ from simfer.stages.emulator.emulator import Emulator
 from tests import helpers
 
 NAMES = ["intercept", "slope"]
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a config file of the linear problem, whose emulator is in the store of `line_run`."""
-    helpers.line_run(until="train")
-    file = tmp_path_factory.mktemp("predict") / "line.toml"
-    sections = []
-    for name, table in helpers.line().items():
-        if name == "noise":
-            sections.append(f"[noise.y]\n{_keys(table['y'])}")
-        else:
-            sections.append(f"[{name}]\n{_keys(table)}")
-    file.write_text("\n".join(sections))
-    return file
-
-
-def _keys(table: dict[str, Any]) -> str:
-    return "".join(f"{key} = {_toml(value)}\n" for key, value in table.items())
-
-
-def _toml(value: Any) -> str:
-    if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_toml(inner)}" for key, inner in value.items()) + " }"
-    return json.dumps(value)
 
 
 def simfer(config: Path, *arguments: str | Path) -> Result:

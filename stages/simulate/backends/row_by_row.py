@@ -167,6 +167,10 @@ class RowByRow(Backend):
             failed_rows.add(block.folder, rows, values, self.space)
         return self._attempts(block, rows)
 
+    def one(self, stream: str, number: int, z: Float[np.ndarray, " size"]) -> Wanted:
+        """Return one row of a stream as a child is asked for it."""
+        return Wanted(number, self._values(z[None])[0], self._seed(stream, number))
+
     def _runs(self, block: Block) -> Path:
         """Return where runs that need a folder have theirs, while they run."""
         return (block.folder or Path(gettempdir())) / "runs"

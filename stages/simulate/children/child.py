@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from simfer.stages.model.outputs import Status
-from simfer.stages.simulate.children.failed import Failed, Unreachable, die_with_parent
+from simfer.stages.simulate.children.failed import Failed, Unreachable, die_with_parent, take_group_along
 from simfer.stages.simulate.children.frames import Frame, Reader, encode, write_all
 from simfer.stages.simulate.children.returned import BadOutput, Expected
 from simfer.stages.simulate.children.templates import TemplateError
@@ -60,6 +60,8 @@ def _begun(frame: Frame, answers: int) -> Any:
     module, _, name = KINDS[spec["kind"]].partition(":")
     try:
         simulation = getattr(import_module(module), name)(spec)
+        if simulation.leaves_folders:
+            take_group_along()  # no hook in a program's own start, which would have to be forked for it: twice as dear
         write_all(answers, encode(simulation.facts()))
     except BaseException as error:  # sys.exit() in the user's file, too
         said = str(error) if spec["kind"] == "http" else _last_lines(error)  # there the code is ours

@@ -16,7 +16,7 @@ import numpy as np
 
 from simfer.stages.model.outputs import Status
 from simfer.stages.simulate.children import templates
-from simfer.stages.simulate.children.failed import Failed, take_group_along
+from simfer.stages.simulate.children.failed import Failed
 from simfer.stages.simulate.children.readers import values
 from simfer.stages.simulate.children.returned import BadOutput, Expected, Returned, Value
 from simfer.stages.simulate.children.templates import TemplateError
@@ -33,7 +33,6 @@ class Program:
     leaves_folders = True
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
-        take_group_along()  # no hook in the program's own start, which would have to be forked for it: twice as dear
         self._spec, self._is_dakota = spec, spec["protocol"] == "dakota"
         self._templates = {name: Path(file).read_text() for name, file in spec["templates"].items()}
         command = list(spec["command"])
@@ -92,10 +91,13 @@ class Program:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_text(text.text)
         words = [*command, _PARAMS, _RESULTS] if self._is_dakota else command
+        self._judge(self._call(words, place), place)
+
+    def _call(self, words: list[str], place: Path) -> int:
+        """Call the program in its folder, and return its exit code."""
         with (place / OUT).open("wb") as out, (place / ERR).open("wb") as err:
             process = subprocess.Popen(words, cwd=place, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-            code = process.wait()
-        self._judge(code, place)
+            return process.wait()
 
     def _judge(self, code: int, place: Path) -> None:
         if code < 0:

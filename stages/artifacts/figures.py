@@ -81,10 +81,10 @@ _ADVICE = {
     "(refine.max_rounds), which simulate on both sides of it, or more simulations",
     "shape": "the simulator scatters otherwise than by a Gaussian: train.scatter = 'auto' learns how ('flow', where "
     "that has kept the Gaussian)",
-    "density": "the density of the data is not known well enough there: more rounds (refine.max_rounds), more "
-    "simulations, or a larger ensemble (train.ensemble_size)",
-    "emulator": "the emulator differs from the simulator there: more rounds (refine.max_rounds), more simulations, "
-    "longer training (train.steps) or a wider network",
+    "density": "the density of the data is not known well enough at the posterior: more rounds (refine.max_rounds), "
+    "more simulations, or a larger ensemble (train.ensemble_size)",
+    "emulator": "the emulator differs from the simulator at the posterior: more rounds (refine.max_rounds), "
+    "more simulations, longer training (train.steps) or a wider network",
 }
 
 _WITHOUT_SIMULATOR = {

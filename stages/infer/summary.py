@@ -99,8 +99,8 @@ def _shares(target: Target, predictive: Predictive) -> Table:
 
 def _warnings(facts: dict[str, Any]) -> list[str]:
     warnings = []
-    if facts.get("divergences"):
-        warnings.append(f"{facts['divergences']} divergent transitions: raise infer.target_accept (0.95)")
+    if count := facts.get("divergences"):
+        warnings.append(f"{count} divergent transition{'s' * (count > 1)}: raise infer.target_accept (0.95)")
     if not facts["r_hat_max"] <= 1.01:
         warnings.append(f"R-hat {facts['r_hat_max']:.3f} is above 1.01: the chains disagree; raise infer.num_warmup")
     if facts.get("e_bfmi_min", np.inf) < 0.3:

@@ -17,7 +17,7 @@ from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.prior import prior_draws
 from simfer.stages.infer.samplers import SAMPLERS
 from simfer.stages.infer.samplers.chains import CHAINS
-from simfer.stages.infer.summary import posterior_summary, summarize
+from simfer.stages.infer.summary import in_one_piece, posterior_summary, summarize
 from simfer.stages.infer.target import build_target
 from simfer.stages.infer.wall import build_wall, enough, learn_border, leave_out, look_behind
 from simfer.stages.progress import Progress
@@ -45,7 +45,8 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     tree = to_tree(target, draws, named, predictive, config.derived, prior)
     write_netcdf(tree, folder / POSTERIOR)
     table = summarize(tree["posterior"].to_dataset())
-    pictures = draw_pictures(folder, target, draws, named, predictive, config.derived)
+    shown = in_one_piece(tree["posterior"].to_dataset())
+    pictures = draw_pictures(folder, target, draws, shown, predictive, config.derived)
     summary = posterior_summary(config.infer.likelihood, target, draws, predictive, table) | {"pictures": pictures}
     summary["handed"] = Posterior.load(folder).handed
     if border and border.beyond is not None:

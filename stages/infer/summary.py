@@ -74,6 +74,14 @@ def summarize(posterior: xr.Dataset) -> Table:
     return rows
 
 
+def in_one_piece(posterior: xr.Dataset) -> dict[str, np.ndarray]:
+    """Return each quantity's draws as pictures and tables have them: what goes round is not torn at its seam."""
+    return {
+        str(name): np.asarray(unrolled(values) if PERIOD in values.attrs else values)
+        for name, values in posterior.data_vars.items()
+    }
+
+
 def unrolled(values: xr.DataArray) -> xr.DataArray:
     """Return values that go round, each within half a turn of their mean direction."""
     turn = values.attrs[PERIOD] / (2.0 * np.pi)

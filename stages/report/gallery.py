@@ -20,6 +20,7 @@ from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.artifacts.verdict import Verdict
 from simfer.stages.emulator.saved import HEADER
 from simfer.stages.errors import ConfigError, Mistake, SimferError
+from simfer.stages.infer.summary import in_one_piece
 from simfer.stages.model.space import distribution, from_normal
 from simfer.stages.report.material import labelled, priors_of
 from simfer.stages.report.prior_predictive import PriorPredictive
@@ -96,7 +97,7 @@ class Gallery:
     @property
     def draws(self) -> Draws:
         """The posterior's draws of each quantity."""
-        return {str(name): np.asarray(values) for name, values in self.tree["posterior"].data_vars.items()}
+        return in_one_piece(self.tree["posterior"].to_dataset())
 
     def posterior(
         self,

@@ -13,7 +13,8 @@ from scipy import integrate, stats
 
 from simfer import pipeline
 from simfer.stages.artifacts.posterior import POSTERIOR
-from simfer.stages.infer.summary import e_bfmi
+from simfer.stages.infer.posterior import PERIOD
+from simfer.stages.infer.summary import e_bfmi, in_one_piece
 from tests import helpers
 
 GROUPS = {
@@ -219,3 +220,11 @@ def test_e_bfmi_of_independent_energies_is_two() -> None:
 def test_jax_has_not_been_narrowed() -> None:
     assert jnp.asarray(1.0).dtype == jnp.float64
     assert jax.config.jax_enable_x64
+
+
+def test_draws_on_both_sides_of_a_seam_are_drawn_in_one_piece() -> None:
+    around = xr.DataArray([[0.1, 6.2, 0.2, 6.1]], dims=("chain", "draw"), attrs={PERIOD: 2 * np.pi})
+    plain = xr.DataArray([[0.1, 6.2, 0.2, 6.1]], dims=("chain", "draw"))
+    drawn = in_one_piece(xr.Dataset({"phase": around, "other": plain}))
+    np.testing.assert_allclose(drawn["phase"], [[0.1, 6.2 - 2 * np.pi, 0.2, 6.1 - 2 * np.pi]])
+    np.testing.assert_array_equal(drawn["other"], plain)

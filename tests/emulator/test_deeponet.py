@@ -158,10 +158,6 @@ def test_what_it_cannot_learn_is_refused_before_anything_runs(table: dict[str, A
 
     assert not mistakes(helpers.problem(table))
     assert "dataset.pca" in refused(helpers.merged(table, {"dataset": {"pca": {"field": 3}}}))
-    own = Path(table["simulate"]["simulator"].rpartition(":")[0]).parent / "words.py"
-    own.write_text(SIMULATOR.replace('"place": PLACES}', '"place": np.array(["roof", "hall", "shed", "pond"])}'))
-    named = helpers.merged(table, {"simulate": {"simulator": f"{own}:Swing"}})
-    assert "got coordinates ['roof'" in refused(named)
     random = {
         "parameters": {"mu": {"dist": "Normal"}, "theta": 2.0, "sigma": 0.5, "x_0": 0.0},
         "simulate": {"simulator": "ornstein_uhlenbeck", "num_simulations": 500, "options": {"times": [1.0, 2.0, 3.0]}},

@@ -79,7 +79,7 @@ def facts(result: pipeline.Result) -> dict[str, Any]:
     return dict(result.summaries["check"]["facts"])
 
 
-@pytest.mark.parametrize("border", SOLVED)
+@pytest.mark.parametrize("border", ["line", pytest.param("curve", marks=pytest.mark.slow), "nowhere"])
 def test_a_posterior_ends_where_the_simulator_has_no_answer(border: str) -> None:
     result = run(border, simulate={"failures": "impossible"}, refine={"max_rounds": 1, "simulations_per_round": 60})
     assert facts(result)["passed"], facts(result)["verdict"]
@@ -141,9 +141,10 @@ def test_a_part_that_a_failing_strip_cuts_off_is_found_out(monkeypatch: pytest.M
     assert not figures["posterior mass left out though it has one"]["passed"]
 
 
-def test_a_later_round_in_which_too_many_fail_ends_in_a_verdict() -> None:
+def test_a_later_round_keeps_out_of_where_runs_fail() -> None:
+    # Most of the posterior lies beyond the border: simulated as it is, more than half of the round would fail.
     result = run("line", simulate={"max_failed": 0.35}, refine={"max_rounds": 1, "simulations_per_round": 60})
     figures = {row["figure"]: row for row in result.verdict.figures["figures"]}
-    share = figures["simulations of this round that failed"]
-    assert 0.35 < share["value"] < 1.0 and not share["passed"]
+    assert "simulations of this round that failed" not in figures
+    assert figures["draws that the simulator cannot solve"]["value"] > 0.5
     assert not facts(result)["passed"]

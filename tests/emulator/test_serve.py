@@ -131,7 +131,10 @@ def test_a_port_that_is_taken_is_said(emulator: Emulator, port: int) -> None:
 
 def test_the_command_serves_until_ctrl_c(config: Path) -> None:
     words = ["serve", str(config), "--port", "0", "--store", str(helpers.scratch() / "line")]
-    command = [sys.executable, "-m", "simfer.pipeline.cli", *words]
+    # What a shell has started in the background ignores Ctrl-C, and so would whatever it starts.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    start = f"{heed}; from simfer.pipeline.cli import main; main()"
+    command = [sys.executable, "-c", start, *words]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=helpers.ROOT,
                           env=os.environ | {"PYTHONPATH": str(helpers.ROOT)}) as process:  # fmt: skip
         assert process.stderr

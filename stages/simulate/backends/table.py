@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from simfer.stages.errors import ConfigError, Mistake, StageError
-from simfer.stages.model.outputs import Layout, Output, Status
+from simfer.stages.errors import Mistake, StageError
+from simfer.stages.model.outputs import Output, Status
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Simulate
+from simfer.stages.simulate.backends.behind import FIRST, Behind
 from simfer.stages.simulate.backends.contract import Attempts, Backend, Block, Rows
 from simfer.stages.simulate.finished.runs import FinishedRuns, open_runs
 
-FIRST = "simulate-0"  # the stream whose first rows are those of the table
 _LEAST = 1024
 
 
@@ -73,67 +72,21 @@ class Table(Backend):
         return []
 
 
-class TableFirst(Backend):
+class TableFirst(Behind):
     """The rows of a table, and after them those of a simulator that gives the same outputs."""
 
     def __init__(self, table: Table, simulator: Backend) -> None:
-        super().__init__(simulator.settings, simulator.space)
-        self.table, self.simulator, self.blocks_at_once = table, simulator, simulator.blocks_at_once
-
-    @property
-    def parameters(self) -> Mapping[str, str]:
-        """Name of each parameter that the simulator takes -> its unit."""
-        return self.simulator.parameters
-
-    @property
-    def stochastic(self) -> bool:
-        """Whether rows are random."""
-        return self.simulator.stochastic
-
-    @property
-    def coordinate_units(self) -> Mapping[str, str]:
-        """Unit of each coordinate, where it is known."""
-        return self.simulator.coordinate_units
+        super().__init__(len(table.runs), simulator, counts_anew=True)
+        self.table = table
 
     @property
     def num_finished(self) -> int:
         """How many of the first rows are finished runs."""
-        return len(self.table.runs)
+        return self.num
 
-    @property
-    def num_foreign(self) -> int:
-        """How many of the last rows are points that nobody asked for."""
-        return self.simulator.num_foreign
-
-    @property
-    def least_rows(self) -> int:
-        """The fewest rows that are worth a block."""
-        return self.simulator.least_rows
-
-    @property
-    def has_solver(self) -> bool:
-        """Whether [simulate.solver] has a part in the simulator's rows."""
-        return self.simulator.has_solver
-
-    def outputs(self) -> dict[str, Output]:
-        """Describe each output, as the simulator has them."""
-        return self.simulator.outputs()
-
-    def solve(self, block: Block, tell: Callable[[int, int], Any]) -> Attempts:
-        """Read those rows of a block that are the table's, and have the simulator give the others."""
-        num = len(self.table.runs) if block.stream == FIRST else 0
-        finished = block.numbers < num
-        parts = []
-        if finished.any():
-            part = self.table.solve(block._replace(z=block.z[finished], numbers=block.numbers[finished]), tell)
-            parts.append(self._as_simulated(part))
-        if not finished.all():
-            z, numbers = block.z[~finished], block.numbers[~finished] - num
-            part = self.simulator.solve(block._replace(z=z, numbers=numbers), tell)
-            parts.append(part._replace(z=z if part.z is None else part.z))
-        return parts[0] if len(parts) == 1 else joined(*parts)
-
-    def _as_simulated(self, part: Attempts) -> Attempts:
+    def read(self, block: Block, tell: Callable[[int, int], Any]) -> Attempts:
+        """Give rows of the table, their outputs in the simulator's order."""
+        part = self.table.solve(block, tell)
         outputs = {name: part.rows.outputs[name] for name in self.outputs()}
         return part._replace(rows=part.rows._replace(outputs=outputs))
 
@@ -141,24 +94,6 @@ class TableFirst(Backend):
         """List where the table's outputs are not the simulator's."""
         found = [*self.simulator.mistakes(progress), *self.table.mistakes(progress)]
         return found or unlike(self.table.outputs(), self.outputs())
-
-    def know(self, layout: Layout) -> None:
-        """Take the simulator's outputs from rows that are there already."""
-        self.simulator.know(layout)
-
-    def written(self, block: Block) -> None:
-        """Hear that a block is in the store."""
-        num = len(self.table.runs) if block.stream == FIRST else 0
-        if len(numbers := block.numbers[block.numbers >= num] - num):
-            self.simulator.written(block._replace(numbers=numbers))
-
-    def finished(self, folder: Path) -> None:
-        """Hear that all blocks are, in the artifact's folder."""
-        self.simulator.finished(folder)
-
-    def close(self) -> None:
-        """Let go of what the simulator needed."""
-        self.simulator.close()
 
 
 def unlike(table: Mapping[str, Output], simulated: Mapping[str, Output]) -> list[Mistake]:
@@ -183,21 +118,3 @@ def _words(output: Output) -> str:
     axes = [f"{dim} = {', '.join(f'{at:g}' for at in output.coords[dim][:4])}" + ", ..." * (len(output.coords[dim]) > 4)
             for dim in output.dims]  # fmt: skip
     return "along " + "; ".join(axes) if axes else "a number"
-
-
-def joined(first: Attempts, second: Attempts) -> Attempts:
-    """Return rows one below the other, all of whose points are said."""
-    a, b = first.rows, second.rows
-    assert first.z is not None and second.z is not None
-    if a.derivatives.keys() != b.derivatives.keys():
-        raise ConfigError([Mistake("simulate.derivatives", "the runs of a table have no derivatives; remove it")])
-    rows = Rows(
-        np.concatenate([a.theta, b.theta]),
-        {name: np.concatenate([a.outputs[name], b.outputs[name]]) for name in b.outputs},
-        {name: np.concatenate([a.derivatives[name], b.derivatives[name]]) for name in b.derivatives},
-        np.concatenate([a.status, b.status]),
-        np.concatenate([a.num_steps, b.num_steps]),
-        b.steps_done,
-    )
-    attempt = np.concatenate([first.attempt, second.attempt])
-    return Attempts(rows, attempt, first.effort + second.effort, np.concatenate([first.z, second.z]))

@@ -230,11 +230,17 @@ class Builder:
             "versions": runtime.versions(),
             "device": runtime.device(),
             "precision": runtime.precision(),
+            **self._engine(),
             "started": started.isoformat(timespec="seconds"),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": round(seconds, 3),
             "revision": runtime.revision(self.folder) if self.folder else None,
         }
+
+    def _engine(self) -> dict[str, str]:
+        """Return who ran the rows, by its kind alone: where it is says something of a network, and nothing of rows."""
+        name = self.problem.simulate.engine
+        return {"engine": Path(name.partition(":")[0]).name} if name else {}
 
 
 def reuse(step: Step, found: Found) -> Outcome:

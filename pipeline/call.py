@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import Parameter, Signature
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
@@ -15,7 +16,7 @@ import typer
 from rich.console import Console
 
 from simfer.pipeline import config
-from simfer.pipeline.chain import Problem
+from simfer.pipeline.chain import Mistake, Problem, UsageError, full_name
 from simfer.pipeline.progress import Progress, reporter
 from simfer.pipeline.store import Store
 
@@ -56,6 +57,16 @@ class Call:
     def folder(self) -> Path:
         """The folder of the config."""
         return self.config.resolve().parent
+
+    def drained(self, engine: str | None, workers: int | None) -> Call:
+        """Return the same command with the rows run by somebody else, or so many at a time.
+
+        Raises:
+            UsageError: That is no engine.
+        """
+        given = {"simulate.workers": workers, "simulate.engine": engine and _engine(engine)}
+        more = [f"{key}={dumps(value)}" for key, value in given.items() if value is not None]
+        return replace(self, settings=(*self.settings, *more)) if more else self
 
     @cached_property
     def problem(self) -> Problem:
@@ -99,6 +110,13 @@ def on_config(body: Callable[..., None], *, looks: bool = False, options: dict[s
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
     command.__annotations__ = {each.name: each.annotation for each in parameters}
     return command
+
+
+def _engine(name: str) -> str:
+    try:
+        return full_name(name, Path.cwd())
+    except ValueError as error:
+        raise UsageError([Mistake("--engine", str(error))]) from None
 
 
 def console() -> Console:

@@ -43,8 +43,11 @@ from simfer.stages.settings import (
     SimulateConfig,
     Slice,
     TrainConfig,
+    closure,
+    full_name,
     home,
     short_name,
+    tree,
 )
 
 __all__ = [
@@ -69,10 +72,12 @@ __all__ = [
     "UsageError",
     "UserCodeError",
     "WaitingForRuns",
+    "closure",
     "did_you_mean",
     "executed",
     "export",
     "forget",
+    "full_name",
     "home",
     "likelihood",
     "links",
@@ -82,6 +87,7 @@ __all__ = [
     "short_name",
     "training",
     "trainings",
+    "tree",
 ]
 
 _BESIDE = "simfer.stages.model.beside"

@@ -65,6 +65,14 @@ Workers = Annotated[
     int | None,
     typer.Option(metavar="N", help="Rows at a time, of a simulator that is not JAX.", show_default=False),
 ]
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ENGINE",
+        help="Who runs those rows, if not this machine: dask:ADDRESS, dask:scheduler.json, spool:FOLDER, file.py:make.",
+        show_default=False,
+    ),
+]
 Store = Annotated[
     str | None,
     typer.Option(
@@ -102,6 +110,7 @@ def _run(
     redo: Redo = None,
     report: Annotated[bool, typer.Option("--report/--no-report", help="Whether to write the page of the run.")] = True,
     workers: Workers = None,
+    engine: Engine = None,
     row: Annotated[
         int | None,
         typer.Option(
@@ -114,8 +123,8 @@ def _run(
     """Run the whole chain; what the store has already is reused."""
     if row is not None:
         _run_row(call, row, alone=until is None and redo is None)
-    call = call if workers is None else replace(call, settings=(*call.settings, f"simulate.workers={workers}"))
     with answering(call.json) as answer:
+        call = call.drained(engine, workers)
         try:
             result = execute(
                 call.problem, call.store, until=until, redo=redo, reporter=call.reporter, folder=call.folder
@@ -170,8 +179,8 @@ def _show_prior(call: Call, simulations: Outcome) -> dict[str, Any]:
 
 
 def _run_to(stage: Stage) -> Callable[..., None]:
-    def run_to(call: Call, redo: Redo = None, workers: Workers = None) -> None:
-        _run(call, stage, redo, report=False, workers=workers)
+    def run_to(call: Call, redo: Redo = None, workers: Workers = None, engine: Engine = None) -> None:
+        _run(call, stage, redo, report=False, workers=workers, engine=engine)
 
     return run_to
 
@@ -191,9 +200,12 @@ for _stage, _help in _STAGES.items():
 def _extend(
     call: Call,
     num_simulations: Annotated[int, typer.Option(min=1, metavar="NUMBER", help="How many there are to be in all.")],
+    workers: Workers = None,
+    engine: Engine = None,
 ) -> None:
     """Grow the ensemble: raise num_simulations in the config, and run what is new; the rows that are there are kept."""
     with answering(call.json) as answer:
+        call = call.drained(engine, workers)
         before = extending.extend(call.config, num_simulations)
         call.reporter.note(f"{call.config.name}: num_simulations = {num_simulations}, which was {before}")
         result = execute(call.problem, call.store, until="simulate", reporter=call.reporter, folder=call.folder)
@@ -304,10 +316,11 @@ def list_names(
 
 
 def _study(study: Study) -> Callable[..., None]:
-    def run_study(call: Call, **given: Any) -> None:
+    def run_study(call: Call, workers: Workers = None, engine: Engine = None, **given: Any) -> None:
         settings = [f"{each.key}={dumps(value)}" for each in study.options if (value := given[each.name])]
         call = replace(call, settings=(*call.settings, *settings))
         with answering(call.json) as answer:
+            call = call.drained(engine, workers)
             outcome = execute_study(call.problem, call.store, study.name, reporter=call.reporter, folder=call.folder)
             answer |= outcome.summary | {"folder": str(outcome.folder)}
             if call.shows:

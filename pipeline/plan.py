@@ -29,10 +29,10 @@ from simfer.pipeline.chain import (
     Problem,
     ReadLater,
     Turn,
+    closure,
 )
 from simfer.pipeline.manifest import Manifest
 from simfer.pipeline.shelf import Shelf
-from simfer.pipeline.sources import closure
 from simfer.pipeline.store import Found, Store
 
 Key = dict[str, Any]

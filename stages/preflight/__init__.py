@@ -146,6 +146,7 @@ def of_outputs(config: Problem, layout: Layout) -> list[Mistake]:
 def _foreign(config: Problem, progress: Progress, begun: Sequence[Path], is_broken: bool) -> list[Mistake]:
     """List what is wrong with a problem whose simulator is not JAX; it is run only where all else is right."""
     with closing(build_backend(config.simulate, Space(config.parameters))) as backend:
+        backend.ready(progress)
         found = [*solver_settings(config), *without_simulator(config)]
         found += _parameters(config, backend.parameters)
         if found or is_broken:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from simfer.stages.settings.arguments import Column
 from simfer.stages.settings.derived import Derived
+from simfer.stages.settings.engines import full_name
 from simfer.stages.settings.fields import (
     AddedLater,
     Cells,
@@ -22,6 +23,7 @@ from simfer.stages.settings.fields import (
     Settings,
     home,
 )
+from simfer.stages.settings.imports import closure, tree
 from simfer.stages.settings.inference import HANDED, Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.noise import NOISE, AnyNoise, CustomNoise, MultivariateNormalNoise, Noise
 from simfer.stages.settings.observation import Observation, Source
@@ -101,8 +103,11 @@ __all__ = [
     "TrainConfig",
     "Transform",
     "TuneConfig",
+    "closure",
+    "full_name",
     "home",
     "short_name",
+    "tree",
 ]
 
 # Raised when an unchanged config would give other numbers.

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from simfer.stages.settings.engines import Engine
 from simfer.stages.settings.fields import (
     AddedLater,
     Code,
@@ -107,6 +108,8 @@ class Simulate(Settings):
     """Names of the axes of outputs that a Python function returns as arrays without them."""
     workers: Annotated[Count | None, NotInKey(), Unit("rows at a time")] = None
     """How many rows of a simulator that is not JAX run at a time, each in its own process; the cores if left out."""
+    engine: Annotated[Engine | None, NotInKey()] = None
+    """Who runs the rows of a simulator, if not this machine: "dask:ADDRESS", "spool:FOLDER", "file.py:make"."""
     rows_per_worker: Annotated[Count | None, NotInKey(), Unit("rows")] = None
     """After how many rows such a process is begun anew, for libraries that leak memory; never if left out."""
     timeout: Annotated[Duration | None, NotInKey(), Unit("s")] = None

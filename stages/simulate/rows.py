@@ -21,6 +21,7 @@ from simfer.stages.progress import Progress, Task
 from simfer.stages.settings import Simulate
 from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.backends.contract import Attempts, Backend, Block
+from simfer.stages.simulate.engines.contract import LostRows
 from simfer.stages.simulate.threads import map_in_threads
 
 _SHARD_BYTES = 2**23  # a shard is one chunk of each output, all of them together about this large
@@ -64,16 +65,23 @@ def _fill(
     progress: Progress,
     stream: str,
 ) -> Filled:
+    backend.ready(progress)
     begun, settings, space = time.perf_counter(), backend.settings, backend.space.with_units(backend.parameters)
     store = _open(folder / SIMULATIONS, space, backend, num, settings)
     shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
     missing = [shard for shard in shards if not store.has(shard)]
     solved, effort = sum(map(len, missing)), np.zeros(2, int)
 
-    def work(shard: range) -> Attempts:
+    lost = list[LostRows]()
+
+    def work(shard: range) -> Attempts | None:
         z = np.asarray(design(shard.start, shard.stop))
         block = Block(z, np.arange(shard.start, shard.stop), stream, store.shard, folder)
-        attempts = backend.solve(block, told.tell)
+        try:
+            attempts = backend.solve(block, told.tell)
+        except LostRows as error:  # the others go on; what of this shard came back is in its journal
+            lost.append(error)
+            return None
         store.write(shard, z if attempts.z is None else attempts.z, attempts)
         backend.written(block)
         return attempts
@@ -82,7 +90,9 @@ def _fill(
         task.advance(num - solved)
         told = _Told(task)
         for attempts in map_in_threads(work, missing, backend.blocks_at_once, backend.close):
-            effort += attempts.effort
+            effort += attempts.effort if attempts else 0
+    if lost:
+        raise lost[0]
     backend.finished(folder)
     consolidate(store.path)
     occupancy = float(effort[0] / effort[1]) if effort[1] else None

@@ -8,7 +8,8 @@ import pytest
 
 import simfer
 from simfer.pipeline import sources
-from simfer.pipeline.sources import closure, outdated
+from simfer.pipeline.chain import closure
+from simfer.pipeline.sources import outdated
 
 
 def write(folder: Path, files: dict[str, str]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 
 from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.progress import Progress
 from simfer.stages.simulate.backends.contract import Attempts, Backend, Block, Rows
 
 FIRST = "simulate-0"  # the stream whose first rows are there already
@@ -63,6 +64,10 @@ class Behind(Backend):
     def has_solver(self) -> bool:
         """Whether [simulate.solver] has a part in the simulator's rows."""
         return self.simulator.has_solver
+
+    def ready(self, progress: Progress) -> None:
+        """Wait until the simulator can give rows."""
+        self.simulator.ready(progress)
 
     def outputs(self) -> dict[str, Output]:
         """Describe each output, as the simulator has them."""

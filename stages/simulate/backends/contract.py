@@ -102,6 +102,9 @@ class Backend(abc.ABC):
         """Whether [simulate.solver] and [simulate.retry] have a part in the rows."""
         return False
 
+    def ready(self, progress: Progress) -> None:  # noqa: B027
+        """Wait until somebody is there who can give rows."""
+
     def mistakes(self, progress: Progress) -> list[Mistake]:
         """Look at the simulator before anything is built on it, and list what is wrong; then `outputs` is known.
 

@@ -36,10 +36,16 @@ class Program(RowByRow):
                "codes": read["ok_exit_codes"]}  # fmt: skip
         return read | {"kind": "program", "outputs": outputs, "key": key, "edited": edited}
 
+    def files(self) -> list[Path]:
+        """List the program's own file, its templates, and what else a run needs."""
+        read = [each.instructions for each in self._program.outputs.values()]
+        named = [self._program.executable, *self._program.files, *self._program.templates.values(), *read]
+        return [*(Path(file) for file in named if file), *super().files()]
+
     def mistakes(self, progress: Progress) -> list[Mistake]:
         """See whether the program is there, and run it at the prior's median."""
         command = self._program.command[0]
-        if self._program.executable is None and shutil.which(command) is None:
+        if self._program.executable is None and self._engine is None and shutil.which(command) is None:
             what = f'got "{command}", which is no command here; write its path, relative to the config: "./{command}"'
             return [Mistake("simulate.program.command", what)]
         if self._program.executable and not shutil.which(self._program.executable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar
 
+from simfer.stages.settings.imports import closure
 from simfer.stages.simulate.backends.row_by_row import RowByRow
 
 
@@ -19,3 +20,7 @@ class Python(RowByRow):
         edited = Path(target.rpartition(":")[0]).stat().st_mtime_ns
         return {"kind": "python", "target": target, "options": self.settings.options, "dims": self.settings.dims,
                 "edited": edited}  # fmt: skip
+
+    def files(self) -> list[Path]:
+        """List the function's file, those that it imports, and what else it is said to depend on."""
+        return [*closure(Path(self.settings.simulator.rpartition(":")[0])), *super().files()]

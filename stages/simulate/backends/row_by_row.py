@@ -22,13 +22,18 @@ from simfer.stages.model.outputs import Layout, Output, Status
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress, Silent
 from simfer.stages.settings import Simulate
+from simfer.stages.settings.engines import LOCAL
 from simfer.stages.simulate.backends import failed_rows, journal
 from simfer.stages.simulate.backends.contract import Attempts, Backend, Block, Rows
 from simfer.stages.simulate.children.slots import Slots
 from simfer.stages.simulate.children.supervisor import Child, Done, Wanted
+from simfer.stages.simulate.engines import engine_of
+from simfer.stages.simulate.engines.contract import Engine
+from simfer.stages.simulate.engines.elsewhere import Elsewhere
 
 _FOLDERS = 20  # of failed runs that are kept
 _ALIKE = 20  # rows that all fail in one way, the first of all: so will the others
+_BLOCKS = 8  # at once where others run them: all slots of a cluster, and one that is slow holds none of them up
 _known: dict[str, dict[str, Any]] = {}  # what simulators said of themselves, or showed when they were tried
 
 
@@ -41,23 +46,43 @@ class RowByRow(Backend):
     def __init__(self, settings: Simulate, space: Space) -> None:
         super().__init__(settings, space)
         self._failed_alike: list[Done] | None = []
+        if settings.engine not in (None, LOCAL):
+            self.blocks_at_once = _BLOCKS
         self._lock = Lock()
 
     @abc.abstractmethod
     def spec(self) -> dict[str, Any]:
         """Say in plain data what a child needs to know to run a row."""
 
+    def files(self) -> list[Path]:
+        """List the files that another machine needs to run a row."""
+        return [Path(file) for file in self.settings.depends_on]
+
+    @cached_property
+    def _engine(self) -> Engine | None:
+        return engine_of(self.settings.engine)
+
     @property
     def num_slots(self) -> int:
         """How many rows run at a time."""
+        if self._engine:
+            return max(self._engine.slots(), 1)
         return self.settings.workers or num_cores()
 
     @cached_property
-    def _slots(self) -> Slots:
+    def _slots(self) -> Slots | Elsewhere:
+        timeout, most = self.settings.timeout, self.settings.rows_per_worker
+        if self._engine:
+            spec = self.spec() | {"who": self.who, "threads": 1}
+            return Elsewhere(self._engine, spec, self.files(), timeout, most, num_folders=_FOLDERS)
         threads = max(1, num_cores() // self.num_slots)
         spec = self.spec() | {"who": self.who, "threads": threads}
-        timeout, most = self.settings.timeout, self.settings.rows_per_worker
         return Slots(lambda: Child(spec, timeout, most), self.num_slots)
+
+    def ready(self, progress: Progress) -> None:
+        """Wait until an engine has a worker."""
+        if self._engine:
+            self._engine.ready(progress.note)
 
     @cached_property
     def _facts(self) -> dict[str, Any]:

@@ -1,0 +1,122 @@
+"""Dask distributed: a scheduler by its address or its file, and workers that the user starts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from simfer.stages.errors import ConfigError, Mistake, StageError
+from simfer.stages.simulate.engines.contract import Engine
+from simfer.stages.simulate.engines.task import run_task
+
+_CONNECT = 20.0  # seconds
+_AWAY = 15.0  # seconds without the scheduler after which it is taken for gone
+_LOOPBACK = "tcp://127.", "tcp://localhost", "inproc://", "tls://", "ucxx://127."
+
+
+class Dask(Engine):
+    """A cluster of Dask's, whatever it runs on."""
+
+    def __init__(self, where: str) -> None:
+        try:
+            from distributed import Client
+        except ImportError:
+            what = 'dask needs distributed, which is not installed: pip install "simfer[dask]"'
+            raise ConfigError([Mistake("simulate.engine", what)]) from None
+        given: dict[str, Any] = {"scheduler_file": where} if _is_file(where) else {"address": where or None}
+        if not where and not _configured():
+            what = (
+                'got "dask" alone, expected an address or a scheduler file: dask:tcp://HOST:8786, '
+                "dask:scheduler.json; or DASK_SCHEDULER_ADDRESS in the environment"
+            )
+            raise ConfigError([Mistake("simulate.engine", what)])
+        if _is_file(where) and not Path(where).exists():
+            raise StageError(f"no scheduler file {where}: `dask scheduler --scheduler-file {where}` writes it")
+        try:
+            self._client: Any = Client(timeout=_CONNECT, set_as_default=False, name="simfer", **given)
+        except (OSError, TimeoutError) as error:
+            raise StageError(f"no Dask scheduler answers at {where or _configured()}: {error}") from None
+        self._address = str(self._client.scheduler_info(n_workers=0)["address"])
+        self.words = f"Dask {self._address}"
+        self._executor: Any = self._client.get_executor(pure=False)
+        self._seen = time.monotonic()
+
+    def slots(self) -> int:
+        """Count the threads of its workers."""
+        with suppress(Exception):  # the scheduler may be away
+            return sum(self._client.nthreads().values())
+        return 0
+
+    def submit(self, task: bytes, sources: bytes) -> Future[bytes]:
+        """Submit to the scheduler; equal tasks are not one, as Dask would have it."""
+        future: Future[bytes] = self._executor.submit(run_task, task, sources)
+        return future
+
+    def deaths(self, error: BaseException) -> int:
+        """Count the workers that the scheduler lost with a task before it gave it up."""
+        return 3 if type(error).__name__ == "KilledWorker" else 1
+
+    def gone(self) -> str:
+        """Say that the scheduler is gone: with it goes all that it knew, and nothing that is here."""
+        status = self._client.status
+        if status == "running":
+            self._seen = time.monotonic()
+        elif status == "closed" or time.monotonic() - self._seen > _AWAY:
+            return (
+                f"the scheduler of {self.words} is gone. What is finished is kept: start a scheduler and workers "
+                "again, and run the same command"
+            )
+        return ""
+
+    def help(self) -> str:
+        """Say how workers are started."""
+        return f"start some: dask worker {self._address} --nthreads 1 --memory-limit 0"
+
+    def ready(self, note: Callable[[str], None]) -> None:
+        """Wait for a worker, as a job in a queue does."""
+        if not self.slots():
+            note(f"  {self.words}: no worker yet; waiting for one ({self.help()})")
+        while not self.slots():
+            if said := self.gone():
+                raise StageError(said)
+            time.sleep(1.0)
+        workers = self._client.nthreads()
+        note(f"  {self.words}: {len(workers)} workers, {sum(workers.values())} slots")
+        if not self._address.startswith(_LOOPBACK):
+            note("  it is reached without TLS: whoever reaches it too can run code in your name")
+
+    def close(self) -> None:
+        """Close the connection."""
+        with suppress(Exception, CancelledError):
+            self._client.close(timeout=5)
+
+
+def is_wanted() -> Callable[[], bool] | None:
+    """Return what tells whether the task that runs in this thread of a worker is still wanted."""
+    from distributed import get_worker
+
+    try:
+        worker: Any = get_worker()
+        key = worker.get_current_task()
+    except (ValueError, AttributeError, KeyError):
+        return None
+
+    def ask() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state in ("executing", "long-running", "resumed")
+
+    return ask
+
+
+def _is_file(where: str) -> bool:
+    return bool(where) and "://" not in where and (where.endswith(".json") or "/" in where)
+
+
+def _configured() -> str:
+    import dask
+
+    return str(dask.config.get("scheduler-address", None) or "")

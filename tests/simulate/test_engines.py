@@ -1,0 +1,262 @@
+"""Rows that others run: the same as those that run here, whatever becomes of workers."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from simfer.pipeline.chain import ConfigError, StageError, UserCodeError
+from simfer.stages.artifacts.simulations import Simulations
+from simfer.stages.model.outputs import Status
+from simfer.stages.settings.engines import full_name
+from simfer.stages.simulate.engines import bundle, close_all, elsewhere, task, versions
+from simfer.stages.simulate.engines.scratch import scratch
+from tests.simulate.test_functions import PLAIN, rows_of, simulate
+
+POOLS = """
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    def threads():
+        return ThreadPoolExecutor(2)
+
+    class Losing(ThreadPoolExecutor):
+        lost = 0  # of the next tasks
+
+        def submit(self, function, *arguments):
+            if self.lost:
+                self.lost -= 1
+                future = Future()
+                future.set_exception(RuntimeError("the worker went down"))
+                return future
+            return super().submit(function, *arguments)
+
+    def losing():
+        pool = Losing(2)
+        pool.slots = 3
+        return pool
+
+    def nothing():
+        return 3
+"""
+UNSOUND = {"num_simulations": 24, "max_failed": 1.0}
+MODEL = """from helper import double
+
+def simulate(a):
+    with open("data.txt") as file:
+        return {"y": double(a) * float(file.read())}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("SIMFER_SCRATCH", str(tmp_path / "scratch"))
+    scratch.cache_clear()
+    yield
+    close_all()
+    _end_children()
+    scratch.cache_clear()
+
+
+def _end_children() -> None:
+    while task._idle:
+        for slots in task._idle.popitem()[1]:
+            slots.close()
+
+
+def pool(folder: Path, name: str) -> str:
+    """Write executors that users might have, and return one's name as an engine."""
+    file = folder / "pools.py"
+    file.write_text(textwrap.dedent(POOLS))
+    return f"{file}:{name}"
+
+
+def alike(one: xr.Dataset, other: xr.Dataset) -> bool:
+    """Say whether two ensembles are the same, bit by bit."""
+    names = ["y", "slope", "intercept", "status"]
+    return all(np.array_equal(one[name].values, other[name].values, equal_nan=True) for name in names)
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the rows as they are on this machine; half of them fail, each in its way."""
+    folder = tmp_path_factory.mktemp("here")
+    simulate(folder, "unsound", **UNSOUND)
+    return folder
+
+
+def test_an_executor_gives_the_rows_that_run_here(tmp_path: Path, here: Path) -> None:
+    there = simulate(tmp_path / "there", "unsound", **UNSOUND, engine=pool(tmp_path, "threads"))
+    assert alike(Simulations.load(here).to_xarray(), there.to_xarray())
+    told = [rows_of(at / "failures.csv") for at in (here, tmp_path / "there")]
+    assert told[0] and [[row[name] for name in ("row", "status", "last_lines")] for row in told[0]] == [
+        [row[name] for name in ("row", "status", "last_lines")] for row in told[1]
+    ]
+
+
+def test_sources_are_sent_where_a_worker_does_not_see_them(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "helper.py").write_text("def double(x):\n    return 2 * x\n")
+    (model / "data.txt").write_text("3")
+    text = (
+        "from helper import double\n\ndef simulate(a):\n    return {'y': double(a) * float(open('data.txt').read())}\n"
+    )
+    (model / "model.py").write_text(text)
+    files = [model / name for name in ("model.py", "helper.py", "data.txt")]
+    sources = bundle.sources_of(files)
+    assert bundle.place(sources, b"") == str(model)
+    sent = bundle.packed(sources)
+    shutil.rmtree(model)
+    bundle._are_at.cache_clear()
+    assert bundle.place(sources, b"") is None
+    spec = {"kind": "python", "target": f"{model}/model.py:simulate", "options": {}, "dims": {}, "who": "it"}
+    root = bundle.place(sources, sent)
+    assert root is not None
+    where = bundle.relocated(spec, sources, root)["target"]
+    assert where != spec["target"] and Path(where.rpartition(":")[0]).is_file()
+    head = {"spec": spec, "sources": list(sources), "versions": versions.versions("python"), "outputs": None,
+            "keep": False, "taken": [], "timeout": None, "most": None}  # fmt: skip
+    row = {"row": 0, "parameters": {"a": 2.0}, "seed": None, "identity": "one"}
+    answer = task.run_task(task.encode(head) + task.encode(row))
+    _, (done,) = task.read_answer(answer)
+    assert done.status == Status.OK and done.y.tolist() == [12.0]
+    shutil.rmtree(root)
+    head_again, _ = task.read_answer(task.run_task(task.encode(head) + task.encode(row)))
+    assert head_again["lacks"] == sources.digest
+
+
+def test_files_that_were_changed_on_their_way_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    file.write_text("one")
+    sources = bundle.sources_of([file])
+    file.write_text("two")
+    bundle._are_at.cache_clear()
+    with pytest.raises(StageError, match=r"model\.py: what was sent is not what its digest says"):
+        bundle.place(sources, bundle.packed(sources))
+
+
+def test_rows_that_are_lost_go_elsewhere(tmp_path: Path, here: Path) -> None:
+    name = pool(tmp_path, "losing")
+    executor = _losing(name, 2)
+    there = simulate(tmp_path / "there", "unsound", **UNSOUND, engine=name)
+    assert executor.lost == 0 and alike(Simulations.load(here).to_xarray(), there.to_xarray())
+
+
+def test_rows_that_are_lost_three_times_stay_pending_and_all_others_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = pool(tmp_path, "losing")
+    executor = _losing(name, 0)
+    submit = executor.submit
+
+    def lose_row_7(function: Any, sent: bytes, sources: bytes) -> Any:
+        if b'"row":7,' in sent:
+            executor.lost = 1
+        return submit(function, sent, sources)
+
+    monkeypatch.setattr(executor, "submit", lose_row_7)
+    target = f"{shutil.copy(PLAIN, tmp_path)}:counted"
+    with pytest.raises(StageError, match=r"1 rows \(7\) were lost 3 times.*stay pending.*the worker went down"):
+        simulate(tmp_path / "there", "counted", simulator=target, num_simulations=32, engine=name)
+    there = simulate(tmp_path / "there", "counted", simulator=target, num_simulations=32).to_xarray()
+    assert (there["status"].values == Status.OK).all()
+    assert len((tmp_path / "counted.txt").read_text().splitlines()) == 32 + 2  # and two first runs, none twice
+
+
+def _losing(name: str, lost: int) -> Any:
+    from simfer.stages.simulate.engines import engine_of
+
+    engine: Any = engine_of(name)
+    engine._executor.lost = lost
+    return engine._executor
+
+
+def test_a_worker_with_other_versions_is_told_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task, "versions", lambda kind: versions.versions(kind) | {"numpy": "1.0"})
+    with pytest.raises(StageError, match=r"would give other rows, since it has numpy 1\.0 \(here "):
+        simulate(tmp_path / "there", "line", engine=pool(tmp_path, "threads"))
+
+
+def test_a_file_that_cannot_be_imported_there_says_where_and_why(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    file.write_text("import nowhere\n\ndef simulate(slope, intercept):\n    return {'y': slope}\n")
+    with pytest.raises(UserCodeError, match=r"(?s)on .*No module named 'nowhere'"):
+        simulate(tmp_path / "there", "line", simulator=f"{file}:simulate", engine=pool(tmp_path, "threads"))
+
+
+def test_a_slow_row_whose_answer_got_lost_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task, "_SLOW", 0.0)
+    target = f"{shutil.copy(PLAIN, tmp_path)}:counted"
+    spec = {"kind": "python", "target": target, "options": {}, "dims": {}, "who": "it"}
+    head = {"spec": spec, "sources": ["", {}, ""], "versions": versions.versions("python"), "outputs": None,
+            "keep": False, "taken": [], "timeout": None, "most": None}  # fmt: skip
+    row = {"row": 3, "parameters": {"slope": 2.0, "intercept": 0.0}, "seed": None, "identity": "row-3"}
+    message = task.encode(head) + task.encode(row)
+    first, again = task.read_answer(task.run_task(message)), task.read_answer(task.run_task(message))
+    assert first[1][0].y.tolist() == again[1][0].y.tolist() and again[0]["rows"] == 0
+    assert len((tmp_path / "counted.txt").read_text().splitlines()) == 1
+    other = task.encode(head | {"taken": ["row-3"]}) + task.encode(row | {"row": 4, "identity": "row-4"})
+    task.run_task(other)
+    assert [file.name for file in (scratch() / "ended").iterdir()] == ["row-4"]
+
+
+def test_blocks_are_some_seconds_of_work(tmp_path: Path) -> None:
+    class Slots:
+        words = "slots"
+
+        def slots(self) -> int:
+            return 4
+
+    made: Any = elsewhere.Elsewhere(Slots(), {"kind": "python"}, [], None, None)  # type: ignore[arg-type]
+    assert made.block(10_000, 9) == 1  # until it is known how long a row takes
+    made.learn({"rows": 10, "seconds": 0.1})
+    assert made.block(100_000, 9) == 2000  # 20 s
+    assert made.block(1600, 9) == 200 and made.block(300, 9) == 100  # smaller ones at the end, but no crumbs
+    made._seconds = 3600.0
+    assert made.block(10_000, 9) == 1
+    made._seconds = 1e-5
+    assert made.block(10**9, 10**6) == 1  # an answer of 8 MB
+
+
+@pytest.mark.parametrize(
+    ("name", "full"),
+    [
+        ("local", "local"),
+        ("dask", "dask"),
+        ("dask:tcp://node7:8786", "dask:tcp://node7:8786"),
+        ("dask:node7:8786", "dask:tcp://node7:8786"),
+        ("dask:run/s.json", "dask:/project/run/s.json"),
+        ("spool:blocks", "spool:/project/blocks"),
+    ],
+)
+def test_an_engine_is_named_by_what_it_is_and_where(name: str, full: str) -> None:
+    assert full_name(name, Path("/project")) == full
+
+
+@pytest.mark.parametrize("name", ["dsk:tcp://node7:8786", "slurm", "engine.py", "spool"])
+def test_what_is_no_engine_is_a_mistake(name: str) -> None:
+    with pytest.raises(ValueError, match=r'expected "local", "dask:ADDRESS"'):
+        full_name(name, Path("/project"))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("nothing", "returned int; expected an executor"), ("nowhere", "defines no")]
+)
+def test_an_executor_that_is_none_is_a_mistake(tmp_path: Path, name: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=f"simulate.engine: .*{said}"):
+        simulate(tmp_path / "there", "line", engine=pool(tmp_path, name))
+
+
+def test_an_engine_without_a_scheduler_file_says_how_there_is_one(tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    with pytest.raises(StageError, match=r"no scheduler file .*s\.json: `dask scheduler --scheduler-file"):
+        simulate(tmp_path / "there", "line", engine=f"dask:{tmp_path}/s.json")

@@ -15,9 +15,13 @@ import xarray as xr
 from simfer.pipeline.chain import ConfigError, StageError, UserCodeError
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.model.outputs import Status
+from simfer.stages.model.space import Space
+from simfer.stages.progress import Silent
 from simfer.stages.settings.engines import full_name
 from simfer.stages.simulate.engines import bundle, close_all, elsewhere, task, versions
 from simfer.stages.simulate.engines.scratch import scratch
+from simfer.stages.simulate.rows import fill
+from tests import helpers
 from tests.simulate.test_functions import PLAIN, rows_of, simulate
 
 POOLS = """
@@ -25,6 +29,9 @@ POOLS = """
 
     def threads():
         return ThreadPoolExecutor(2)
+
+    def one():
+        return ThreadPoolExecutor(1)
 
     class Losing(ThreadPoolExecutor):
         lost = 0  # of the next tasks
@@ -260,3 +267,16 @@ def test_an_engine_without_a_scheduler_file_says_how_there_is_one(tmp_path: Path
     pytest.importorskip("distributed")
     with pytest.raises(StageError, match=r"no scheduler file .*s\.json: `dask scheduler --scheduler-file"):
         simulate(tmp_path / "there", "line", engine=f"dask:{tmp_path}/s.json")
+
+
+def test_rows_of_a_simulator_in_jax_are_the_same_elsewhere(tmp_path: Path) -> None:
+    engine, points = pool(tmp_path, "one"), np.random.default_rng(1).normal(size=(130, 2))
+
+    def rows(name: str, **settings: Any) -> xr.Dataset:
+        checked = helpers.problem(helpers.line(simulate={"num_simulations": 130} | settings))
+        (tmp_path / name).mkdir()
+        space = Space(checked.parameters)
+        filled = fill(tmp_path / name, checked.simulate, space, 130, lambda a, b: points[a:b], Silent())
+        return filled.simulations.to_xarray()
+
+    assert alike(rows("here"), rows("there", engine=engine))

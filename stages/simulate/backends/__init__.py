@@ -8,9 +8,11 @@ from typing import Any
 from simfer.stages.errors import StageError
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
+from simfer.stages.settings.engines import LOCAL
 from simfer.stages.simulate.backends.contract import Backend
 
 BACKENDS: dict[str, str] = {
+    "jax elsewhere": "simfer.stages.simulate.backends.compiled_elsewhere:CompiledElsewhere",
     "jax": "simfer.stages.simulate.backends.compiled:Compiled",
     "http": "simfer.stages.simulate.backends.http:Http",
     "program": "simfer.stages.simulate.backends.program:Program",
@@ -23,7 +25,8 @@ def build_backend(settings: Simulate, space: Space) -> Backend:
     """Return what gives rows of a config: a `Backend` of the kind that `Simulate.kind` says, after a table's if any."""
     if settings.kind == "ask":
         raise StageError("runs for this are not asked for: it takes a simulator that can be run, or finished runs")
-    backend = _built(settings.kind, settings, space)
+    is_sent = settings.kind == "jax" and settings.engine not in (None, LOCAL)
+    backend = _built("jax elsewhere" if is_sent else settings.kind, settings, space)
     if settings.table is None or settings.kind == "table":
         return backend
     from simfer.stages.simulate.backends.table import Table, TableFirst

@@ -23,6 +23,7 @@ from simfer.stages.simulate.children.templates import TemplateError
 
 KINDS = {
     "python": "simfer.stages.simulate.children.functions:Function",
+    "jax": "simfer.stages.simulate.children.compiled:Solving",
     "http": "simfer.stages.simulate.children.servers:Server",
     "program": "simfer.stages.simulate.children.programs:Program",
 }

@@ -221,4 +221,4 @@ def _environment(spec: Mapping[str, Any]) -> dict[str, str]:
     threads = {
         name: str(spec.get("threads", 1)) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     }
-    return threads | dict(os.environ)
+    return threads | dict(os.environ) | spec.get("environment", {})

@@ -14,6 +14,7 @@ from simfer.stages.simulate.engines.contract import Engine
 from simfer.stages.simulate.engines.task import run_task
 
 _CONNECT = 20.0  # seconds
+_FRESH = 2.0  # seconds for which the number of workers is believed
 _AWAY = 15.0  # seconds without the scheduler after which it is taken for gone
 _LOOPBACK = "tcp://127.", "tcp://localhost", "inproc://", "tls://", "ucxx://127."
 
@@ -43,13 +44,15 @@ class Dask(Engine):
         self._address = str(self._client.scheduler_info(n_workers=0)["address"])
         self.words = f"Dask {self._address}"
         self._executor: Any = self._client.get_executor(pure=False)
-        self._seen = time.monotonic()
+        self._seen, self._asked, self._workers = time.monotonic(), -_FRESH, dict[str, int]()
 
     def slots(self) -> int:
-        """Count the threads of its workers."""
-        with suppress(Exception):  # the scheduler may be away
-            return sum(self._client.nthreads().values())
-        return 0
+        """Count the threads of its workers, as they were a moment ago: to ask is a message to the scheduler."""
+        if time.monotonic() - self._asked > _FRESH and self._client.status == "running":
+            with suppress(Exception):  # the scheduler may be away
+                self._workers = dict(self._client.nthreads())
+            self._asked = time.monotonic()
+        return sum(self._workers.values())
 
     def submit(self, task: bytes, sources: bytes) -> Future[bytes]:
         """Submit to the scheduler; equal tasks are not one, as Dask would have it."""
@@ -84,8 +87,7 @@ class Dask(Engine):
             if said := self.gone():
                 raise StageError(said)
             time.sleep(1.0)
-        workers = self._client.nthreads()
-        note(f"  {self.words}: {len(workers)} workers, {sum(workers.values())} slots")
+        note(f"  {self.words}: {len(self._workers)} workers, {self.slots()} slots")
         if not self._address.startswith(_LOOPBACK):
             note("  it is reached without TLS: whoever reaches it too can run code in your name")
 
@@ -93,23 +95,6 @@ class Dask(Engine):
         """Close the connection."""
         with suppress(Exception, CancelledError):
             self._client.close(timeout=5)
-
-
-def is_wanted() -> Callable[[], bool] | None:
-    """Return what tells whether the task that runs in this thread of a worker is still wanted."""
-    from distributed import get_worker
-
-    try:
-        worker: Any = get_worker()
-        key = worker.get_current_task()
-    except (ValueError, AttributeError, KeyError):
-        return None
-
-    def ask() -> bool:
-        task = worker.state.tasks.get(key)
-        return task is not None and task.state in ("executing", "long-running", "resumed")
-
-    return ask
 
 
 def _is_file(where: str) -> bool:

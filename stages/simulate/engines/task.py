@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import socket
-import sys
 import threading
 import time
 import zipfile
@@ -27,7 +26,7 @@ from simfer.stages.model.outputs import Status
 from simfer.stages.simulate.children.frames import Frame, Reader, encode
 from simfer.stages.simulate.children.slots import Slots
 from simfer.stages.simulate.children.supervisor import Child, Closed, Done, Wanted
-from simfer.stages.simulate.engines import bundle
+from simfer.stages.simulate.engines import bundle, wanted
 from simfer.stages.simulate.engines.scratch import scratch
 from simfer.stages.simulate.engines.versions import versions
 
@@ -59,7 +58,7 @@ def run_task(task: bytes, sources: bytes = b"", is_wanted: Callable[[], bool] | 
         return encode(here | {"lacks": files.digest})
     spec = bundle.relocated(told["spec"], files, root)
     try:
-        return _run(spec, told, [_wanted(each) for each in rows], is_wanted or _asked_of_dask(), here)
+        return _run(spec, told, [_wanted(each) for each in rows], is_wanted or wanted.is_wanted(), here)
     except UserCodeError as error:
         return encode(here | {"error": str(error)})
 
@@ -208,12 +207,3 @@ def _watch(slots: Slots, is_wanted: Callable[[], bool] | None) -> Iterator[None]
         yield
     finally:
         is_over.set()
-
-
-def _asked_of_dask() -> Callable[[], bool] | None:
-    """Return what tells whether the Dask task that runs in this thread is still wanted, if one does."""
-    if "distributed.worker" not in sys.modules:
-        return None
-    from simfer.stages.simulate.engines.dask import is_wanted
-
-    return is_wanted()

@@ -53,6 +53,7 @@ class Study:
     needs: tuple[str, str] | None = None  # a module that is optional, and the extra that brings it
     resumes: bool = False  # it goes on from what a killed run, or a shorter one, left in its folder
     suffices: Callable[[Any, Mapping[str, Any]], bool] | None = None  # whether an artifact is as much as is asked for
+    needs_noise: bool = False  # it reads [noise], which a model of one's own has not
 
     def added(self, problem: Problem, number: int) -> list[Link]:
         """List the steps that it adds to round `number`, the last of which is the study itself.
@@ -64,6 +65,9 @@ class Study:
             module, extra = self.needs
             what = f'{self.name} needs {module}, which is not installed: pip install "simfer[{extra}]"'
             raise SimferError(what)
+        if self.needs_noise and problem.infer.model:
+            what = f"{self.name} needs [noise], and this config has a model of your own in its place"
+            raise ConfigError([Mistake("infer.model", what)])
         return self.links(problem, number)
 
 
@@ -165,6 +169,7 @@ STUDIES = {
             "compare-posteriors",
             "Hold the posterior against the one that the simulator itself gives, and say what each has cost.",
             compare_posteriors,
+            needs_noise=True,
         ),
         Study(
             "calibrate",
@@ -177,6 +182,7 @@ STUDIES = {
             "Train several architectures on the same rows, and hold their errors and costs against one another.",
             compare,
             until="dataset",
+            needs_noise=True,
             options=(
                 Option(
                     "compare.architectures", list[str], "One to compare, as often as needed: a name, or file.py:Name."
@@ -189,6 +195,7 @@ STUDIES = {
             "Draw the emulator's error against the number of simulations, and say how many more a target takes.",
             curve,
             until="dataset",
+            needs_noise=True,
             options=(
                 Option("curve.target", float, "99th percentile of the error to reach, in data sigma."),
                 Option("curve.seeds", int, "How often each part is trained on."),
@@ -209,6 +216,7 @@ STUDIES = {
             "Find the parameters of highest posterior density, and their chi-squared, before or without any sampling.",
             fit,
             until="train",
+            needs_noise=True,
             options=(Option("fit.num_starts", int, "Searches through the emulator."),),
         ),
         Study(

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from simfer.stages.settings import HANDED
 
 POSTERIOR = "posterior.nc"
+POINTS = "simulated_points"  # the group that says where a model of one's own asked for simulations
 BORDER = "border.npz"  # where a posterior ends because the simulator has no answer, if it does
 
 
@@ -46,6 +47,19 @@ class Posterior:
         """
         draws = np.asarray(self.tree()["unconstrained_posterior"].to_dataset()["z"])[:, :most]
         return draws.reshape(-1, draws.shape[-1])
+
+    def points(
+        self, size: int, most: int | None = None
+    ) -> tuple[Float[np.ndarray, "points size"], Int[np.ndarray, " points"]]:
+        """Return whitened points of the simulator's `size` parameters, and the place that each lies in.
+
+        That is one of each draw, or as many as a model of one's own asked for there.
+        """
+        tree, places = self.tree(), self.places(most)
+        if POINTS not in tree:
+            return self.z(most)[:, :size], places
+        z = np.asarray(tree[POINTS].to_dataset()["z"])[:, :most]
+        return z.reshape(-1, size), np.repeat(places, z.shape[2])
 
     @property
     def handed(self) -> str:

@@ -110,23 +110,31 @@ def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " 
 
 def emulator_figures(limits: Check, target: Target, evidence: Evidence) -> list[Figure]:
     """Return the figures that are the emulator's."""
-    efficiency = 1.0 / np.sum(evidence.weights**2) / len(evidence.weights)
     return [
         Figure(f"emulator error, {b.name} (99th percentile, data sigma)", "emulator",
                float(np.quantile(np.abs(evidence.error[:, b.at]), 0.99)), limits.max_emulator_error)
         for b in target.likelihood.blocks
-    ] + [
-        Figure("log likelihood, simulator - emulator (sd)", "emulator",
-               float(np.std(evidence.log_ratio)), limits.max_log_ratio),
+    ] + weight_figures(limits, evidence.weights, evidence.log_ratio, evidence.k_hat, evidence.change)  # fmt: skip
+
+
+def weight_figures(
+    limits: Check,
+    weights: Float[np.ndarray, " draws"],
+    log_ratio: Float[np.ndarray, " draws"],
+    k_hat: float,
+    change: Change,
+) -> list[Figure]:
+    """Return the figures of importance weights, and of what they change."""
+    efficiency = 1.0 / np.sum(weights**2) / len(weights)
+    return [
+        Figure("log likelihood, simulator - emulator (sd)", "emulator", float(np.std(log_ratio)), limits.max_log_ratio),
         # Where the weights hardly differ, the shape of their tail is noise: then efficiency alone decides.
-        Figure("Pareto k-hat", "emulator", evidence.k_hat if efficiency < 0.95 else min(evidence.k_hat, 0.0),
-               limits.max_k_hat),
+        Figure("Pareto k-hat", "emulator", k_hat if efficiency < 0.95 else min(k_hat, 0.0), limits.max_k_hat),
         Figure("importance sampling efficiency", "emulator", float(efficiency), limits.min_efficiency, True),
-        Figure("largest shift by reweighting (posterior sd)", "emulator", evidence.change.shift, limits.max_shift),
-        Figure("largest change of an sd by reweighting (share)", "emulator",
-               evidence.change.width, limits.max_width_change),
+        Figure("largest shift by reweighting (posterior sd)", "emulator", change.shift, limits.max_shift),
+        Figure("largest change of an sd by reweighting (share)", "emulator", change.width, limits.max_width_change),
         Figure("largest change of a correlation by reweighting", "emulator",
-               evidence.change.correlation, limits.max_correlation_change),
+               change.correlation, limits.max_correlation_change),
     ]  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import SIMULATIONS, Simulations
 from simfer.stages.artifacts.verdict import VERDICT, Verdict
-from simfer.stages.check import density, unsolved
+from simfer.stages.check import density, own_model, unsolved
 from simfer.stages.check.convergence import convergence_figures
 from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, errors, gather, no_evidence
 from simfer.stages.check.residuals import by_output, no_residuals, scatter_figures, standardise
@@ -49,6 +49,8 @@ _FEWEST = 25  # usable draws below which nothing can be compared: a fifth of the
 
 def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Simulate a sample of the posterior, compare, and give the verdict."""
+    if config.infer.model:
+        return _of_own_model(config, inputs, folder, progress)
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))
     posterior, space = Posterior.load(inputs["posterior"][0]), Space(config.parameters)
     draws, border = posterior.z(), Border.load(inputs["posterior"][0], space)
@@ -83,6 +85,28 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     figures.append(Figure("posterior predictive p", "model", p, config.check.min_predictive_p, True))
     helps = cure(config.simulate, simulations.endings()[1])
     return _write(folder, figures, {comparison.title: comparison.table}, len(z), found, helps)
+
+
+def _of_own_model(
+    config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress
+) -> Summary:
+    """Simulate wherever some draws of a model of the user's own ask for it, compare, and give the verdict."""
+    asked, space = own_model.ask(config, inputs), Space(config.parameters)
+    z, stream = np.nan_to_num(asked.flat), f"check-{config.round}"
+    _keep_rows(folder, z)
+    backend, _ = told(inputs, config.simulate, space, z)
+    simulations = fill(folder, config.simulate, space, len(z), lambda a, b: z[a:b], progress, stream, backend)[0]
+    training = [Simulations.load(path) for role in ("simulations", "checks") for path in inputs[role]]
+    found = unsolved_draws(z, simulations.endings()[1], training, space)
+    _, y, usable = simulations.rows(0, len(simulations))
+    solved = asked.by_draw(usable & np.isfinite(asked.flat).all(axis=1))
+    y = y.reshape(*asked.points.shape[:2], -1)
+    enough = solved.sum() >= _FEWEST
+    beside = own_model.compare(asked, y, solved) if enough else own_model.nothing(asked.target)
+    tree = Posterior.load(inputs["posterior"][0]).tree()
+    figures = own_model.figures(config, asked, beside, solved, y, tree)
+    helps = cure(config.simulate, simulations.endings()[1])
+    return _write(folder, figures, {own_model.TITLE: own_model.table(beside)}, len(z), found, helps)
 
 
 def _without_simulator(

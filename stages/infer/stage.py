@@ -10,6 +10,7 @@ import xarray as xr
 from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import POSTERIOR, Posterior
 from simfer.stages.infer.derived import derived_draws
+from simfer.stages.infer.own_model import sampling
 from simfer.stages.infer.pictures import draw_pictures
 from simfer.stages.infer.posterior import named_draws, to_tree
 from simfer.stages.infer.predictive import evaluate
@@ -27,6 +28,8 @@ from simfer.stages.summary import Summary
 
 def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Draw from the posterior, and write the draws, what they predict, and their pictures."""
+    if config.infer.model:
+        return sampling.run(config, inputs["emulator"][0], folder, progress)
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))
     if config.exact is not None:
         by_emulator = config.model_copy(update={"exact": None})

@@ -18,8 +18,8 @@ def choose_starts(target: Target, count: int) -> Float[np.ndarray, "chains size"
     Chains that begin apart find several modes where there are, and their R-hat then says so. Components of a point
     that no row has (of the noise, of the error) begin at zero.
     """
-    z = np.asarray(target.predictor.training_z)
-    padded = jnp.asarray(np.pad(z, ((0, 0), (0, target.size - z.shape[1]))))
+    z = target.starts()
+    padded = jnp.asarray(z)
     score = in_batches(target.log_likelihood, padded)
     score[~np.isfinite(score)] = -np.inf
     best = np.argsort(-score)[:count]

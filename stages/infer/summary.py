@@ -18,19 +18,8 @@ from simfer.stages.summary import Summary, Table
 
 def posterior_summary(likelihood: str, target: Target, draws: Draws, predictive: Predictive, table: Table) -> Summary:
     """Sum up draws by the `likelihood` of "emulator" or "simulator", their quantities tabulated already."""
-    statistics, ess = draws.statistics, min(row["ess_bulk"] for row in table)
-    facts: dict[str, Any] = {"sampler": draws.sampler, "chains": draws.z.shape[0], "draws": draws.z.shape[1]}
-    if "diverging" in statistics:
-        facts["divergences"] = int(statistics["diverging"].sum())
-    facts |= {"r_hat_max": max(row["r_hat"] for row in table), "ess_bulk_min": ess}
-    if "energy" in statistics:
-        facts["e_bfmi_min"] = float(e_bfmi(statistics["energy"]).min())
-    facts |= {
-        "gradient_evaluations": draws.num_gradients,
-        "ess_per_second": ess / draws.seconds,
-        "likelihood": likelihood,
-        "emulator_error": "full" if target.errors.with_error else "none",
-    }
+    facts = sampler_facts(draws, table)
+    facts |= {"likelihood": likelihood, "emulator_error": "full" if target.errors.with_error else "none"}
     if target.flow is not None:
         facts |= {"scatter": "flow", "emulator_error": "averaged over the members' densities"}
     if draws.log_evidence is not None:
@@ -43,7 +32,19 @@ def posterior_summary(likelihood: str, target: Target, draws: Draws, predictive:
         tables["NUTS beside the population that it began from, in posterior sd"] = draws.agreement.table()
     if target.errors.with_error and target.flow is None:
         tables["emulator error in the likelihood"] = _shares(target, predictive)
-    return {"facts": facts, "tables": tables, "warnings": _warnings(facts)}
+    return {"facts": facts, "tables": tables, "warnings": warnings_of(facts)}
+
+
+def sampler_facts(draws: Draws, table: Table) -> dict[str, Any]:
+    """Say how a sampler did."""
+    statistics, ess = draws.statistics, min(row["ess_bulk"] for row in table)
+    facts: dict[str, Any] = {"sampler": draws.sampler, "chains": draws.z.shape[0], "draws": draws.z.shape[1]}
+    if "diverging" in statistics:
+        facts["divergences"] = int(statistics["diverging"].sum())
+    facts |= {"r_hat_max": max(row["r_hat"] for row in table), "ess_bulk_min": ess}
+    if "energy" in statistics:
+        facts["e_bfmi_min"] = float(e_bfmi(statistics["energy"]).min())
+    return facts | {"gradient_evaluations": draws.num_gradients, "ess_per_second": ess / draws.seconds}
 
 
 def summarize(posterior: xr.Dataset) -> Table:
@@ -105,7 +106,8 @@ def _shares(target: Target, predictive: Predictive) -> Table:
     return rows
 
 
-def _warnings(facts: dict[str, Any]) -> list[str]:
+def warnings_of(facts: dict[str, Any]) -> list[str]:
+    """Say what is wrong with draws, beyond what the verdict says."""
     warnings = []
     if count := facts.get("divergences"):
         warnings.append(f"{count} divergent transition{'s' * (count > 1)}: raise infer.target_accept (0.95)")

@@ -205,6 +205,16 @@ class Target(NamedTuple):
         """The number of a point's first components that are parameters, of the simulator and of the noise."""
         return self.predictor.space.size + self.likelihood.noise_space.size
 
+    @property
+    def components(self) -> list[str]:
+        """What these are called."""
+        return [*self.predictor.space.components, *self.likelihood.noise_space.components]
+
+    def starts(self) -> Float[np.ndarray, "rows size"]:
+        """Return points that chains may begin from: rows that are simulated, all else (noise, error) at zero."""
+        z = np.asarray(self.predictor.training_z)
+        return np.pad(z, ((0, 0), (0, self.size - z.shape[1])))
+
     def split(self, z: Point) -> tuple[Point, Point, Point]:
         """Part points into the simulator's parameters, the noise's, and the weights of error and scatter."""
         at, end = self.predictor.space.size, self.num_named

@@ -26,6 +26,7 @@ from simfer.stages.preflight.code import code_mistakes
 from simfer.stages.preflight.data import data_mistakes, derived_mistakes, loss_mistakes
 from simfer.stages.preflight.foreign import beside_table, solver_settings, without_simulator
 from simfer.stages.preflight.numerical import numerical_mistakes
+from simfer.stages.preflight.own_model import own_model_mistakes
 from simfer.stages.preflight.priors import prior_mistakes
 from simfer.stages.preflight.scatter import scatter_mistakes
 from simfer.stages.preflight.sizes import network_size_mistakes, size_mistakes
@@ -132,7 +133,8 @@ def _compiled(
     found += _derivatives(config, simulator) if config.simulate.derivatives and not found else []
     if config.infer.likelihood == "simulator" and not found:  # NUTS goes along its slopes
         found += _slopes(config, simulator, "infer.likelihood")
-    found = [*found, *_dataset(config, layout), *_likelihood(config, layout)]
+    found = [*found, *_dataset(config, layout)]
+    found += _likelihood(config, layout, simulator.stochastic) if not config.infer.model or not found else []
     found += beside_table(config, layout, progress)
     return found if found or not simulates else numerical_mistakes(config)
 
@@ -160,7 +162,8 @@ def _foreign(config: Problem, progress: Progress, begun: Sequence[Path], is_brok
     found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, backend.stochastic))
     found += _random(config, layout) if backend.stochastic else []
     found += scatter_mistakes(config, backend.stochastic)
-    return [*found, *_names(config, layout), *_dataset(config, layout), *_likelihood(config, layout)]
+    found += [*_names(config, layout), *_dataset(config, layout)]
+    return [*found, *_likelihood(config, layout, backend.stochastic)]
 
 
 def _parameters(config: Problem, known: Mapping[str, str]) -> list[Mistake]:
@@ -197,8 +200,10 @@ def _dataset(config: Problem, layout: Layout) -> list[Mistake]:
     ]
 
 
-def _likelihood(config: Problem, layout: Layout) -> list[Mistake]:
-    """List where outputs, data and noise do not belong together."""
+def _likelihood(config: Problem, layout: Layout, stochastic: bool = False) -> list[Mistake]:
+    """List where outputs, data and noise do not belong together, or what is wrong with a model of one's own."""
+    if config.infer.model:
+        return own_model_mistakes(config, layout, stochastic)
     return [
         *unknown_names("noise", config.noise, layout.outputs),
         *loss_mistakes(config),

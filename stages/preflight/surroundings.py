@@ -41,7 +41,12 @@ def remarks(config: Problem, opened: dict[Path, tuple[Path, bool]]) -> list[str]
     named = [each.depends_on for each in (config.simulate, config.train, config.infer)]
     data = [str(each.file) for each in config.observation.sources.values()]
     declared = {Path(file) for files in (*named, data) for file in files}
-    code = [config.simulate.simulator, *config.train.tried, *(noise.dist for noise in config.noise.values())]
+    code = [
+        config.simulate.simulator,
+        config.infer.model,
+        *config.train.tried,
+        *(noise.dist for noise in config.noise.values()),
+    ]
     folders = {Path(each.rpartition(":")[0]).parent for each in code if ":" in each}
     own = [file for file in beside.executed() if any(file.is_relative_to(folder) for folder in folders)]
     return [*_on_files(opened, declared), *_on_environment(own)]

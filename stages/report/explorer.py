@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from simfer.stages.artifacts.posterior import Posterior
+from simfer.stages.artifacts.posterior import POINTS, Posterior
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.labels import ERROR
@@ -121,7 +121,7 @@ def _parameters(emulator: Emulator, material: Material, tree: xr.DataTree | None
             "steps": steps.tolist(),
             "values": values.tolist(),
         }
-        if tree is not None and name in tree["posterior"].data_vars:
+        if tree is not None and POINTS not in tree and name in tree["posterior"].data_vars:
             drawn = np.asarray(tree["posterior"][name]).ravel()
             one["posterior"] = np.interp(np.quantile(drawn, [0.05, 0.5, 0.95]), values, steps).tolist()
         shown.append(one)
@@ -136,7 +136,8 @@ def _components(steps: np.ndarray, periodic: bool) -> np.ndarray:
 
 def _outputs(emulator: Emulator, material: Material) -> list[dict[str, Any]]:
     """Return each output with its coordinates and its data; those that were measured first."""
-    shown, series = [], read_data(material.problem, emulator.layout).series
+    own = bool(material.problem.infer.model)  # whose data are columns of its own
+    shown, series = [], {} if own else read_data(material.problem, emulator.layout).series
     for name, output in emulator.layout.outputs.items():
         one: dict[str, Any] = {
             "name": name,
@@ -161,6 +162,7 @@ def _draws(emulator: Emulator, tree: xr.DataTree | None) -> list[list[float]]:
     """Return some draws of the posterior, as the sliders' places."""
     if tree is None:
         return []
-    z = np.asarray(tree["unconstrained_posterior"].to_dataset()["z"])
+    group = POINTS if POINTS in tree else "unconstrained_posterior"
+    z = np.asarray(tree[group].to_dataset()["z"])
     z = z.reshape(-1, z.shape[-1])[:, : emulator.space.size]
     return np.round(z[np.linspace(0, len(z) - 1, min(_DRAWS, len(z))).astype(int)], 5).tolist()

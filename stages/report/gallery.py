@@ -20,6 +20,7 @@ from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.artifacts.verdict import Verdict
 from simfer.stages.emulator.saved import HEADER
 from simfer.stages.errors import ConfigError, Mistake, SimferError
+from simfer.stages.infer.own_model.posterior import by_element
 from simfer.stages.infer.summary import in_one_piece
 from simfer.stages.model.space import distribution, from_normal
 from simfer.stages.report.material import labelled, priors_of
@@ -48,6 +49,8 @@ class Gallery:
             "design": (self.design, "simulate"),
             "prior_predictive": (self.prior_predictive, "first"),
         }
+        if self.problem.infer.model:  # which has priors of its own, and alone knows what its data belong to
+            every = {name: each for name, each in every.items() if not name.startswith("prior")}
         return {name: draw for name, (draw, stage) in every.items() if stage in self.folders}
 
     def figure(self, name: str, **options: Any) -> Figure:
@@ -97,7 +100,7 @@ class Gallery:
     @property
     def draws(self) -> Draws:
         """The posterior's draws of each quantity."""
-        return in_one_piece(self.tree["posterior"].to_dataset())
+        return in_one_piece(by_element(self.tree["posterior"].to_dataset()))
 
     def posterior(
         self,
@@ -188,9 +191,8 @@ class Gallery:
         return np.asarray(statistics["diverging"]) if "diverging" in statistics else None
 
     def _panel(self, name: str, observed: xr.Dataset) -> plots.Panel:
-        values = np.asarray(observed[name])
-        replicated = np.asarray(self.tree["posterior_predictive"].to_dataset()[name])
-        replicated = replicated.reshape(-1, *replicated.shape[2:])
+        values = np.asarray(observed[name]).reshape(-1)
+        replicated = np.asarray(self.tree["posterior_predictive"].to_dataset()[name]).reshape(-1, len(values))
         dims = [str(each) for each in observed.coords if observed[each].dims == (f"{name}_datum",)]
         varied = [dim for dim in dims if len(np.unique(observed[dim])) > 1]
         line = len(dims) == 1 or len(varied) == 1

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field
 
 from simfer.stages.settings.fields import (
     AddedLater,
+    Code,
     Count,
     ExistingFile,
     Fraction,
@@ -50,6 +51,9 @@ class Infer(Settings):
     """Doublings of a trajectory at most: 2^10 leapfrog steps."""
     likelihood: Literal["emulator", "simulator"] = "emulator"
     """What stands in the likelihood: the emulator, or the simulator itself."""
+    model: Annotated[str, Code(tuple), AddedLater()] = ""
+    """Your own NumPyro model, "file.py:function", in the place of [noise]: `function(simulate, data)` samples what it
+    likes, calls `simulate(parameters)` and observes."""
     emulator_error: Literal["full", "none"] = "full"
     """Whether the emulator's error is a part of the likelihood."""
     seed: Seed = 0

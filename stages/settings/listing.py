@@ -24,6 +24,8 @@ from simfer.stages.settings.problem import Problem
 _LARGE = 1e6  # bounds beyond it only keep numbers within their type
 _MANY = 6  # names are listed up to here
 
+_PER = 'One of its own for each experiment: "experiment".'  # what it stands for is written out before it is checked
+
 _ANY = "number, table of a prior or of a column, or formula"
 
 Schema = dict[str, Any]
@@ -67,7 +69,19 @@ def schema() -> Schema:
     `#:schema simfer.schema.json`, beside which `simfer list schema > simfer.schema.json` has put it.
     """
     made = _in_draft_7(Problem.model_json_schema())
+    _write_in(made)
     return {"$schema": "http://json-schema.org/draft-07/schema#"} | made | {"title": "A problem for Simfer"}
+
+
+def _write_in(made: Schema) -> None:
+    """Say what is written out before the config is checked: experiments, joint priors, and formulas alone."""
+    for name in PRIORS:
+        made["$defs"][name]["properties"]["per"] = {"const": "experiment", "description": _PER}
+    derived = made["properties"]["derived"]
+    derived["additionalProperties"] = {"anyOf": [{"type": "string"}, derived["additionalProperties"]]}
+    instead = {"observation": "experiments", "parameters": "priors"}
+    made["required"] = [name for name in made["required"] if name not in instead]
+    made["allOf"] = [{"anyOf": [{"required": [name]}, {"required": [other]}]} for name, other in instead.items()]
 
 
 def _in_draft_7(value: Any) -> Any:
@@ -89,6 +103,7 @@ def _section(name: str) -> Iterator[Setting]:
     if name == "parameters":
         yield Setting("parameters.NAME", "number, or table of a prior", "required", "", _meaning(whole, name))
         yield from _table("parameters.NAME", Prior.model_json_schema())
+        yield Setting("parameters.NAME.per", "name", "left out", "", _PER)
         meaning = "What the distribution takes, by NumPyro's names: `simfer list priors`."
         yield Setting("parameters.NAME.ARGUMENT", "number", "NumPyro's own", "", meaning)
     elif name == "noise":

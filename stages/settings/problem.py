@@ -42,8 +42,8 @@ class Problem(Settings):
     """Which network, how many of them, and how they are trained."""
     observation: Observation
     """The data."""
-    noise: Annotated[dict[str, AnyNoise], Field(min_length=1)]
-    """How data scatter around each output that was measured."""
+    noise: dict[str, AnyNoise] = {}
+    """How data scatter around each output that was measured; an own `infer.model` says it in its place."""
     noise_parameters: Parameters = {}
     """Numbers or priors that the noise of several outputs shares: an argument names them, alone or in a formula."""
     infer: Infer = Infer()
@@ -98,6 +98,27 @@ class Problem(Settings):
     def _something_to_infer(self) -> Problem:
         if not any(isinstance(value, Prior) for value in self.parameters.values()):
             raise ValueError("parameters: every one is a fixed number; give at least one a prior")
+        return self
+
+    @model_validator(mode="after")
+    def _somebody_says_how_data_scatter(self) -> Problem:
+        if not self.infer.model:
+            if not self.noise:
+                raise ValueError("noise: missing; say for each output that was measured how data scatter around it")
+            return self
+        beside = {
+            "noise": bool(self.noise),
+            "noise_parameters": bool(self.noise_parameters),
+            "derived": bool(self.derived),
+            "refine.keep": self.refine.keep is not None,
+            "check.reweight": self.check.reweight,
+            'simulate.failures = "impossible"': self.simulate.failures == "impossible",
+            'train.loss = "chi_squared"': self.train.loss == "chi_squared",
+            f'train.scatter = "{self.train.scatter}"': self.train.scatter != "gaussian",
+        }
+        if wrong := [place for place, is_there in beside.items() if is_there]:
+            why = "the model says how data scatter, and what follows (numpyro.deterministic)"
+            raise ValueError(f"infer.model: got {', '.join(wrong)} beside it; leave that out: {why}")
         return self
 
     @model_validator(mode="after")

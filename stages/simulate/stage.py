@@ -40,8 +40,7 @@ def run(
     """Solve every row that `folder` lacks, and describe how the rows ended."""
     space, settings = Space(config.parameters), config.simulate
     if isinstance(config, RefineConfig):
-        posterior = Posterior.load(inputs["posterior"][0])
-        draws, places = posterior.z(HANDED)[:, : space.size], posterior.places(HANDED)
+        draws, places = Posterior.load(inputs["posterior"][0]).points(space.size, HANDED)
         num, seed, stretch = config.refine.simulations_per_round, settings.seed + config.round, config.refine.stretch
         border, inside, miss = _border(inputs, space, draws)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -31,6 +31,7 @@ from simfer.stages.simulate import design
 from simfer.stages.simulate.finished.summary import unlike_prior
 from simfer.stages.simulate.rows import fill
 from simfer.stages.simulate.threads import map_in_threads
+from simfer.stages.studies.calibrate_own import simulated_sets
 from simfer.stages.studies.coverage import ecdf, ecdf_band, inside, tarp
 from simfer.stages.summary import Summary
 
@@ -41,6 +42,11 @@ def run(config: CalibrateConfig, inputs: Mapping[str, Sequence[Path]], folder: P
     """Simulate data sets, infer each, and hold ranks and coverage against what they must be."""
     predictor, settings = load_predictor(config, inputs["emulator"][0]), config.calibrate
     over = settings.over if settings.over != "auto" else ("posterior" if config.refined else "prior")
+    if config.infer.model:
+        sets = simulated_sets(config, inputs, over, folder, progress)
+        drawn = _infer(cast(Target, sets.target), sets.known, sets.data, over == "posterior", config, progress)
+        named = drawn[:, :, : sets.known.shape[1]]
+        return _judge(folder, sets.target.components, sets.known, named, over, settings)
     # Over the prior the data sets lie everywhere, so the error is that of all training rows.
     target, space = build_target(config, predictor, near=over == "posterior"), Space(config.parameters)
     if config.simulate.kind == "table":

@@ -33,7 +33,7 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
         return settled.draws(settings.num_samples)
     drawn = _chains(target, settings, progress, settled)
     spent: list[Settled | Draws] = [settled, drawn]
-    names = [*target.predictor.space.components, *target.likelihood.noise_space.components]
+    names = target.components
     if converged(drawn, len(names)):
         drawn = drawn._replace(agreement=agreement(drawn.z, settled.population.z, names, settled.heights))
     elif settings.num_samples * smc.ISLANDS >= ESS:  # of fewer draws nothing converges

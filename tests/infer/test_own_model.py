@@ -1,0 +1,163 @@
+"""A NumPyro model of one's own: its posterior beside the exact one, its verdict, and what it may not do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from jax.scipy.stats import norm
+
+from simfer import pipeline
+from simfer.pipeline import chain
+from simfer.pipeline.studies import STUDIES
+from simfer.stages.errors import ConfigError
+from simfer.stages.infer.own_model.table import read_columns
+from simfer.stages.infer.own_model.whitening import whitening
+from simfer.stages.model.outputs import Layout
+from simfer.stages.preflight.own_model import own_model_mistakes
+from simfer.stages.progress import Silent
+from simfer.stages.simulate.simulators.linear import Linear
+from tests import helpers
+
+MODELS = Path(__file__).with_name("own_models.py")
+
+
+def own(model: str, **sections: Any) -> dict[str, Any]:
+    """Return the linear problem's config with a model in the place of its noise."""
+    table = helpers.line(infer={"model": f"{MODELS}:{model}"}, **sections)
+    return {name: section for name, section in table.items() if name != "noise"}
+
+
+def test_it_has_the_exact_posterior_and_passes() -> None:
+    result = pipeline.run(own("line"), store=helpers.scratch() / "line")
+    mean, covariance = helpers.exact_line()
+    posterior = result.posterior["posterior"]
+    for i, name in enumerate(("intercept", "slope")):
+        drawn, sd = posterior[name].values, np.sqrt(covariance[i, i])
+        assert abs(drawn.mean() - mean[i]) < 0.12 * sd and drawn.std() == pytest.approx(sd, rel=0.1), name
+    assert np.allclose(posterior["end"], posterior["intercept"] + 4.0 * posterior["slope"])
+    assert result.verdict.passed, result.verdict
+    figures = {row["figure"] for row in result.summaries["check"]["tables"]["verdict"]}
+    assert "emulator error, y (99th percentile, data sigma)" in figures and "posterior predictive p" in figures
+    assert result.posterior["posterior_predictive"]["y"].shape == (2, 1000, 9)
+    # What was simulated and trained for [noise] serves a model too.
+    assert result.folders["train"] == helpers.line_run(until="train").folders["train"]
+
+
+@pytest.mark.slow
+def test_two_lines_of_one_population_and_their_coverage(tmp_path: Path) -> None:
+    result = pipeline.run(own("two_lines"), store=tmp_path)
+    assert result.verdict.passed, result.verdict
+    rows = {row["parameter"]: row for row in result.summaries["infer"]["tables"]["posterior"]}
+    assert {"slope[0]", "slope[1]", "spread", "center", "intercept"} <= rows.keys()
+    quick = ("calibrate.replicates=100", "calibrate.num_warmup=150", "calibrate.num_samples=200", "calibrate.thin=2")
+    problem = helpers.problem(own("two_lines"), *quick)
+    (link,) = STUDIES["calibrate"].added(problem, 0)
+    inputs = {"emulator": [result.folders["train"]], "posterior": [result.folders["infer"]]}
+    (folder := tmp_path / "calibrate").mkdir()
+    assert chain.run(link, inputs, folder, Silent())["facts"]["passed"]
+
+
+FAMILIES = {
+    "Normal": lambda a: dist.Normal(a, 2.0),
+    "LogNormal": lambda a: dist.LogNormal(a, 0.5),
+    "Uniform": lambda a: dist.Uniform(0.0, 1.0 + a**2),
+    "Gamma": lambda a: dist.Gamma(3.0, 1.0 + a**2),
+    "InverseGamma": lambda a: dist.InverseGamma(3.0, 1.0 + a**2),
+    "Beta": lambda a: dist.Beta(1.0 + a**2, 3.0),
+    "StudentT": lambda a: dist.StudentT(4.0, a, 2.0),
+    "TruncatedNormal": lambda a: dist.TruncatedNormal(a, 1.0, low=0.0),
+    "Kumaraswamy": lambda a: dist.Kumaraswamy(2.0, 1.0 + a**2),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_site_has_its_own_density(family: str, strict_dtypes: None) -> None:
+    """A standard normal point, with what `log_ratio` adds to it, is the site's distribution (change of variables)."""
+    made = FAMILIES[family](jnp.asarray(0.7))
+    site = whitening("a", made)
+    for x in (-1.3, 0.4):
+        point = jnp.asarray([x])
+        value = site.value(point)
+        volume = jnp.log(jnp.abs(jax.jacfwd(site.value)(point)[0]))
+        expected = made.log_prob(value) + volume - norm.logpdf(x)
+        assert float(site.log_ratio(point, value)) == pytest.approx(float(expected), abs=1e-6)
+        assert float(site.point(value)[0]) == pytest.approx(x, abs=1e-6)
+
+    # Hierarchies need the slope by a distribution's own arguments.
+    def both(a: Any) -> Any:
+        site = whitening("a", FAMILIES[family](a))
+        value = site.value(point)
+        return value.sum() + site.log_ratio(point, value)
+
+    slope = jax.grad(both)(0.7)
+    assert np.isfinite(slope) and slope != 0.0
+
+
+def test_joint_sites_have_theirs() -> None:
+    root = jnp.asarray([[1.0, 0.0], [0.5, 2.0]])
+    site = whitening("a", dist.MultivariateNormal(jnp.ones(2), scale_tril=root))
+    assert np.allclose(site.value(jnp.asarray([1.0, -1.0])), [2.0, -0.5])
+    assert np.allclose(site.point(jnp.asarray([2.0, -0.5])), [1.0, -1.0])
+    assert whitening("w", dist.Dirichlet(jnp.ones(3))).size == 2
+    plate = dist.Normal(jnp.zeros(3), 1.0).to_event(1).expand((4,))
+    assert whitening("b", plate).value(jnp.arange(12.0)).shape == (4, 3)
+
+
+REFUSED = {
+    "no_call": "never calls simulate",
+    "no_data": "observes nothing",
+    "discrete": '"a" from Poisson, which is discrete',
+    "misspelt": "slop is no free parameter.*did you mean.*slope",
+    "fitted": "numpyro.param",
+    "in_parts": "a part of the data at a time",
+}
+
+
+@pytest.mark.parametrize("model", REFUSED)
+def test_what_it_may_not_do_is_said_before_anything_runs(model: str) -> None:
+    problem = helpers.problem(own(model))
+    found = own_model_mistakes(problem, Layout(Linear(helpers.X).outputs()), stochastic=False)
+    assert found and found[0].where == "infer.model"
+    assert re.search(REFUSED[model], found[0].what, re.IGNORECASE), found[0].what
+
+
+def test_what_stands_beside_it_is_refused() -> None:
+    with pytest.raises(ConfigError, match="got noise beside it"):
+        helpers.problem(own("line") | {"noise": {"y": {"dist": "Normal", "scale": 0.5}}})
+    with pytest.raises(ConfigError, match=r"refine\.keep"):
+        helpers.problem(own("line", refine={"keep": 100}))
+    with pytest.raises(ConfigError, match="noise: missing"):
+        helpers.problem({name: section for name, section in helpers.line().items() if name != "noise"})
+    with pytest.raises(ConfigError, match="fit needs"):
+        STUDIES["fit"].added(helpers.problem(own("line")), 0)
+
+
+def test_data_are_columns_with_their_places(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("x;y;plot\n0;1,5;2\n4;;1\n")
+    problem = helpers.problem(own("line", observation={"file": str(tmp_path / "data.csv")}))
+    data = read_columns(problem.observation, Layout(Linear(helpers.X).outputs()))
+    assert data["x_index"].tolist() == [0, 8] and data["plot"].tolist() == [2.0, 1.0]
+    assert data["y"][0] == 1.5 and np.isnan(data["y"][1])
+    found = own_model_mistakes(problem, Layout(Linear(helpers.X).outputs()), stochastic=False)
+    assert "a cell of the data is empty" in found[0].what
+    (tmp_path / "data.csv").write_text("x,y\n0.3,1\n")
+    with pytest.raises(ConfigError, match=r"nearest: 0\.5"):
+        read_columns(problem.observation, Layout(Linear(helpers.X).outputs()))
+
+
+def test_an_edited_model_is_drawn_from_anew_by_the_same_emulator(tmp_path: Path) -> None:
+    file = tmp_path / "model.py"
+    plans = []
+    for scale in ("0.5", "0.6"):
+        file.write_text(MODELS.read_text().replace("0.5), obs", f"{scale}), obs"))
+        table = helpers.merged(own("line"), {"infer": {"model": f"{file}:line"}})
+        plans.append({step.link.name: step.fingerprint for step in helpers.plan(helpers.problem(table))})
+    changed = {name for name, fingerprint in plans[0].items() if plans[1][name] != fingerprint}
+    assert changed == {"infer-0", "check-0"}

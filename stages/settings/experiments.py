@@ -29,6 +29,8 @@ def written_out(given: Mapping[str, Any]) -> Table:
     names = list(given["experiments"])
     if wrong := [name for name in names if not re.fullmatch(r"[^\W\d]\w*", name)]:
         raise ValueError(f"experiments.{wrong[0]}: expected a name of letters, digits and underscores")
+    if wrong := [name for name in names if name in Source.model_fields]:
+        raise ValueError(f"experiments.{wrong[0]}: the name is that of a key of [observation]; take another")
     parameters = dict(given.get("parameters", {}))
     each = [
         name for name, value in parameters.items() if isinstance(value, Mapping) and _is_per_experiment(name, value)

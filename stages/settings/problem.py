@@ -106,6 +106,8 @@ class Problem(Settings):
             if not self.noise:
                 raise ValueError("noise: missing; say for each output that was measured how data scatter around it")
             return self
+        if self.simulate.kind == "table":
+            raise ValueError("infer.model: got runs alone, and no simulator that could give what the model asks for")
         beside = {
             "noise": bool(self.noise),
             "noise_parameters": bool(self.noise_parameters),

@@ -22,6 +22,7 @@ from simfer.stages.infer.own_model.whitening import whitening
 from simfer.stages.model.outputs import Layout
 from simfer.stages.preflight.own_model import own_model_mistakes
 from simfer.stages.progress import Silent
+from simfer.stages.simulate.simulators.experiments import Experiments
 from simfer.stages.simulate.simulators.linear import Linear
 from tests import helpers
 
@@ -150,6 +151,19 @@ def test_data_are_columns_with_their_places(tmp_path: Path) -> None:
     (tmp_path / "data.csv").write_text("x,y\n0.3,1\n")
     with pytest.raises(ConfigError, match=r"nearest: 0\.5"):
         read_columns(problem.observation, Layout(Linear(helpers.X).outputs()))
+
+
+def test_data_of_several_experiments_are_tables_of_their_own(tmp_path: Path) -> None:
+    experiments = {}
+    for name, x in (("near", [0.0, 1.0]), ("far", [0.0, 4.0])):
+        (tmp_path / f"{name}.csv").write_text(f"x,y\n{x[1]},1.5\n")
+        experiments[name] = {"options": {"x": x}, "observation": {"file": str(tmp_path / f"{name}.csv")}}
+    table = own("line") | {"experiments": experiments}
+    problem = helpers.problem({name: section for name, section in table.items() if name != "observation"})
+    parts = {name: Linear(each["options"]["x"]) for name, each in experiments.items()}
+    data = read_columns(problem.observation, Layout(Experiments(parts, ()).outputs()))
+    assert data["near"]["x_index"].tolist() == [1] and data["far"]["x"].tolist() == [4.0]
+    assert "near.x_index" not in data["near"]
 
 
 def test_an_edited_model_is_drawn_from_anew_by_the_same_emulator(tmp_path: Path) -> None:

@@ -91,6 +91,8 @@ def test_a_mistake_says_in_which_experiment(tmp_path: Path) -> None:
     assert found.where == "observation.two.file: column two.y" and "got two.x = 7" in found.what
     with pytest.raises(ConfigError, match="letters, digits and underscores"):
         helpers.problem(helpers.merged(table, {"experiments": {"a-b": table["experiments"]["one"]}}))
+    with pytest.raises(ConfigError, match="a key of .observation."):
+        helpers.problem(helpers.merged(table, {"experiments": {"long": table["experiments"]["one"]}}))
 
 
 # Carotenoids cleaved by enzymes (Bruno et al. 2016), as Benchmark-Models-PEtab has them: Bruno_JExpBot2016.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from simfer.stages.errors import Mistake
-from simfer.stages.model.likelihood import Likelihood, read_likelihood
+from simfer.stages.model.likelihood import read_likelihood
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import scaled_floor
@@ -49,35 +50,33 @@ def numerical_mistakes(config: Problem) -> list[Mistake]:
     as_set, exact = again.as_set(points), again.exactly(points)
     if not (ok := as_set.ok & exact.ok).any():
         return []
-    gaps = _gaps(
-        _likelihood(config, again.layout), again.layout, as_set.y[ok], exact.y[ok], _floor(config, again, exact.y[ok])
-    )
+    index, gaps = _gaps(config, again, as_set.y[ok], exact.y[ok])
     large = gaps.large(settings.solver.rtol)
     if not large.any():
         return []
     tighter = again.in_long_steps(points)
     left, was = (np.abs(solved.y - exact.y)[ok].max() for solved in (tighter, as_set))
     enough = bool(tighter.ok[ok].all() and left < 0.1 * was)
-    what = _largest(config, again.layout, gaps, large, np.asarray(space.theta(z[ok])))
+    what = _largest(space, gaps, large, np.asarray(space.theta(z[ok])), lambda at: _place(again.layout, int(index[at])))
     return [Mistake("simulate.solver", f"{what} {_cure(config, again, enough, float(np.abs(gaps.exact).max()))}")]
 
 
 def _largest(
-    config: Problem,
-    layout: Layout,
+    space: Space,
     gaps: Gaps,
     large: Bool[np.ndarray, "rows n"],
     theta: Float[np.ndarray, "rows size"],
+    place: Callable[[int], str],
 ) -> str:
     """Say where the largest difference is, how large it is, and how many rows have one."""
     size = np.where(large, np.where(np.isnan(gaps.sigma), gaps.relative, np.abs(gaps.sigma)), 0.0)
     row, at = np.unravel_index(size.argmax(), size.shape)
-    named = zip(Space(config.parameters).names, theta[row], strict=True)
+    named = zip(space.names, theta[row], strict=True)
     where = ", ".join(f"{name} = {value:.4g}" for name, value in named)
     sigma = gaps.sigma[row, at]
     in_sigma = "" if np.isnan(sigma) else f" ({abs(sigma):.3g} times the data's sigma)"
     return (
-        f"{_place(_likelihood(config, layout), layout, int(at))} is {gaps.y[row, at]:.6g} as it is solved, and "
+        f"{place(int(at))} is {gaps.y[row, at]:.6g} as it is solved, and "
         f"{gaps.exact[row, at]:.6g} if solved far more exactly{in_sigma}, where {where}; "
         f"{large.any(axis=1).sum()} of {len(large)} rows of the prior are as far off."
     )
@@ -88,28 +87,30 @@ def _floor(config: Problem, again: Again, y: Float[np.ndarray, "rows outputs"]) 
     return scaled_floor(config.dataset.floor, config.dataset.transform, sizes)
 
 
-def _likelihood(config: Problem, layout: Layout) -> Likelihood:
-    return read_likelihood(config, layout, config.dataset.transform)
+def _gaps(config: Problem, again: Again, y: np.ndarray, exact: np.ndarray) -> tuple[Int[np.ndarray, " n"], Gaps]:
+    """Return which outputs are compared, those with data, and how far they are apart.
 
-
-def _gaps(likelihood: Likelihood, layout: Layout, y: np.ndarray, exact: np.ndarray, floor: float) -> Gaps:
-    largest = np.zeros_like(exact)
+    Nobody knows those, nor the data's sigma, where a model of one's own says what is observed: then it is all of them.
+    """
+    layout, largest = again.layout, np.zeros_like(exact)
     for part in layout.slices.values():
         largest[:, part] = np.abs(exact[:, part]).max(axis=1, keepdims=True)
-    index, tiny = likelihood.index, np.finfo(float).tiny
-    relative = (np.abs(y - exact) / np.maximum(largest, tiny))[:, index]
+    relative = np.abs(y - exact) / np.maximum(largest, np.finfo(float).tiny)
+    if config.infer.model:
+        return np.arange(layout.size), Gaps(y, exact, relative, np.full_like(y, np.nan))
+    likelihood = read_likelihood(config, layout, config.dataset.transform)
     noise = np.zeros((len(y), likelihood.noise_space.size))  # at its priors' medians
-    return Gaps(y[:, index], exact[:, index], relative, in_sigma(likelihood, y, exact, noise, floor))
+    sigma, index = in_sigma(likelihood, y, exact, noise, _floor(config, again, exact)), likelihood.index
+    return index, Gaps(y[:, index], exact[:, index], relative[:, index], sigma)
 
 
-def _place(likelihood: Likelihood, layout: Layout, at: int) -> str:
-    """Name an output and the coordinates of a datum of it."""
-    block = next(block for block in likelihood.blocks if block.at.start <= at < block.at.stop)
-    output = layout.outputs[block.name]
-    flat = int(likelihood.data.series[block.name].index[at - block.at.start])
-    places = np.unravel_index(flat, output.shape) if output.shape else ()
+def _place(layout: Layout, flat: int) -> str:
+    """Name an output and the coordinates of one of its values, by its place in the flat vector of all outputs."""
+    name = next(name for name, at in layout.slices.items() if at.start <= flat < at.stop)
+    output = layout.outputs[name]
+    places = np.unravel_index(flat - layout.slices[name].start, output.shape) if output.shape else ()
     coordinates = [f"{dim} = {output.coords[dim][i]:g}" for dim, i in zip(output.dims, places, strict=True)]
-    return f"output {block.name}" + (f" at {', '.join(coordinates)}" if coordinates else "")
+    return f"output {name}" + (f" at {', '.join(coordinates)}" if coordinates else "")
 
 
 def _cure(config: Problem, again: Again, tolerances: bool, largest: float) -> str:

@@ -91,7 +91,7 @@ def test_a_mistake_says_in_which_experiment(tmp_path: Path) -> None:
     assert found.where == "observation.two.file: column two.y" and "got two.x = 7" in found.what
     with pytest.raises(ConfigError, match="letters, digits and underscores"):
         helpers.problem(helpers.merged(table, {"experiments": {"a-b": table["experiments"]["one"]}}))
-    with pytest.raises(ConfigError, match="a key of .observation."):
+    with pytest.raises(ConfigError, match=r"a key of \[observation\]"):
         helpers.problem(helpers.merged(table, {"experiments": {"long": table["experiments"]["one"]}}))
 
 

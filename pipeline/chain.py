@@ -88,6 +88,7 @@ __all__ = [
     "training",
     "trainings",
     "tree",
+    "work",
 ]
 
 _BESIDE = "simfer.stages.model.beside"
@@ -326,6 +327,12 @@ def export(link: Link, emulator: Path, progress: Any, **options: Any) -> dict[st
 def serve(link: Link, emulator: Path, progress: Any, *, port: int) -> dict[str, Any]:
     """Answer for the emulator in a folder over HTTP, until the process is interrupted."""
     return import_module("simfer.stages.emulator.serve").run(link.config, emulator, progress, port=port)  # type: ignore[no-any-return]
+
+
+def work(folder: Path, num_slots: int | None, idle: float, note: Callable[[str], None]) -> int:
+    """Run rows that are asked for in a spool folder, until none were for `idle` seconds; return how many blocks."""
+    run: Any = import_module("simfer.stages.simulate.engines.work").work
+    return run(folder, num_slots or num_cores(), idle, note)  # type: ignore[no-any-return]
 
 
 def write_report(material: Mapping[str, Any], file: Path) -> None:

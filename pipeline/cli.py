@@ -498,6 +498,22 @@ def unpack(
         screen.show_used(packing.unpack(packed, folder or Path(packed.stem)), console())
 
 
+@app.command(cls=_Command, rich_help_panel=_CHAIN)
+def work(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="That of --engine spool:FOLDER.")],
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Rows at a time [default: the cores].", show_default=False),
+    ] = None,
+    idle: Annotated[str, typer.Option(metavar="TIME", help="End when nothing was asked for so long: 30m, 1h.")] = "1h",
+) -> None:
+    """Run rows for `--engine spool:FOLDER`, on a machine that sees the folder: under any job array."""
+    with answering():
+        seconds = project.seconds("--idle", idle)
+        done = chain.work(folder, workers, seconds, lambda text: print(text, flush=True))
+        print(f"{done} blocks were run")
+
+
 @app.command(cls=_Command, rich_help_panel=_PROJECT)
 def new(
     directory: Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder that is not there yet, or empty.")],

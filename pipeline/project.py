@@ -17,7 +17,7 @@ from simfer.pipeline.sweep import sweep as sweep_store
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FORMER = ("ranking", "contrast")  # studies that have other names now; what they left is no one's
-_SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
 def start(directory: Path) -> Path:
@@ -45,11 +45,16 @@ def sweep(named: Sequence[Path], older_than: str, dry_run: bool, chosen: str | N
         raise UsageError([Mistake("--store", what)])
     store = Store(config.store_folder(project, chosen))
     keep = {name for path in configs for name in kept(config.load(path), store)}
-    return sweep_store(store, [*STAGES, *STUDIES, *_FORMER], keep, _seconds(older_than), dry_run)
+    return sweep_store(store, [*STAGES, *STUDIES, *_FORMER], keep, seconds("--older-than", older_than), dry_run)
 
 
-def _seconds(text: str) -> float:
+def seconds(option: str, text: str) -> float:
+    """Return how long a time is that was typed as an option.
+
+    Raises:
+        UsageError: It is none.
+    """
     number, unit = text[:-1], text[-1:]
     if unit not in _SECONDS or not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", number):
-        raise UsageError([Mistake("--older-than", f'got "{text}", expected a time such as 30d, 12h or 45m')])
+        raise UsageError([Mistake(option, f'got "{text}", expected a time such as 30d, 12h or 45m')])
     return float(number) * _SECONDS[unit]

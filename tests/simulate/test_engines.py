@@ -67,14 +67,8 @@ def _closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     scratch.cache_clear()
     yield
     close_all()
-    _end_children()
+    task.end_children()
     scratch.cache_clear()
-
-
-def _end_children() -> None:
-    while task._idle:
-        for slots in task._idle.popitem()[1]:
-            slots.close()
 
 
 def pool(folder: Path, name: str) -> str:

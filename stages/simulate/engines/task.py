@@ -100,6 +100,14 @@ def _run(
     return encode(here | {"seconds": time.perf_counter() - begun, "rows": len(again)}) + b"".join(answers)
 
 
+def end_children() -> None:
+    """End the children that are without work."""
+    with _lock:
+        children = [each for name in list(_idle) for each in _idle.pop(name)]
+    for each in children:
+        each.close()
+
+
 def read_answer(answer: bytes) -> tuple[dict[str, Any], list[Done]]:
     """Read what a task answered: what the worker said of itself, and how each row ended."""
     head, *rows = _messages(answer)

@@ -82,7 +82,7 @@ def sampled(log_density: Callable[[np.ndarray], np.ndarray], size: int, num: int
         z = proposal.rvs(count)
         found = weighted(z, log_density(z) - proposal.logpdf(z))
         center, covariance = found.mean, np.cov(z.T, aweights=found.weights)
-    assert found.ess > 5 * keep, found.ess
+    assert found.ess > 3 * keep, found.ess
     gumbel, possible = np.random.default_rng(0).gumbel(size=num), found.weights > 0.0
     keys = np.where(possible, np.log(np.where(possible, found.weights, 1.0)) + gumbel, -np.inf)
     return found.points[np.argsort(-keys)[:keep]]

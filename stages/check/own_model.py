@@ -21,6 +21,7 @@ from simfer.stages.infer.own_model.posterior import by_element
 from simfer.stages.infer.own_model.sampling import load_own_target
 from simfer.stages.infer.own_model.target import OwnTarget
 from simfer.stages.infer.own_model.trace import Observed, Ran
+from simfer.stages.infer.posterior import AGREEMENT
 from simfer.stages.model.space import Space
 from simfer.stages.settings import HANDED, Check, CheckConfig
 from simfer.stages.simulate import design
@@ -142,7 +143,8 @@ class _Named:
 
 
 def _elements(tree: xr.DataTree) -> xr.DataTree:
-    groups = {name: tree[name].to_dataset() for name in ("unconstrained_posterior", "sample_stats")}
+    kept = ("unconstrained_posterior", "sample_stats", AGREEMENT)
+    groups = {name: tree[name].to_dataset() for name in kept if name in tree}
     return xr.DataTree.from_dict(groups | {"posterior": by_element(tree["posterior"].to_dataset())})
 
 

@@ -62,15 +62,20 @@ def to_tree(
         others = draws._replace(z=np.empty((*first.shape, 0)))  # as many as there are, in one chain
         groups["prior"] = _group(others, {n: (_SAMPLE, v, _attributes(priors[n])) for n, v in beforehand.items()})
         groups["prior_predictive"] = _by_datum(others, predicted, places)
+    tell_beside(groups, draws)
+    for dataset in groups.values():
+        dataset.attrs |= {"inference_library": _LIBRARIES[draws.sampler], "creation_library": "simfer"}
+    return xr.DataTree.from_dict(groups)
+
+
+def tell_beside(groups: dict[str, xr.Dataset], draws: Draws) -> None:
+    """Add what samplers said beside the draws: how two of them agree, and the evidence."""
     if draws.agreement is not None:
         groups[AGREEMENT] = _beside(draws.agreement)
     if draws.log_evidence is not None:
         groups["sample_stats"].attrs |= {
             f"log_evidence{e}": v for e, v in zip(("", "_standard_error"), draws.log_evidence, strict=True)
         }
-    for dataset in groups.values():
-        dataset.attrs |= {"inference_library": _LIBRARIES[draws.sampler], "creation_library": "simfer"}
-    return xr.DataTree.from_dict(groups)
 
 
 def _beside(agreement: Agreement) -> xr.Dataset:

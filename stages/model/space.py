@@ -185,7 +185,7 @@ def _unit(pair: Float[Array, "... 2"]) -> Float[Array, "... 2"]:
     return pair * jax.lax.rsqrt((pair**2).sum(axis=-1, keepdims=True) + 1e-60)  # finite at the origin, its slope too
 
 
-_MARGINAL = 4096  # draws of the prior
+_MARGINAL = 1024  # draws of the prior
 
 
 class Marginal(NamedTuple):

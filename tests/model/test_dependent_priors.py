@@ -60,8 +60,8 @@ def test_whitening_goes_back_and_derivatives_go_through() -> None:
 def test_an_emulator_sees_dependent_quantities_by_themselves() -> None:
     made = space(HIERARCHY).with_marginals()
     assert set(made.marginals) == set(made.dependent)
-    inputs = np.asarray(made.inputs(jnp.asarray(np.random.default_rng(1).normal(size=(2000, made.size)))))
-    assert (np.abs(np.median(inputs, axis=0)) < 0.15).all() and (inputs.std(axis=0) < 1.3).all()
+    inputs = np.asarray(made.inputs(jnp.asarray(np.random.default_rng(1).normal(size=(500, made.size)))))
+    assert (np.abs(np.median(inputs, axis=0)) < 0.25).all() and (inputs.std(axis=0) < 1.3).all()
     # The same rate of another center and spread, as the same input.
     values = {name: float(value[0]) for name, value in made.values(Z[:1]).items()}
     other = made.whiten(values | {"center": 0.5, "spread": 0.4})

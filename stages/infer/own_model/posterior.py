@@ -13,6 +13,7 @@ from jaxtyping import Float
 from simfer.stages.artifacts.posterior import POINTS
 from simfer.stages.batches import in_batches
 from simfer.stages.infer.own_model.target import OwnTarget
+from simfer.stages.infer.posterior import tell_beside
 from simfer.stages.infer.samplers.draws import Draws
 
 _SAMPLE = ("chain", "draw")
@@ -41,6 +42,7 @@ def to_tree(target: OwnTarget, draws: Draws, seed: int) -> xr.DataTree:
         "prior_predictive": _group(predicted, 1, _PRIOR),
     }
     groups["sample_stats"].attrs |= {"sampling_time": draws.seconds, "gradient_evaluations": draws.num_gradients}
+    tell_beside(groups, draws)
     for dataset in groups.values():
         dataset.attrs |= {"inference_library": "numpyro" if draws.sampler == "nuts" else "simfer"}
         dataset.attrs |= {"creation_library": "simfer"}

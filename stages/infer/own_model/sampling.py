@@ -53,6 +53,8 @@ def run(config: InferConfig, emulator: Path, folder: Path, progress: Progress) -
     tables: dict[str, Any] = {"posterior": table}
     if len(draws.places) > 1:
         tables["separate places that the posterior lies in"] = draws.places
+    if draws.agreement is not None:
+        tables["NUTS beside the population that it began from, in posterior sd"] = draws.agreement.table()
     summary: Summary = {"facts": facts, "tables": tables, "warnings": warnings_of(facts)}
     return summary | {"pictures": ["pair.png", "trace.png", "predictive.png"], "handed": Posterior.load(folder).handed}
 

@@ -15,6 +15,7 @@ from scipy.special import gammaln, log_ndtr, ndtr
 
 from benchmarks.posteriors import load_score
 from simfer.pipeline import run
+from simfer.stages.infer.own_model.posterior import by_element
 from tests import exact, helpers
 from tests.chain.test_reference import FOLDER, needs_reference
 
@@ -240,7 +241,29 @@ def cascade(compound: str, rates: np.ndarray, t: np.ndarray, amount: np.ndarray)
     }
 
 
+def vessels() -> np.ndarray:
+    times = column("vessels.csv", "time")
+    y = np.array([column("vessels.csv", f"vessel_{i}") for i in range(1, 5)])
+
+    def to_theta(z: np.ndarray) -> np.ndarray:
+        center = -0.7 + 0.2 * z[:, :1]
+        spread, sigma = (scale * stats.halfnorm.ppf(ndtr(z[:, [i]])) for i, scale in ((1, 0.2), (2, 20.0)))
+        rates = np.exp(center + spread * z[:, 3:7])
+        others = [log_normal(z[:, 7:11], 6.5, 0.2), log_normal(z[:, 11:15], 2.3, 0.3)]
+        return np.concatenate([center, spread, sigma, rates, *others], axis=1)
+
+    def log_likelihood(theta: np.ndarray) -> np.ndarray:
+        r, capacity, n_0 = (theta[:, at : at + 4, None] for at in (3, 7, 11))
+        grown = capacity / (1.0 + (capacity / n_0 - 1.0) * np.exp(-r * times))  # Verhulst (1838)
+        return stats.norm.logpdf(y, grown, theta[:, 2, None, None]).sum(axis=(1, 2))
+
+    return drawn(to_theta, log_likelihood, 15, 300_000)
+
+
 SYSTEMS = {
+    "vessels": System(
+        ["center", "spread", "sigma", *(f"{each}[{i}]" for each in ("r", "capacity", "n_0") for i in range(4))], vessels
+    ),
     "eight_schools": System(["center", "spread", *(f"effect_{each}" for each in "ABCDEFGH")], eight_schools),
     "dose_response": System(
         ["growth", "effect", "half", "slope", *(f"seeded.{each}" for each in PLATES), "cells_scale"],
@@ -268,7 +291,7 @@ def score() -> ModuleType:
 def test_it_passes_and_has_its_exact_posterior(name: str, tmp_path: Path, score: Any) -> None:
     result = run(CONFIGS / f"{name}.toml", overrides=["infer.num_chains=4", "infer.num_samples=1000"], store=tmp_path)
     assert result.verdict.passed, result.verdict
-    posterior = result.posterior["posterior"]
+    posterior = by_element(result.posterior["posterior"].to_dataset())
     got = np.stack([posterior[each].values.ravel() for each in SYSTEMS[name].names], axis=1)
     assert score.c2st(as_normal(SYSTEMS[name].draws()), as_normal(got)) <= 0.53
 

@@ -18,7 +18,7 @@ from simfer.pipeline import chain
 from simfer.pipeline.studies import STUDIES
 from simfer.stages.errors import ConfigError
 from simfer.stages.infer.own_model.table import read_columns
-from simfer.stages.infer.own_model.whitening import whitening
+from simfer.stages.infer.own_model.whitening import Centre, scale_of, whitening
 from simfer.stages.model.outputs import Layout
 from simfer.stages.preflight.own_model import own_model_mistakes
 from simfer.stages.progress import Silent
@@ -99,6 +99,19 @@ def test_a_site_has_its_own_density(family: str, strict_dtypes: None) -> None:
 
     slope = jax.grad(both)(0.7)
     assert np.isfinite(slope) and slope != 0.0
+
+
+@pytest.mark.parametrize(("family", "is_log"), [("Normal", False), ("LogNormal", True)])
+def test_a_site_that_moves_by_itself_has_its_density_too(family: str, is_log: bool) -> None:
+    made, centre = FAMILIES[family](jnp.asarray(0.7)), Centre(is_log, 0.3, 2.0)
+    assert scale_of(made.expand((4,))) is is_log
+    site, point = whitening("a", made, centre), jnp.asarray([0.4])
+    value = site.value(point)
+    assert np.allclose(np.log(value) if is_log else value, 1.1)  # wherever its own prior lies
+    volume = jnp.log(jax.jacfwd(site.value)(point)[0])
+    expected = made.log_prob(value) + volume - norm.logpdf(0.4)
+    assert float(site.log_ratio(point, value)) == pytest.approx(float(expected), abs=1e-6)
+    assert float(site.point(value)[0]) == pytest.approx(0.4)
 
 
 def test_joint_sites_have_theirs() -> None:

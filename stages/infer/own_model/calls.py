@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from simfer.stages.errors import ConfigError, Mistake, did_you_mean
 from simfer.stages.infer.own_model.whitening import WHERE
+from simfer.stages.infer.predictor import Predictor
 from simfer.stages.model.space import Space
 
 Outputs = dict[str, Any]  # by name, each with a leading axis of points
@@ -79,20 +81,12 @@ def from_rows(y: Float[Any, "points outputs"], layout: Any) -> Give:
 
 
 def by_emulator(
-    predictor: Any, factor: Float[np.ndarray, "k outputs"], weights: Float[Array, "points k_and_more"]
+    predictor: Predictor, factor: Float[np.ndarray, "k outputs"], weights: Float[Array, "points k"]
 ) -> Give:
     """Return what gives the emulator's outputs, with the error that `weights` of its factors say."""
-    import jax
-
-    from simfer.stages.emulator.emulator import spread_factor
-
-    def one(z: Array, w: Array) -> Array:
-        members = predictor.members(z)
-        if not w.shape[0]:
-            return members.mean(axis=0)
-        return members.mean(axis=0) + w @ jnp.concatenate([jnp.asarray(factor), spread_factor(members)])
 
     def give(z: Array, before: int) -> Outputs:
-        return dict(predictor.natural(jax.vmap(one)(z, weights[before : before + len(z)])))
+        mean = jax.vmap(predictor.members)(z).mean(axis=1)
+        return dict(predictor.natural(mean + weights[before : before + len(z)] @ jnp.asarray(factor)))
 
     return give

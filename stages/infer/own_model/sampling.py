@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import xarray as xr
+from jaxtyping import Float
 
 from simfer.stages import plots
 from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import POSTERIOR, Posterior
 from simfer.stages.infer.own_model.posterior import by_element, to_tree
-from simfer.stages.infer.own_model.target import ERROR, OwnTarget, build_own_target, error_factor
+from simfer.stages.infer.own_model.target import SEEN, OwnTarget, build_own_target, error_factor
+from simfer.stages.infer.own_model.whitening import Centre
 from simfer.stages.infer.predictor import Predictor, load_predictor
 from simfer.stages.infer.samplers import SAMPLERS
 from simfer.stages.infer.samplers.chains import CHAINS
@@ -24,16 +26,16 @@ from simfer.stages.settings import InferConfig, LikelihoodConfig
 from simfer.stages.summary import Summary
 
 _LOOK = 500  # points of each island that see where the emulator's error matters
+_CENTRE = "centre_"
 _FEWER = 4000  # points of which the places in the parameters of the simulator are made
 
 
 def run(config: InferConfig, emulator: Path, folder: Path, progress: Progress) -> Summary:
     """Draw from the posterior of a model of one's own, and write the draws and their pictures."""
     predictor = load_predictor(config, emulator)
-    factor = _look(config, predictor, progress)
-    if factor is not None:
-        np.savez(folder / ERROR, factor=factor)
-    target = build_own_target(config, predictor, factor)
+    seen = _look(config, predictor, progress)
+    seen.save(folder)
+    target, factor = build_own_target(config, predictor, *seen), seen.factor
     draws = SAMPLERS[config.infer.sampler](_sampled(target._replace(chains=folder / CHAINS)), config.infer, progress)
     tree = to_tree(target, draws, config.infer.seed)
     write_netcdf(tree, folder / POSTERIOR)
@@ -59,23 +61,43 @@ def run(config: InferConfig, emulator: Path, folder: Path, progress: Progress) -
     return summary | {"pictures": ["pair.png", "trace.png", "predictive.png"], "handed": Posterior.load(folder).handed}
 
 
+class Seen(NamedTuple):
+    """What a first look at the posterior told."""
+
+    factor: Float[np.ndarray, "k outputs"] | None  # of the emulator's error there
+    centres: dict[str, Centre]
+
+    def save(self, folder: Path) -> None:
+        """Write it beside the posterior."""
+        arrays: dict[str, Any] = {f"{_CENTRE}{name}": np.array(each, float) for name, each in self.centres.items()}
+        np.savez(folder / SEEN, **(arrays if self.factor is None else {"factor": self.factor} | arrays))
+
+    @classmethod
+    def load(cls, folder: Path) -> Seen:
+        """Read it."""
+        with np.load(folder / SEEN, allow_pickle=False) as stored:
+            centres = {
+                name.removeprefix(_CENTRE): Centre(bool(stored[name][0]), *map(float, stored[name][1:]))
+                for name in stored.files
+                if name.startswith(_CENTRE)
+            }
+            return cls(stored["factor"] if "factor" in stored.files else None, centres)
+
+
 def load_own_target(config: LikelihoodConfig, emulator: Path, posterior: Path) -> OwnTarget:
-    """Return what was sampled, its error that of the posterior's own folder."""
-    predictor, factor = load_predictor(config, emulator), None
-    if (file := posterior / ERROR).exists():
-        with np.load(file, allow_pickle=False) as stored:
-            factor = stored["factor"]
-    return build_own_target(config, predictor, factor)
+    """Return what was sampled, as the posterior's own folder has it."""
+    return build_own_target(config, load_predictor(config, emulator), *Seen.load(posterior))
 
 
-def _look(config: InferConfig, predictor: Predictor, progress: Progress) -> np.ndarray | None:
-    """Return the emulator's error where the posterior lies, for which a population that knows of none looks."""
-    if config.infer.emulator_error == "none" or predictor.cross_validation is None:
-        return None
+def _look(config: InferConfig, predictor: Predictor, progress: Progress) -> Seen:
+    """Return what a population that knows of no error sees of the posterior."""
     plain = build_own_target(config, predictor, None)
     z = settle(_sampled(plain), config.infer, progress, _LOOK, more=0).population.z.reshape(-1, plain.size)
+    centres = plain.centres(z)
+    if config.infer.emulator_error == "none" or predictor.cross_validation is None:
+        return Seen(None, centres)
     points = plain.points(z[:: -(-len(z) * plain.model.num_points // _FEWER)])
-    return error_factor(predictor, points.reshape(-1, points.shape[-1]))
+    return Seen(error_factor(predictor, points.reshape(-1, points.shape[-1])), centres)
 
 
 def _panel(tree: xr.DataTree, name: str) -> plots.Panel:

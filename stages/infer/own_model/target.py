@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -12,12 +13,11 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from simfer.stages.batches import in_batches
-from simfer.stages.emulator.emulator import unexplained
 from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.infer.own_model.calls import Calls, Give, by_emulator, from_rows, ones
 from simfer.stages.infer.own_model.table import read_columns
 from simfer.stages.infer.own_model.trace import Ran, run_model
-from simfer.stages.infer.own_model.whitening import WHERE
+from simfer.stages.infer.own_model.whitening import WHERE, Centre
 from simfer.stages.infer.predictor import Predictor
 from simfer.stages.infer.target import split_covariance
 from simfer.stages.model.near_data import temper
@@ -26,15 +26,23 @@ from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.settings import LikelihoodConfig
 
-ERROR = "error.npz"  # the file of the emulator's error where the posterior is
+SEEN = "seen.npz"  # the file of what was seen first: the emulator's error near the posterior, and what is centred
 _REFERENCE = 400  # points of the posterior that held-out rows are held against
+_KNOWN = 0.5  # of the width of a site's prior: below it the data know the site better than the prior
 _POOL = 1000  # prior draws that chains may begin from
 
 
 class Model:
     """The user's function with its data, and what it was seen to sample and to observe."""
 
-    def __init__(self, config: LikelihoodConfig, space: Space, layout: Layout) -> None:
+    def __init__(
+        self,
+        config: LikelihoodConfig,
+        space: Space,
+        layout: Layout,
+        centres: Mapping[str, Centre] = MappingProxyType({}),
+    ) -> None:
+        self.centres = centres
         self.function = resolve(config.infer.model, {}, WHERE)
         self.space, self.layout = space, layout
         self.data = read_columns(config.observation, layout)
@@ -43,7 +51,7 @@ class Model:
     def run(self, give: Give, z: Float[Array, " size"] | None, **more: Any) -> tuple[Ran, Float[Array, "points size"]]:
         """Run it at a whitened point of its sites, with outputs that `give` gives; the points that it asked for too."""
         calls = Calls(self.space, give)
-        ran = run_model(self.function, calls, self.data, z, **more)
+        ran = run_model(self.function, calls, self.data, z, centres=self.centres, **more)
         return ran, calls.points()
 
     @property
@@ -69,6 +77,7 @@ class Model:
 
         values, derived, observed = jax.eval_shape(traced, jnp.zeros(0))
         self.sizes, self.num_points = sizes, counts[-1]
+        self.scales: dict[str, bool | None] = {}
         self.shapes = {name: tuple(value.shape) for name, value in (values | derived).items()}
         self.observed = list(observed)
         wrong = {
@@ -87,8 +96,7 @@ class OwnTarget(NamedTuple):
     size: int
     model: Model
     predictor: Predictor
-    factor: Float[np.ndarray, "k outputs"]
-    num_weights: int  # of each point that is simulated
+    factor: Float[np.ndarray, "k outputs"]  # each with a weight of its own at each point that is simulated
     chains: Path | None = None
     guide: None = None
     num_scatter: int = 0
@@ -109,7 +117,7 @@ class OwnTarget(NamedTuple):
 
     def run(self, z: Float[Array, " size"], **more: Any) -> tuple[Ran, Float[Array, "points size"]]:
         """Run the model at a point, with the emulator."""
-        weights = z[self.num_named :].reshape(self.model.num_points, self.num_weights)
+        weights = z[self.num_named :].reshape(self.model.num_points, len(self.factor))
         return self.model.run(by_emulator(self.predictor, self.factor, weights), z[: self.num_named], **more)
 
     def run_on(
@@ -121,6 +129,23 @@ class OwnTarget(NamedTuple):
     def points(self, z: Float[np.ndarray, "draws size"]) -> Float[np.ndarray, "draws points simulated"]:
         """Return where draws ask for simulations, as whitened points of the simulator's parameters."""
         return np.asarray(in_batches(lambda z: self.run(z)[1], z))
+
+    def centres(self, z: Float[np.ndarray, "draws size"]) -> dict[str, Centre]:
+        """Return the sites that draws of the posterior know far better than their prior, with where the latter lies."""
+
+        def look(z: Array) -> Any:
+            ran, _ = self.run(z)
+            self.model.scales |= ran.scales
+            return {n: (ran.values[n], ran.widths[n]) for n, is_log in ran.scales.items() if is_log is not None}
+
+        found: dict[str, Centre] = {}
+        seen, prior = in_batches(look, z), in_batches(look, self.prior(_POOL, 0), together=False)
+        for name, (values, widths) in seen.items():
+            is_log = bool(self.model.scales[name])
+            spread = (np.log(values) if is_log else values).std(axis=0)
+            if np.all(spread < _KNOWN * np.median(np.abs(widths / values if is_log else widths), axis=0)):
+                found[name] = Centre.of(prior[name][0], is_log)
+        return found
 
     def starts(self) -> Float[np.ndarray, "rows size"]:
         """Return points that chains may begin from."""
@@ -137,25 +162,20 @@ class OwnTarget(NamedTuple):
 
 
 def build_own_target(
-    config: LikelihoodConfig, predictor: Predictor, factor: Float[np.ndarray, "k outputs"] | None
+    config: LikelihoodConfig,
+    predictor: Predictor,
+    factor: Float[np.ndarray, "k outputs"] | None,
+    centres: Mapping[str, Centre] = MappingProxyType({}),
 ) -> OwnTarget:
     """Put a model together with what predicts the outputs, and with its error; None leaves the error out."""
-    model = Model(config, predictor.space, predictor.layout)
-    count = (
-        0 if factor is None else len(factor) + len(jax.eval_shape(predictor.members, jnp.zeros(predictor.space.size)))
-    )
+    model = Model(config, predictor.space, predictor.layout, centres)
     given = np.zeros((0, predictor.layout.size)) if factor is None else factor
 
     def log_likelihood(z: Float[Array, " size"], data: Mapping[str, Array] | None = None) -> Float[Array, ""]:
         return target.run(z, replaced=data)[0].log_likelihood
 
-    size = model.size + model.num_points * count
-    target = OwnTarget(log_likelihood, size, model, predictor, given, count)
+    target = OwnTarget(log_likelihood, model.size + model.num_points * len(given), model, predictor, given)
     return target
-
-
-def _num_members(predictor: Predictor) -> int:
-    return len(jax.eval_shape(predictor.members, jnp.zeros(predictor.space.size)))
 
 
 def error_factor(
@@ -163,14 +183,14 @@ def error_factor(
 ) -> Float[np.ndarray, "k outputs"] | None:
     """Return the emulator's error as factors, from held-out rows near points; None of what makes no error.
 
-    What the members' own spread tells is not in it: that is added where the sampler stands.
+    Each factor is a number more that is sampled, at each point that a model asks for: so the members' own spread, which
+    is another at each point, is not told apart from the rest, as it is where the error can be integrated out.
     """
     rows = predictor.cross_validation
     if rows is None:
         return None
     weights = temper(_distance(np.asarray(predictor.training_z), points))
-    residuals, spread = np.asarray(rows.residuals), np.asarray(rows.spread)
-    return split_covariance(residuals * np.sqrt(unexplained(residuals, spread, weights)), weights)[0]
+    return split_covariance(np.asarray(rows.residuals), weights)[0]
 
 
 def _distance(rows: Float[np.ndarray, "rows size"], points: Float[np.ndarray, "points size"]) -> np.ndarray:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
-import jax.random
 from jaxtyping import Array, Float
 from numpyro import handlers
 from numpyro.primitives import Messenger
 
 from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.infer.own_model.calls import Calls
-from simfer.stages.infer.own_model.whitening import WHERE, whitening
+from simfer.stages.infer.own_model.whitening import WHERE, Centre, scale_of, whitening
 
 
 class Observed(NamedTuple):
@@ -35,6 +36,8 @@ class Ran(NamedTuple):
     log_factor: Array  # of numpyro.factor
     sizes: dict[str, int]  # the number of a point's components, by site
     z: Float[Array, " size"]  # the point
+    widths: dict[str, Array]  # of each site's prior, given what it depends on: its slope by the point
+    scales: dict[str, bool | None]  # whether it can be centred, and in the logarithm
 
     @property
     def log_likelihood(self) -> Array:
@@ -45,10 +48,12 @@ class Ran(NamedTuple):
 class _Sites(Messenger):  # type: ignore[misc]
     """Gives each site that is sampled its value: from a point, or, where that is None, by chance."""
 
-    def __init__(self, z: Float[Array, " size"] | None, key: Array) -> None:
+    def __init__(self, z: Float[Array, " size"] | None, key: Array, centres: Mapping[str, Centre]) -> None:
         super().__init__(fn=None)
-        self.z, self.key = z, key
+        self.z, self.key, self.centres = z, key, centres
         self.parts: dict[str, Array] = {}
+        self.widths: dict[str, Array] = {}
+        self.scales: dict[str, bool | None] = {}
         self.log_ratio = jnp.zeros(())
 
     def process_message(self, msg: dict[str, Any]) -> None:
@@ -56,7 +61,7 @@ class _Sites(Messenger):  # type: ignore[misc]
         _refuse(msg)
         if msg["type"] != "sample" or msg["is_observed"]:
             return
-        at = whitening(msg["name"], msg["fn"])
+        at = whitening(msg["name"], msg["fn"], self.centres.get(msg["name"]))
         if self.z is None:
             self.key, own = jax.random.split(self.key)
             part = at.point(msg["fn"].sample(own))
@@ -67,6 +72,8 @@ class _Sites(Messenger):  # type: ignore[misc]
                 part = jnp.zeros(at.size)
         value = at.value(part)
         self.parts[msg["name"]] = part
+        self.scales[msg["name"]] = scale_of(msg["fn"])
+        self.widths[msg["name"]] = jax.jvp(at.value, (part,), (jnp.ones_like(part),))[1]
         self.log_ratio += at.log_ratio(part, value)
         msg["value"] = value
 
@@ -105,6 +112,7 @@ def run_model(
     replaced: Mapping[str, Array] | None = None,
     redraw: Array | None = None,
     key: Array | None = None,
+    centres: Mapping[str, Centre] = MappingProxyType({}),
 ) -> Ran:
     """Run a model once.
 
@@ -116,9 +124,10 @@ def run_model(
         replaced: Data by site in the place of the observed ones.
         redraw: A key to draw such data from.
         key: Of what is drawn.
+        centres: Of sites that move by themselves.
     """
     first = jax.random.key(0) if key is None else key
-    sites = _Sites(z, first)
+    sites = _Sites(z, first, centres)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Out-of-support")  # the preflight says what lies there
         return _ran(model, simulate, data, sites, _Replaced(replaced, redraw), first)
@@ -142,7 +151,7 @@ def _ran(model: Any, simulate: Calls, data: Mapping[str, Any], sites: _Sites, ot
                 observed[name] = Observed(site["fn"], jnp.asarray(site["value"]), log_prob)
     sizes = {name: int(part.shape[0]) for name, part in sites.parts.items()}
     point = jnp.concatenate([jnp.zeros(0), *sites.parts.values()])
-    return Ran(values, derived, observed, sites.log_ratio, factor, sizes, point)
+    return Ran(values, derived, observed, sites.log_ratio, factor, sizes, point, sites.widths, sites.scales)
 
 
 def _refuse(msg: Mapping[str, Any]) -> None:

@@ -50,8 +50,43 @@ class Whitening(NamedTuple):
     point: Callable[[Array], Float[Array, " size"]]  # the inverse of `value`
 
 
-def whitening(name: str, fn: Any) -> Whitening:
-    """Return the map of a site that samples from `fn`; raise ConfigError where a site cannot be sampled."""
+class Centre(NamedTuple):
+    """Where a site lies under its prior, whatever that depends on: its middle and width, or those of its logarithm."""
+
+    is_log: bool
+    middle: float
+    width: float
+
+    @classmethod
+    def of(cls, drawn: Float[np.ndarray, "..."], is_log: bool) -> Centre:
+        """Read it off draws."""
+        low, middle, high = np.quantile(np.log(drawn) if is_log else drawn, [0.16, 0.5, 0.84])
+        return cls(is_log, float(middle), max(float(0.5 * (high - low)), 1e-300))
+
+    @property
+    def transform(self) -> Transform:
+        """The map from standard normals to it."""
+        along = AffineTransform(self.middle, self.width)
+        return ComposeTransform([along, dist.transforms.ExpTransform()]) if self.is_log else along
+
+
+def scale_of(fn: Any) -> bool | None:
+    """Say whether a site can be centred, and if so, whether in the logarithm; None where it cannot."""
+    base = fn
+    while isinstance(base, _WRAPPERS):
+        base = base.base_dist
+    by_itself = isinstance(base, _BY_QUANTILES) and base.event_dim == 0
+    if by_itself and base.support is dist.constraints.real:
+        return False
+    return True if by_itself and base.support is dist.constraints.positive else None
+
+
+def whitening(name: str, fn: Any, centre: Centre | None = None) -> Whitening:
+    """Return the map of a site that samples from `fn`; raise ConfigError where a site cannot be sampled.
+
+    One with a `centre` moves by itself, and not relative to what its prior depends on: where the data know each of
+    several sites far better than the population that these are of, that is what a sampler gets along in.
+    """
     base = fn
     while isinstance(base, _WRAPPERS):
         base = base.base_dist
@@ -59,6 +94,8 @@ def whitening(name: str, fn: Any) -> Whitening:
     if base.is_discrete:
         what = f'it samples "{name}" from {type(base).__name__}, which is discrete; NUTS needs numbers that can move. '
         raise ConfigError([Mistake(WHERE, what + "Sum over it (numpyro.distributions has mixtures), or observe it")])
+    if centre is not None:
+        return _by_density(fn, centre.transform, shape)
     if isinstance(base, _BY_QUANTILES):
         return Whitening(
             int(np.prod(shape)),
@@ -74,11 +111,10 @@ def whitening(name: str, fn: Any) -> Whitening:
             lambda x, value: jnp.zeros(()),
             lambda value: jnp.linalg.solve(root, (value - base.loc)[..., None])[..., 0].reshape(-1),
         )
-    return _by_density(fn, base, shape)
+    return _by_density(fn, _near(base), shape)
 
 
-def _by_density(fn: Any, base: Any, shape: tuple[int, ...]) -> Whitening:
-    transform = _near(base)
+def _by_density(fn: Any, transform: Transform, shape: tuple[int, ...]) -> Whitening:
     inner = tuple(transform.inverse_shape(shape))
 
     def log_ratio(x: Array, value: Array) -> Array:

@@ -44,7 +44,7 @@ def _data(model: Model) -> Iterator[Mistake]:
     for name, each in ran.observed.items():
         values = np.asarray(each.value, float)
         there = ~np.isnan(values)
-        if not there.all() and np.isnan(each.log_prob).any():  # what is masked counts for nothing
+        if not there.all() and not np.isfinite(each.log_prob).all():  # what is masked counts for nothing
             what = f'"{name}" observes values that are no numbers; a cell of the data is empty there'
             yield Mistake(WHERE, f"{what}: mask it (numpyro.handlers.mask), or leave its row out")
         elif not (np.asarray(each.fn.support(each.value)) | ~there).all():

@@ -76,6 +76,7 @@ def test_rows_are_those_that_run_here(tmp_path: Path, cluster: Cluster) -> None:
         assert np.array_equal(here[name].values, there[name].values)
 
 
+@pytest.mark.slow  # its twin is that of tests/campaign/test_cluster.py
 def test_a_worker_that_is_killed_costs_no_row(tmp_path: Path, cluster: Cluster) -> None:
     target = f"{shutil.copy(PLAIN, tmp_path)}:counted"
 

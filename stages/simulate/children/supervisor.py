@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from threading import Lock
@@ -25,6 +26,7 @@ from simfer.stages.simulate.children.child import last_lines
 from simfer.stages.simulate.children.frames import Frame, Reader, encode, write_all
 
 _PIPE = 2**15  # bytes that a pipe takes for certain, as Linux and macOS have them
+_KILLED, _TIMES = "ended by SIGKILL", 3  # which no program does to itself; the third time it is the row's own
 _MODULE = "simfer.stages.simulate.children.child"
 
 
@@ -63,7 +65,7 @@ class Child:
         self.facts: dict[str, Any] = {}
         self._spec, self._timeout, self._most = dict(spec), timeout, rows_per_worker
         self._process: subprocess.Popen[bytes] | None = None
-        self._closed, self._lock = False, Lock()
+        self._closed, self._lock, self._kills = False, Lock(), Counter[int]()
 
     def run(self, rows: Sequence[Wanted], expected: Mapping[str, Any] | None) -> Iterator[Done]:
         """Run rows in their order and yield how each ended; one that kills the child costs nothing but itself."""
@@ -84,10 +86,19 @@ class Child:
             self._send(b"".join(data for _, data in sent))
             for row, _ in sent:
                 done = self._one(row)
+                if self._is_killed(done):
+                    break  # and run again, in the next child
                 waiting.pop(0)
                 yield done
                 if self._process is None:
                     break  # those after it go to the next child
+
+    def _is_killed(self, done: Done) -> bool:
+        """Say whether somebody else ended the child: whoever frees memory takes one that may not have taken it."""
+        if not done.reason.startswith(_KILLED) or self._kills[done.number] + 1 >= _TIMES:
+            return False
+        self._kills[done.number] += 1
+        return True
 
     def _fitting(self, waiting: Sequence[Wanted]) -> list[tuple[Wanted, bytes]]:
         """Return the first rows, as many as a pipe takes at once: both ends would wait for ever if both were full."""

@@ -83,7 +83,7 @@ def _run(
 
     def take(done: Done) -> None:
         answers.append(_answer(done, place / str(done.number) if told["keep"] else None))
-        if done.seconds > _SLOW and "machine" not in done.more:
+        if done.seconds > _SLOW and done.status == Status.OK and done.number >= 0:  # of a first run nothing is kept
             _keep(ended / identity[done.number], answers[-1])
 
     try:

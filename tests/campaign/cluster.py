@@ -1,0 +1,162 @@
+"""A cluster of Dask's whose processes are killed at random, while a config is simulated on it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+
+CONFIG = """
+[parameters]
+a = {{ dist = "Normal" }}
+b = {{ dist = "Normal", loc = 1.0 }}
+
+[simulate]
+simulator = "model.py:simulate"
+num_simulations = {num}
+seed = {seed}
+
+[observation]
+file = "observed.csv"
+
+[noise.y]
+dist = "Normal"
+scale = 0.1
+"""
+# It counts for itself: a line when a row begins, one when it ends, each with the time.
+MODEL = """
+import os
+import time
+
+
+def say(what, a, b):
+    with open("counted.txt", "a") as file:
+        file.write(f"{what} {a!r} {b!r} {time.time()!r}\\n")
+
+
+def simulate(a, b):
+    say("begins", a, b)
+    time.sleep(float(os.environ.get("SECONDS", "1.1")))
+    say("ends", a, b)
+    return {"y": a * b, "sum": a + b}
+"""
+WHO = "child", "worker", "driver", "scheduler"
+_AT_ONCE = 0.1  # seconds: what was killed within them of a row's end had no time to tell
+
+
+class Cluster:
+    """A scheduler, two workers and a driver, each begun again when it is gone."""
+
+    def __init__(self, folder: Path, seed: int) -> None:
+        self.folder, self.random = folder, random.Random(seed)
+        self.kills, self.killed = Counter[str](), list[tuple[float, str]]()
+        self.environment = os.environ | {"SIMFER_SCRATCH": str(folder / "scratch"), "PYTHONWARNINGS": "ignore"}
+        self.scheduler: subprocess.Popen[bytes] | None = None
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self.driver: subprocess.Popen[bytes] | None = None
+
+    @property
+    def file(self) -> Path:
+        """The scheduler file."""
+        return self.folder / "s.json"
+
+    def simulate(self, store: str, num_kills: int) -> None:
+        """Bring a store to its end, with so many kills on the way."""
+        to_come, seen, due = num_kills, -1, 0.0
+        while True:
+            self._stand_up(store)
+            assert self.driver is not None
+            if (code := self.driver.poll()) is not None:
+                if code == 0:
+                    return
+                assert code in (3, -signal.SIGKILL), (self.folder / "driver.log").read_text()[-3000:]
+                self.driver = None
+                continue
+            begun = len(self._counted())
+            if begun > seen and not due:  # something has gone on since the last kill
+                due = time.monotonic() + self.random.uniform(0.1, 1.5)
+            if due and time.monotonic() > due and to_come:
+                to_come -= self._kill(WHO[to_come - 1] if num_kills < 10 else self.random.choice(WHO))
+                seen, due = len(self._counted()), 0.0
+            time.sleep(0.02)
+
+    def _counted(self) -> list[str]:
+        file = self.folder / "counted.txt"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def _stand_up(self, store: str) -> None:
+        """Begin again what is gone."""
+        if self.scheduler is None or self.scheduler.poll() is not None:
+            self.file.unlink(missing_ok=True)
+            more = ["--port", "0", "--no-dashboard", "--scheduler-file", str(self.file)]
+            self.scheduler = self._start("distributed.cli.dask_scheduler", "--host", "127.0.0.1", *more)
+            while not self.file.exists():
+                assert self.scheduler.poll() is None
+                time.sleep(0.02)
+        self.workers = [each for each in self.workers if each.poll() is None]
+        while len(self.workers) < 2:
+            more = ["--nthreads", "1", "--memory-limit", "0", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
+            worker = self._start("distributed.cli.dask_worker", "--scheduler-file", str(self.file), *more)
+            self.workers.append(worker)
+        if self.driver is None:
+            words = ["simulate", "c.toml", "--store", store, "--engine", f"dask:{self.file}", "--quiet"]
+            self.driver = self._start("simfer.pipeline.cli", *words)
+
+    def _start(self, module: str, *words: str) -> subprocess.Popen[bytes]:
+        name = "driver" if module.startswith("simfer") else "cluster"
+        with (self.folder / f"{name}.log").open("ab") as log:
+            command = [sys.executable, "-m", module, *words]
+            return subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=self.environment)
+
+    def _kill(self, who: str) -> bool:
+        """Kill one of a kind, if there is one."""
+        try:
+            victim = self._victim(who)
+            victim.send_signal(signal.SIGKILL)
+        except (psutil.NoSuchProcess, IndexError):
+            return False
+        self.killed.append((time.time(), who))
+        self.kills[who] += 1
+        for process in (self.driver, self.scheduler, *self.workers):
+            if process is not None and process.pid == victim.pid:
+                process.wait()
+        return True
+
+    def _victim(self, who: str) -> psutil.Process:
+        assert self.driver and self.scheduler
+        if who == "child":
+            children = [child for each in self.workers for child in psutil.Process(each.pid).children()]
+            return self.random.choice(children)
+        pid = {"driver": self.driver, "scheduler": self.scheduler, "worker": self.random.choice(self.workers)}[who].pid
+        return psutil.Process(pid)
+
+    def run_twice(self) -> tuple[list[str], list[str]]:
+        """Return the rows that were run again after they had ended, and those where a kill came as they ended."""
+        ends: dict[str, list[float]] = {}
+        begins: dict[str, list[float]] = {}
+        for line in self._counted():
+            what, a, b, at = line.split()
+            (ends if what == "ends" else begins).setdefault(f"{a} {b}", []).append(float(at))
+        again, in_the_act = list[str](), list[str]()
+        for row, times in ends.items():
+            first = min(times)
+            if max(begins[row]) <= first:
+                continue
+            near = min(self.killed, key=lambda kill: abs(kill[0] - first))
+            what = f"{row}: {near[1]} killed {near[0] - first:.3f} s after its end"
+            (in_the_act if -0.01 <= near[0] - first <= _AT_ONCE else again).append(what)
+        return again, in_the_act
+
+    def end(self) -> None:
+        """End all of it."""
+        for process in (self.driver, *self.workers, self.scheduler):
+            if process is not None:
+                process.kill()
+                process.wait()

@@ -19,6 +19,7 @@ from simfer.stages.errors import StageError
 from simfer.stages.infer.predictor import Predictor
 from simfer.stages.model.likelihood import Likelihood, Prediction, read_likelihood
 from simfer.stages.model.near_data import near_data, temper
+from simfer.stages.model.space import Space
 from simfer.stages.settings import LikelihoodConfig
 
 _MOST_FACTORS = 8  # of the covariance of residuals; what they leave of each variance is on a diagonal
@@ -204,6 +205,11 @@ class Target(NamedTuple):
     def num_named(self) -> int:
         """The number of a point's first components that are parameters, of the simulator and of the noise."""
         return self.predictor.space.size + self.likelihood.noise_space.size
+
+    @property
+    def space(self) -> Space:
+        """The simulator's parameters, a point's first components: a hierarchy of them may be sampled otherwise."""
+        return self.predictor.space
 
     @property
     def components(self) -> list[str]:

@@ -147,7 +147,8 @@ def _num_components(prior: Prior) -> int:
     return 2 if prior.periodic else 1
 
 
-def _from_components(prior: Prior, z: Float[Array, "... k"], values: Mapping[str, Any] = {}) -> Float[Array, "..."]:
+def from_components(prior: Prior, z: Float[Array, "... k"], values: Mapping[str, Any] = {}) -> Float[Array, "..."]:
+    """Map a prior's components of a whitened point to its own scale, given the values that it depends on."""
     if not prior.periodic:
         return _quantile(prior, z[..., 0], values)
     flat: Any = distribution(prior)
@@ -264,7 +265,7 @@ class Space(eqx.Module):
         fixed = {name: jnp.full(z.shape[:-1], value) for name, value in self.fixed.items()}
         places, known = self.places, dict(fixed)
         for name in self.order:  # Rosenblatt's (1952) map: each given those that it depends on
-            known[name] = _from_components(self.priors[name], jnp.asarray(z[..., places[name]]), known)
+            known[name] = from_components(self.priors[name], jnp.asarray(z[..., places[name]]), known)
         return {name: known[name] for name in self.names} | fixed
 
     def theta(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... names"]:

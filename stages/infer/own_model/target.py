@@ -107,6 +107,11 @@ class OwnTarget(NamedTuple):
         return self.model.size
 
     @property
+    def space(self) -> Space:
+        """No parameters of a config: sites are mapped one by one, and centred there."""
+        return Space({})
+
+    @property
     def components(self) -> list[str]:
         """What these are called."""
         return self.model.components

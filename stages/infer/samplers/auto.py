@@ -6,6 +6,7 @@ import numpy as np
 
 from simfer.stages.infer.samplers import nuts, smc
 from simfer.stages.infer.samplers.agreement import agreement
+from simfer.stages.infer.samplers.centring import find_centring
 from simfer.stages.infer.samplers.convergence import ESS, converged, largest_r_hat
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.samplers.smc import Settled
@@ -31,6 +32,15 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
         return nuts.sample(target, settings, progress)
     if settled.place.any():
         return settled.draws(settings.num_samples)
+    if centring := find_centring(target, settled.population.z.reshape(-1, target.size)):
+        centred = centring.on(target)
+        if (again := _look(centred, settings, progress)) and not again.place.any():
+            return centring.back(_in_one_place(centred, settings, progress, again))
+    return _in_one_place(target, settings, progress, settled)
+
+
+def _in_one_place(target: Target, settings: Infer, progress: Progress, settled: Settled) -> Draws:
+    """Let NUTS draw from where a population has settled; hold the two against each other."""
     drawn = _chains(target, settings, progress, settled)
     spent: list[Settled | Draws] = [settled, drawn]
     names = target.components
@@ -65,6 +75,10 @@ def _guided(target: Target, guide: Target, settings: Infer, progress: Progress) 
         return nuts.sample(target, settings, progress)
     if settled.place.any():
         return smc.sample(target, settings, progress)
+    if centring := find_centring(guide, settled.population.z.reshape(-1, guide.size)):
+        by_emulator = settings.model_copy(update={"likelihood": "emulator"})
+        if again := _look(centring.on(guide), by_emulator, progress, more=0):
+            return centring.back(_chains(centring.on(target), settings, progress, again))
     return _chains(target, settings, progress, settled)
 
 

@@ -35,11 +35,13 @@ class Density(eqx.Module):
     base: Float[Array, "size size"]  # turns what `mean` gives into the units of the data here
     triangle: PyTree
     bend: Splines | None  # None of a Gaussian
+    scale_sees: bool = eqx.field(static=True, default=True)  # or the triangle is the same at all inputs
 
     def moments(self, x: Float[Array, " inputs"]) -> tuple[Float[Array, " size"], Float[Array, "size size"]]:
         """Return m and M at an input."""
         mean = jax.lax.stop_gradient(self.base) @ self.mean(x)
-        return mean, lower(_BEGIN * self.triangle(x), len(mean))
+        seen = x if self.scale_sees else jnp.zeros_like(x)
+        return mean, lower(_BEGIN * self.triangle(seen), len(mean))
 
     def log_prob(self, x: Float[Array, " inputs"], y: Float[Array, " size"]) -> Float[Array, ""]:
         """Return the log density of scaled data."""
@@ -117,7 +119,7 @@ def build_densities(about: Mapping[str, Any], keys: PRNGKeyArray) -> Density:
     """Build an ensemble of untrained densities, a key each.
 
     `about` is what an emulator's header says of a flow: `size`, `inputs`, `layers` (0 of a Gaussian), `width`, `bins`,
-    whether its shape `sees` the inputs, and the `dtype`.
+    whether its shape `sees` the inputs and its scale does (`scale_sees`), and the `dtype`.
     """
     size, inputs, dtype = about["size"], about["inputs"], about["dtype"]
     wide = {"width": about["width"]}
@@ -125,7 +127,8 @@ def build_densities(about: Mapping[str, Any], keys: PRNGKeyArray) -> Density:
     given = {"families": ("uniform",) * inputs, "layout": None, "varies": (True,) * size}
     build = lambda outputs, keys: build_networks(_NETWORK, wide, (inputs, outputs), keys, dtype, given)  # noqa: E731
     base = jnp.broadcast_to(jnp.eye(size, dtype=dtype), (len(keys), size, size))
-    return Density(build(size, three[:, 0]), base, build(num_entries(size), three[:, 1]), _bend(about, three[:, 2]))
+    mean, triangle, bend = build(size, three[:, 0]), build(num_entries(size), three[:, 1]), _bend(about, three[:, 2])
+    return Density(mean, base, triangle, bend, about.get("scale_sees", True))
 
 
 def _bend(about: Mapping[str, Any], keys: PRNGKeyArray) -> Splines | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple, cast
 
@@ -22,9 +22,6 @@ from simfer.stages.train.descent import History, descend
 from simfer.stages.train.feed import Rows, whole
 from simfer.stages.train.losses import loss_of
 
-KINDS = {"gaussian": (0, True), "one shape": (1, False), "shape by parameters": (1, True)}  # layers or none; it sees
-_GAUSSIAN = "gaussian"
-_STANDARD_ERRORS = 3.0  # by which held-out rows must be likelier for other axes than the principal ones
 _COPIED = 40_000  # rows with their copies: more noise than this on a row teaches nothing
 _MOST_COPIES = 8
 _MEAN_STEPS, _MEAN_RATE, _PATIENCE = 1500, 1e-2, 600
@@ -82,7 +79,7 @@ def sample(config: TrainConfig, dataset: TrainingSet, x: Float[np.ndarray, "rows
 
 
 class Beginning(NamedTuple):
-    """What all kinds of densities are trained from: rows at unit size, and means that were trained on them."""
+    """What all densities are trained from: rows at unit size, and means that were trained on them."""
 
     settings: Train
     rows: Sample
@@ -96,27 +93,16 @@ class Beginning(NamedTuple):
     ]  # centre and spread of inputs, location and scale of data
 
 
-def learn(
-    settings: Train, rows: Sample, progress: Progress, kinds: Sequence[str] = tuple(KINDS)
-) -> dict[str, Candidate]:
-    """Train densities of some kinds, all from the same means and along the same axes.
+class Start(NamedTuple):
+    """Densities before they are trained, what their header says of them, and how they learn."""
 
-    Along principal axes of the residuals, the loudest first, what all data share (a switch, a delay) is one
-    coordinate's own shape. Where data are measured alike (points from one distribution) these axes mix them without
-    need, and a triangle of data in their order is learned from far fewer rows: the Gaussian says which it is.
-    """
-    beginning = _begin(settings, rows, progress)
-    residuals = _residuals(beginning)
-    base, found = _principal(residuals), {}
-    if _GAUSSIAN in kinds:
-        by_axes = [(axes, _train(beginning, _GAUSSIAN, axes, progress)) for axes in (base, _triangle(residuals))]
-        gain = by_axes[1][1].log_density - by_axes[0][1].log_density
-        better = gain.mean() > _STANDARD_ERRORS * gain.std() / np.sqrt(len(gain))
-        base, found[_GAUSSIAN] = by_axes[int(better)]
-    return found | {kind: _train(beginning, kind, base, progress) for kind in kinds if kind not in found}
+    members: Density
+    about: Mapping[str, Any]
+    rate: float
+    alone: bool = False  # every axis is bent for itself
 
 
-def _begin(settings: Train, rows: Sample, progress: Progress) -> Beginning:
+def begin(settings: Train, rows: Sample, progress: Progress) -> Beginning:
     """Bring rows to unit size, and train means by squared error."""
     spread, scale = rows.x.std(axis=0), rows.y.std(axis=0)
     if not (scale > 0).all() or not np.isfinite(rows.y).all():
@@ -129,26 +115,21 @@ def _begin(settings: Train, rows: Sample, progress: Progress) -> Beginning:
     keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 2), (settings.ensemble_size, 2))
     held_out = 1 + np.arange(settings.ensemble_size) % int(rows.fold.max())
     about = {"size": rows.y.shape[1], "inputs": rows.x.shape[1], "layers": 0, "width": settings.flow.width}
-    about |= {"bins": settings.flow.bins, "sees": True, "dtype": settings.dtype, "members": settings.ensemble_size}
+    about |= {"bins": settings.flow.bins, "sees": False, "dtype": settings.dtype, "members": settings.ensemble_size}
     quick = _settings(settings, min(_MEAN_STEPS, settings.steps), _MEAN_RATE)
     means, feed = build_densities(about, keys[:, 0]).mean, whole(scaled, rows.fold, held_out)
     means, _ = descend(quick, means, loss_of(), feed, keys[:, 1], progress, "flow: means")
     return Beginning(settings, rows, scaled, held_out, keys, about, means, scales)
 
 
-def _train(begun: Beginning, kind: str, base: Float[np.ndarray, "data data"], progress: Progress) -> Candidate:
-    """Train densities of one kind, data being scaled by `base`."""
-    layers, sees = KINDS[kind]
-    about = {**begun.about, "layers": layers * begun.settings.flow.layers, "sees": sees}
-    start = build_densities(about, begun.keys[:, 0])
-    rebased = jnp.broadcast_to(jnp.asarray(base, begun.settings.dtype), start.base.shape)
-    start = replace(start, mean=begun.means, base=rebased)
-    rows = Rows(begun.scaled.x, begun.scaled.y @ base.T)
-    feed = whole(rows, begun.rows.fold, begun.held_out)
-    members, history = _descended(begun.settings, start, feed, begun.keys[:, 1], progress, f"flow: {kind}")
+def train(begun: Beginning, name: str, start: Start, progress: Progress) -> Candidate:
+    """Train densities from where they start, data being scaled by their axes."""
+    base = np.asarray(start.members.base[0], float)
+    feed = whole(Rows(begun.scaled.x, begun.scaled.y @ base.T), begun.rows.fold, begun.held_out)
+    members, history = _descended(begun, start, feed, progress, f"flow: {name}")
     center, spread, location, scale = begun.scales
     flow = Flow(members, *map(jnp.asarray, (center, spread, location, base / scale)))
-    return Candidate(flow, about, _unseen(flow, begun), history)
+    return Candidate(flow, start.about, _unseen(flow, begun), history)
 
 
 def _settings(settings: Train, steps: int, rate: float) -> Train:
@@ -156,17 +137,27 @@ def _settings(settings: Train, steps: int, rate: float) -> Train:
     return settings.model_copy(update=changed | {"optimizer": "adam", "optimizer_options": {}})
 
 
-def _descended(
-    settings: Train, start: Density, feed: Any, keys: Array, progress: Progress, name: str
-) -> tuple[Density, History]:
+def _descended(begun: Beginning, start: Start, feed: Any, progress: Progress, name: str) -> tuple[Density, History]:
     """Descend; where the loss is not finite, once more at a lower rate."""
+    loss = _of_axes_alone if start.alone else _negative_log_density
     for share in _RATES:
         try:
-            slower = _settings(settings, settings.flow.steps, share * settings.flow.learning_rate)
-            return descend(slower, start, _negative_log_density, feed, keys, progress, name)
+            slower = _settings(begun.settings, begun.settings.flow.steps, share * start.rate)
+            return descend(slower, start.members, loss, feed, begun.keys[:, 1], progress, name)
         except StageError as error:
             failure = error
     raise failure
+
+
+def _of_axes_alone(density: Density, rows: Rows, robust: bool | float) -> Float[Array, ""]:
+    """Return the same, splines learning nothing of other axes and of parameters."""
+
+    def weights(density: Density) -> list[Array]:
+        assert density.bend is not None
+        return [layer.last for layer in density.bend.layers]
+
+    still = [jax.lax.stop_gradient(each) for each in weights(density)]
+    return _negative_log_density(eqx.tree_at(weights, density, still), rows, robust)
 
 
 def _negative_log_density(density: Density, rows: Rows, robust: bool | float) -> Float[Array, ""]:
@@ -188,7 +179,7 @@ def _unseen(flow: Flow, begun: Beginning) -> Float[np.ndarray, " used"]:
     return _by_fold(flow.members, one, begun.rows.x, begun.rows.y, begun)
 
 
-def _residuals(begun: Beginning) -> Float[np.ndarray, "used data"]:
+def residuals(begun: Beginning) -> Float[np.ndarray, "used data"]:
     """Return the residuals of each fold's rows, by the first member that did not see them."""
     rest = eqx.filter(begun.means, eqx.is_inexact_array, inverse=True)
 
@@ -214,19 +205,3 @@ def _by_fold(
         mine = jax.tree.map(lambda leaf, m=member: leaf[m], weights)
         parts.append(np.asarray(evaluate(mine, (jnp.asarray(x[own]), jnp.asarray(y[own])))))
     return np.concatenate(parts)
-
-
-def _principal(residuals: Float[np.ndarray, "n data"]) -> Float[np.ndarray, "data data"]:
-    """Return what whitens residuals along their principal axes, the loudest first."""
-    sizes, axes = np.linalg.eigh(_covariance(residuals))
-    return np.asarray((axes / np.sqrt(sizes)).T[::-1])
-
-
-def _triangle(residuals: Float[np.ndarray, "n data"]) -> Float[np.ndarray, "data data"]:
-    """Return what whitens residuals one after another."""
-    return np.asarray(np.linalg.inv(np.linalg.cholesky(_covariance(residuals))))
-
-
-def _covariance(residuals: Float[np.ndarray, "n data"]) -> Float[np.ndarray, "data data"]:
-    covariance = np.atleast_2d(np.cov(residuals.T))
-    return covariance + 1e-9 * np.trace(covariance) / len(covariance) * np.eye(len(covariance))

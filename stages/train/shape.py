@@ -18,14 +18,13 @@ from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig
 from simfer.stages.settings.noise import COUNTS
 from simfer.stages.summary import Table
-from simfer.stages.train.density import Candidate, learn, sample
+from simfer.stages.train.density import Candidate, sample
 from simfer.stages.train.feed import Rows
+from simfer.stages.train.ladder import GAUSSIAN, ONE_SCALE, difference, learn, likeliest
 from simfer.stages.train.stream import Stream
 
 _TESTED = 512  # held-out rows that the Gaussian's shape is tested on
 _LEVEL = 0.001  # of that test: chance makes a flow be tried once in a thousand trainings, and it must then be better
-_STANDARD_ERRORS = 3.0  # by which the held-out density must be better for a flow to be kept
-_GAUSSIAN = "gaussian"
 
 
 class Shape(NamedTuple):
@@ -53,26 +52,18 @@ def learn_shape(
     if isinstance(rows, Stream):
         raise StageError(f'train.memory: the rows take more, and train.scatter = "{wanted}" learns from all at once')
     found = learn(config.train, sample(config, dataset, np.asarray(rows.x, float)), progress)
-    best = max(found, key=lambda kind: found[kind].log_density.mean())
+    best = likeliest(found)
     table = [_row(kind, each, found[best]) for kind, each in found.items()]
-    if automatic:
-        gain, error = _difference(found[best], found[_GAUSSIAN])
-        if gain <= _STANDARD_ERRORS * error:
-            reason = f"held-out rows contradict it (p = {p:.2g}), but no flow that was tried is better"
-            return Shape(emulator, f"gaussian: {reason}", table)
+    if automatic and best in (ONE_SCALE, GAUSSIAN):
+        reason = f"held-out rows contradict it (p = {p:.2g}), but no flow that was tried is better"
+        return Shape(emulator, f"gaussian: {reason}", table)
     header = replace(emulator.header, flow=found[best].about)
     shaped = replace(emulator, flow=found[best].flow, header=header)
     return Shape(shaped, f"flow, {best}" + (f": held-out rows are not Gaussian (p = {p:.2g})" * automatic), table)
 
 
-def _difference(one: Candidate, other: Candidate) -> tuple[float, float]:
-    """Return by how much held-out rows are likelier to one than to another, and its standard error."""
-    gain = one.log_density - other.log_density
-    return float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(gain)))
-
-
 def _row(kind: str, candidate: Candidate, best: Candidate) -> dict[str, Any]:
-    behind, error = _difference(best, candidate)
+    behind, error = difference(best, candidate)
     return {
         "density": kind,
         "held_out_log_density": float(candidate.log_density.mean()),

@@ -19,7 +19,8 @@ from simfer.stages.emulator.splines import Splines, spline
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Train
 from simfer.stages.settings.training import Flow as FlowSettings
-from simfer.stages.train.density import Candidate, Sample, learn
+from simfer.stages.train.density import Candidate, Sample
+from simfer.stages.train.ladder import learn
 from tests import helpers
 
 SWITCH, SD = 0.8, 0.3
@@ -42,7 +43,7 @@ def learned() -> dict[str, Candidate]:
     x, y = simulate(2000, 0)
     sizes = FlowSettings(layers=2, width=16, steps=300, learning_rate=1e-2)
     settings = Train(ensemble_size=2, steps=200, flow=sizes)
-    return learn(settings, Sample(x, y, 1 + np.arange(len(x)) % 5), Silent(), ("one shape",))
+    return learn(settings, Sample(x, y, 1 + np.arange(len(x)) % 5), Silent(), "one shape")
 
 
 def test_a_shared_switch_is_learned_and_a_gaussian_is_left_behind() -> None:

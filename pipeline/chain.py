@@ -138,7 +138,8 @@ def links(problem: Problem, turn: Turn) -> list[Link]:
             last = last | {role: tuple(f"{stage}-{i}" for i in range(number)) for role, stage in _ROWS_OF.items()}
         handed = _ROWS | {"posterior"}
         simulate = Link("simulate", number, problem.slice(RefineConfig, round=number), last, handed=handed)
-        select = problem.slice(SelectConfig)
+        narrow = number > 1 and problem.refine.keep is None and not problem.infer.model
+        select = problem.slice(SelectConfig, narrow=narrow)
     train, infer = f"train-{number}", f"infer-{number}"
     given = likelihood(problem)
     given |= {"infer": problem.infer.model_copy(update={"num_samples": turn.num_samples})}

@@ -2,7 +2,9 @@
 
 Nobody knows the simulator's likelihood, so there are no importance weights. What takes their place: at each draw the
 simulated data and those of the flow are exchangeable if the flow is right, whatever its shape, so that any number made
-of them has a uniform rank; and the members of the ensemble, trained apart, must agree on the posterior.
+of them has a uniform rank; data simulated at one draw must lead the flow back to it among all draws as often as it says
+(simulation-based calibration, Talts et al. 2018, the posterior being the prior); and the members of the ensemble,
+trained apart, must agree on the posterior.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ _FAR = 4.0  # sd beyond which a value counts as this: no single one is to decide
 _PAIRED = 3  # replicates in the energy test
 _PERMUTATIONS = 1999
 _MOST_DRAWS = 4000  # that members are asked of
+_OTHERS = 255  # draws among which data must find their own
 
 
 class Exchanged(NamedTuple):
@@ -42,6 +45,7 @@ class Exchanged(NamedTuple):
     log_density: Float[np.ndarray, "draws each"]
     scores: Float[np.ndarray, "draws each parameters"]  # of the parameters, whitened by their covariance there
     normal: Float[np.ndarray, "draws each n"]  # data as the flow's standard normals
+    calibration_p: float
     predictive_p: float
 
 
@@ -49,7 +53,7 @@ def no_exchange(target: Target) -> Exchanged:
     """Say that too few draws could be simulated to say anything."""
     n, p, each = len(target.likelihood.index), target.num_named, 1 + _REPLICATES
     none = np.full((1, each, n), np.nan)
-    return Exchanged(none, none[..., 0], np.full((1, each, p), np.nan), none, float("nan"))
+    return Exchanged(none, none[..., 0], np.full((1, each, p), np.nan), none, float("nan"), float("nan"))
 
 
 def exchange(target: Target, draws: np.ndarray, y: np.ndarray) -> Exchanged:
@@ -72,7 +76,8 @@ def exchange(target: Target, draws: np.ndarray, y: np.ndarray) -> Exchanged:
 
     rows = (jnp.asarray(draws), truth, keys)
     data, logs, scores, normal, less = in_batches(one, rows, together=False)
-    return Exchanged(data, logs, _whitened(scores), normal, float(np.mean(less)))
+    calibration = calibration_p(target, np.asarray(draws), data[:, 0])
+    return Exchanged(data, logs, _whitened(scores), normal, calibration, float(np.mean(less)))
 
 
 def _whitened(scores: Float[np.ndarray, "draws each p"]) -> Float[np.ndarray, "draws each p"]:
@@ -103,9 +108,56 @@ def density_figures(limits: Check, target: Target, found: Exchanged, draws: np.n
     return [
         Figure("simulated data among the flow's, p of being alike", "density",
                alike_p(found) / looks, limits.min_scatter_p, True),
+        Figure("data simulated at the posterior, p of finding their own draw", "density",
+               found.calibration_p / looks, limits.min_scatter_p, True),
         Figure("shift between the flow's members (posterior sd)", "density", shift, limits.max_member_shift),
         Figure("change of an sd between the flow's members (share)", "density", change, limits.max_scatter_error),
     ]  # fmt: skip
+
+
+def calibration_p(
+    target: Target, draws: Float[np.ndarray, "draws size"], simulated: Float[np.ndarray, "draws n"]
+) -> float:
+    """Return the p of each row of simulated data finding its own draw, among others, as often as the flow says.
+
+    The draws are exchangeable, so that which of them made the data has the flow's density, normalised over them, for
+    its probabilities: if the flow is right, whatever the draws are. It is what a posterior is made of: a density that
+    looks right at its own parameters may still weigh two of them wrongly against each other. Looked at are that
+    probability itself, the parameters, and their squares, by Bonferroni.
+    """
+    flow, count = target.flow, len(draws)
+    assert flow is not None
+    each = min(count, 1 + _OTHERS)
+    among = (np.arange(count)[:, None] + (np.arange(each) * count) // each) % count  # its own draw first
+    inputs = jnp.asarray(in_batches(target.flow_input, jnp.asarray(draws)))
+
+    def one(row: tuple[Array, Array]) -> Array:
+        y, among = row
+        return jax.vmap(lambda x: flow.log_prob(x, y))(inputs[among])
+
+    logs = np.asarray(in_batches(one, (jnp.asarray(simulated), jnp.asarray(among)), together=False))
+    named = draws[:, : target.num_named]
+    unit = (named - named.mean(axis=0)) / np.maximum(named.std(axis=0), 1e-300)
+    return own_draw_p(logs, unit[among])
+
+
+def own_draw_p(logs: Float[np.ndarray, "draws each"], unit: Float[np.ndarray, "draws each p"]) -> float:
+    """Return the p of the first of each row's draws having made its data, from the log densities of all of them."""
+    if not np.isfinite(logs).all():
+        return float("nan")
+    weights = softmax(logs, axis=1)
+    surprise = np.log(np.maximum(weights, 1e-300))[..., None]
+    looks = [found_p(values, weights) for values in (surprise, unit, np.clip(unit, -_FAR, _FAR) ** 2)]
+    return float(min(len(looks) * min(looks), 1.0))
+
+
+def found_p(values: Float[np.ndarray, "draws each k"], weights: Float[np.ndarray, "draws each"]) -> float:
+    """Return the p of the first of a draw's vectors having been taken by these weights, by their sum over draws."""
+    away = values - np.einsum("re,rei->ri", weights, values)[:, None]
+    total, covariance = away[:, 0].sum(axis=0), np.einsum("re,rei,rej->ij", weights, away, away)
+    sizes, axes = np.linalg.eigh(covariance)
+    known = sizes > 1e-9 * max(sizes[-1], 1e-300)
+    return float(chi2.sf(((total @ axes)[known] ** 2 / sizes[known]).sum(), int(known.sum())))
 
 
 def alike_p(found: Exchanged) -> float:
@@ -127,11 +179,7 @@ def alike_p(found: Exchanged) -> float:
 
 def exchange_p(values: Float[np.ndarray, "draws each k"]) -> float:
     """Return the p of the first of a draw's vectors being any of them, by their sum over draws (a score test)."""
-    away = values - values.mean(axis=1, keepdims=True)
-    total, covariance = away[:, 0].sum(axis=0), np.einsum("rei,rej->ij", away, away) / values.shape[1]
-    sizes, axes = np.linalg.eigh(covariance)
-    known = sizes > 1e-9 * max(sizes[-1], 1e-300)
-    return float(chi2.sf(((total @ axes)[known] ** 2 / sizes[known]).sum(), int(known.sum())))
+    return found_p(values, np.full(values.shape[:2], 1.0 / values.shape[1]))
 
 
 def _moments(values: Float[np.ndarray, "draws each k"]) -> Float[np.ndarray, "draws each k moments"]:

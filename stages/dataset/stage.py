@@ -24,6 +24,7 @@ from simfer.stages.settings import Dataset, DatasetConfig, SelectConfig
 from simfer.stages.summary import Summary
 
 _LEAST = 20  # usable rows
+_CLOSEST, _CLOSEST_EACH = 100, 20  # rows at least, where far ones are left out; and by parameter
 _GOLDEN = 0.6180339887498949
 
 
@@ -113,11 +114,17 @@ def _selection(
             f"{usable.sum()} of {len(usable)} simulations are usable; a training set needs at least {_LEAST}. Raise "
             "simulate.num_simulations, or see what made the others fail (simfer show)"
         )
-    if not isinstance(config, SelectConfig) or config.refine.keep is None:
+    if not isinstance(config, SelectConfig) or (config.refine.keep is None and not config.narrow):
+        return usable
+    if sources[0].stochastic:  # chance had a part in what is near the data: choosing would teach too small a scatter
         return usable
     y = (block.y[block.usable] for block in _blocks(sources, size))
     chosen = usable.copy()
-    chosen[usable] = select_near_data(config, sources[0].layout, sources[0].space.size, y)
+    closest = config.refine.keep or _CLOSEST + _CLOSEST_EACH * sources[0].space.size
+    chosen[usable] = select_near_data(config, closest, sources[0].layout, sources[0].space.size, y)
+    if config.refine.keep is None:
+        # Later rounds simulate wherever the posterior may be, and no place of theirs is to be forgotten.
+        chosen[len(sources[0]) :] = usable[len(sources[0]) :]
     return chosen
 
 

@@ -18,9 +18,9 @@ _NEAR_ROWS = 50  # held-out rows near the data that the emulator's error is read
 
 
 def select_near_data(
-    config: SelectConfig, layout: Layout, size: int, y: Iterable[Float[np.ndarray, "rows d"]]
+    config: SelectConfig, keep: int, layout: Layout, size: int, y: Iterable[Float[np.ndarray, "rows d"]]
 ) -> Bool[np.ndarray, " rows"]:
-    """Say which simulated rows are near enough to the data to train on: the `refine.keep` closest ones, and more.
+    """Say which simulated rows are near enough to the data to train on: so many of the closest ones, and more.
 
     They come in blocks. Close is a high likelihood, the noise at its priors' medians. No row is left out that the
     stretched posterior of `size` parameters could hold, however many there are: log likelihood ratios there are half
@@ -30,7 +30,7 @@ def select_near_data(
     at_data = [likelihood.to_transformed(block, config.dataset.floor) for block in y]
     distance = _distance(likelihood, np.concatenate(at_data))
     reach = 0.5 * chi2.ppf(0.999, size) * config.refine.stretch**2
-    closest = np.sort(distance)[: config.refine.keep][-1]
+    closest = np.sort(distance)[:keep][-1]
     return distance <= max(closest, distance.min() + reach)
 
 

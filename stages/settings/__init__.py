@@ -116,7 +116,7 @@ VERSIONS = {
     "dataset": 1,
     "train": 4,
     "infer": 4,
-    "check": 5,
+    "check": 6,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

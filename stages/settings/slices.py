@@ -51,6 +51,7 @@ class SelectConfig(Slice):
     observation: Observation
     noise: dict[str, AnyNoise]
     noise_parameters: Annotated[Parameters, AddedLater()] = {}
+    narrow: Annotated[bool, AddedLater()] = False  # leave rows out though refine.keep says nothing of it
 
 
 class TrainConfig(Slice):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simfer.stages.check.density import Exchanged, alike_p, energy_p
+from simfer.stages.check.density import Exchanged, alike_p, energy_p, own_draw_p
 
 _DRAWS, _EACH = 200, 16
 
@@ -15,7 +15,7 @@ def exchanged(simulated: np.ndarray, rng: np.random.Generator) -> Exchanged:
     data = rng.normal(size=(_DRAWS, _EACH, simulated.shape[1]))
     data[:, 0] = simulated
     scores = data.sum(axis=2, keepdims=True) / np.sqrt(data.shape[2])
-    return Exchanged(data, -0.5 * (data**2).sum(axis=2), scores, data, 0.5)
+    return Exchanged(data, -0.5 * (data**2).sum(axis=2), scores, data, 0.5, 0.5)
 
 
 def simulate(name: str, rng: np.random.Generator) -> np.ndarray:
@@ -49,6 +49,22 @@ def test_the_energy_test_sees_what_no_single_coordinate_does() -> None:
     assert energy_p(data) > 0.01
     data[:, 0, 1] = np.abs(data[:, 0, 1]) * np.sign(data[:, 0, 0])
     assert energy_p(data) < 0.005
+
+
+def found(rng: np.random.Generator, width: float = 1.0, rough: float = 0.0) -> float:
+    """Look for the draws that made data y = theta + noise, by a density of another width, or with errors at random."""
+    theta, noise = rng.normal(size=(256, 128, 1)), rng.normal(size=(256, 1, 1))
+    logs = -0.5 * ((theta[:, :1] + noise - theta)[..., 0] / width) ** 2
+    return own_draw_p(logs + rough * rng.normal(size=logs.shape), theta)
+
+
+def test_data_find_their_own_draw_by_the_right_density_alone() -> None:
+    rng = np.random.default_rng(5)
+    right = np.array([found(rng) for _ in range(60)])
+    assert np.count_nonzero(right < 0.05) <= 8
+    assert found(rng, width=0.7) < 0.005  # posteriors too narrow
+    assert found(rng, width=1.4) < 0.005  # and too wide
+    assert found(rng, rough=1.0) < 0.005  # two parameters weighed against each other by chance
 
 
 def test_what_is_no_number_passes_nothing() -> None:

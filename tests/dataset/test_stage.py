@@ -103,6 +103,20 @@ def test_two_sources_follow_one_another(tmp_path: Path) -> None:
     assert len(Simulations.load(second)) == 60
 
 
+def test_a_third_round_trains_on_all_rows_but_the_first_rounds_far_from_the_data(tmp_path: Path) -> None:
+    sources = [simulations(tmp_path / "a", 400), simulations(tmp_path / "b", 60)]
+    checked = helpers.problem(helpers.line(refine={"max_rounds": 2}))
+    by_round = {}
+    for number in (1, 2):
+        helpers.run_stage(checked, f"dataset-{number}", {"simulations": sources}, folder := tmp_path / f"{number}")
+        by_round[number] = TrainingSet.load(folder)
+    z, _ = by_round[1].points()
+    assert len(z) == 460
+    distance = ((by_round[1].outputs(0, 460) - helpers.line_data()) ** 2).sum(axis=1)
+    closest = np.argsort(distance, kind="stable")[: 100 + 20 * 2]
+    assert np.array_equal(by_round[2].points()[0], z[np.union1d(closest, np.arange(400, 460))])
+
+
 @pytest.mark.parametrize(
     ("transform", "expected"),
     [

@@ -32,8 +32,7 @@ def own_model_mistakes(config: Problem, layout: Layout, stochastic: bool) -> lis
 
 
 def _names(model: Model) -> Iterator[Mistake]:
-    every = [*model.shapes, *model.observed]
-    for name in every:
+    for name in (*model.named, *model.observed):
         if what := unwritable(name):
             yield Mistake(WHERE, what)
 

@@ -63,7 +63,8 @@ def evaluate(
 
     keys = jax.random.split(jax.random.key(seed + 1), len(z))
     found = in_batches(one, (z, keys), together=False)
-    return tuple({name: np.asarray(value, float) for name, value in part.items()} for part in found)  # type: ignore[return-value]
+    names = (target.model.named, target.model.observed, target.model.observed)  # in the model's own order
+    return tuple({name: np.asarray(part[name], float) for name in own} for own, part in zip(names, found, strict=True))  # type: ignore[return-value]
 
 
 def by_element(posterior: xr.Dataset) -> xr.Dataset:
@@ -84,7 +85,8 @@ def _data(target: OwnTarget) -> list[np.ndarray]:
     def seen(z: Any) -> Any:
         return {name: each.value for name, each in target.run(z)[0].observed.items()}
 
-    return [np.asarray(value, float) for value in jax.jit(seen)(np.zeros(target.size)).values()]
+    values = jax.jit(seen)(np.zeros(target.size))
+    return [np.asarray(values[name], float) for name in target.model.observed]
 
 
 def _group(values: Mapping[str, np.ndarray], chains: int, count: int) -> xr.Dataset:

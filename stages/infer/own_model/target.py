@@ -68,22 +68,22 @@ class Model:
         """Run it on shapes alone, and say what is wrong with it."""
         sizes: dict[str, int] = {}
         counts: list[int] = []
+        named: list[list[str]] = []
 
         def traced(z: Array) -> Any:
             ran, points = self.run(ones(self.layout), z)
             sizes.update(ran.sizes)
             counts.append(int(points.shape[0]))
-            return ran.values, ran.derived, {name: each.value for name, each in ran.observed.items()}
+            named[:] = [[*ran.values, *ran.derived], list(ran.observed)]
+            return jnp.zeros(())
 
-        values, derived, observed = jax.eval_shape(traced, jnp.zeros(0))
-        self.sizes, self.num_points = sizes, counts[-1]
+        jax.eval_shape(traced, jnp.zeros(0))
+        self.sizes, self.num_points, (self.named, self.observed) = sizes, counts[-1], named
         self.scales: dict[str, bool | None] = {}
-        self.shapes = {name: tuple(value.shape) for name, value in (values | derived).items()}
-        self.observed = list(observed)
         wrong = {
             "it never calls simulate(parameters); without a simulator, NumPyro alone will do": not self.num_points,
             "it samples nothing that could be inferred; expected numpyro.sample(name, distribution)": not sizes,
-            'it observes nothing; expected numpyro.sample(name, distribution, obs=data["COLUMN"])': not observed,
+            'it observes nothing; expected numpyro.sample(name, distribution, obs=data["COLUMN"])': not self.observed,
         }
         if found := [Mistake(WHERE, what) for what, is_so in wrong.items() if is_so]:
             raise ConfigError(found)

@@ -2,19 +2,57 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from simfer.stages.model.vectors import of_names
 from simfer.stages.settings import HANDED
 
 POSTERIOR = "posterior.nc"
 POINTS = "simulated_points"  # the group that says where a model of one's own asked for simulations
+_SAMPLE = ("chain", "draw")
 BORDER = "border.npz"  # where a posterior ends because the simulator has no answer, if it does
+
+
+def together(variables: Mapping[str, tuple[Any, np.ndarray, Mapping[str, Any]]]) -> dict[str, Any]:
+    """Put the numbers of vectors together, as ArviZ has them: `effect` along `effect_dim_0`, what all share said of it.
+
+    Args:
+        variables: By name the dimensions, the values and the attributes of each.
+    """
+    vectors = of_names(variables)
+    vector_of = {number: name for name, numbers in vectors.items() for number in numbers}
+    found: dict[str, Any] = {}
+    for name, one in variables.items():
+        vector = vector_of.get(name)
+        if vector is None or vector in variables:
+            found[name] = one
+        elif vector not in found:
+            parts = [variables[number] for number in vectors[vector]]
+            shared = {key: value for key, value in parts[0][2].items() if all(p[2].get(key) == value for p in parts)}
+            values = np.stack([part[1] for part in parts], axis=-1)
+            found[vector] = ((*one[0], f"{vector}_dim_0"), values, shared)
+    return found
+
+
+def scalars(dataset: xr.Dataset) -> dict[str, xr.DataArray]:
+    """Return each number of a group of draws by name, those of vectors as `effect[0]`."""
+    found: dict[str, xr.DataArray] = {}
+    for name, values in dataset.data_vars.items():
+        others = [dim for dim in values.dims if dim not in _SAMPLE]
+        if not others:
+            found[str(name)] = values
+            continue
+        for i in np.ndindex(*(values.sizes[dim] for dim in others)):
+            found[f"{name}[{','.join(map(str, i))}]"] = values.isel(dict(zip(others, i, strict=True)))
+    return found
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from simfer.stages.artifacts.figures import Figure, Said, advice, in_words, stored
-from simfer.stages.model.space import distribution
+from simfer.stages.model.quantiles import distribution
 from simfer.stages.settings import Prior
 
 __all__ = ["Figure", "Said", "advice", "edge_mass", "in_words", "stored"]
@@ -41,7 +41,7 @@ def edge_mass(priors: Mapping[str, Prior], theta: Mapping[str, np.ndarray], z: M
 
 def _bounds(prior: Prior) -> tuple[float | None, float | None]:
     """Return the bounds that somebody chose, in the scale in which a flat prior is flat."""
-    if prior.needs:  # bounds that move are another parameter's say
+    if not prior.stands_alone:  # bounds that move are another parameter's say
         return None, None
     support = distribution(prior).support
     low = getattr(support, "lower_bound", None)

@@ -27,6 +27,7 @@ from simfer.stages.model import pca as basis
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import TRANSFORMS
+from simfer.stages.model.vectors import spread
 from simfer.stages.settings import Transform
 
 Outside = Literal["warn", "error", "nan", "ignore"]
@@ -397,6 +398,7 @@ class Emulator(eqx.Module):
         return z
 
     def _whitened(self, parameters: Mapping[str, Any]) -> Float[Array, "... size"]:
+        parameters = spread(parameters, self.space.names)
         unknown = set(parameters) - set(self.space.names) - set(self.space.fixed)
         missing = set(self.space.names) - set(parameters)
         if unknown or missing:

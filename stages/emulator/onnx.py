@@ -22,7 +22,7 @@ from scipy import special
 
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.errors import SimferError, StageError
-from simfer.stages.model.space import distribution, from_normal, to_normal
+from simfer.stages.model.quantiles import distribution, from_normal, to_normal
 from simfer.stages.settings import Prior
 
 _KNOTS = 2**10  # intervals: a cubic then errs by less than 1e-9

@@ -12,6 +12,7 @@ from jaxtyping import Float
 
 from simfer.stages.errors import StageError
 from simfer.stages.infer.target import Target
+from simfer.stages.model.vectors import of_names
 from simfer.stages.settings import Derived
 from simfer.stages.settings.expressions import parse
 
@@ -28,9 +29,12 @@ def derived_draws(
         flat = jnp.asarray(target.split(z)[0].reshape(-1, target.predictor.space.size))
         natural = jax.jit(lambda rows: jax.lax.map(lambda row: _outputs(target, row, outputs), rows))(flat)
         values |= {name: np.asarray(value).reshape(*z.shape[:2], -1) for name, value in natural.items()}
-    found = {}
+    found: dict[str, Any] = {}
     for name, each in derived.items():
-        value = np.asarray(parse(each.formula)(values, np), float)
+        numbers = values | found
+        arrays = {vector: np.stack([np.asarray(numbers[number]) for number in parts], axis=-1)
+                  for vector, parts in of_names(numbers).items()}  # fmt: skip
+        value = np.asarray(parse(each.formula)(arrays | numbers, np), float)
         if value.shape != z.shape[:2]:
             raise StageError(
                 f'derived.{name}: "{each.formula}" has shape {value.shape[2:]} at each draw, expected one number; '

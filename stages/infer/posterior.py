@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from simfer.stages.artifacts.posterior import together
 from simfer.stages.infer.predictive import Predictive
 from simfer.stages.infer.samplers.agreement import Agreement
 from simfer.stages.infer.samplers.draws import Draws
@@ -48,7 +49,7 @@ def to_tree(
     places = {b.name: _places(target, b.name) for b in blocks}
     observed = {b.name: ((f"{b.name}_datum",), b.values) for b in blocks}
     groups = {
-        "posterior": _group(draws, {n: (_SAMPLE, v, _attributes(priors[n])) for n, v in named.items()}),
+        "posterior": _group(draws, together({n: (_SAMPLE, v, _attributes(priors[n])) for n, v in named.items()})),
         "unconstrained_posterior": _group(draws, {"z": ((*_SAMPLE, "whitened"), draws.z)}),
         "sample_stats": _group(draws, {name: (_SAMPLE, values) for name, values in draws.statistics.items()}),
         "posterior_predictive": _by_datum(draws, predictive.replicated, places),
@@ -60,7 +61,8 @@ def to_tree(
         beforehand, predicted = prior
         first = next(iter(beforehand.values()))
         others = draws._replace(z=np.empty((*first.shape, 0)))  # as many as there are, in one chain
-        groups["prior"] = _group(others, {n: (_SAMPLE, v, _attributes(priors[n])) for n, v in beforehand.items()})
+        told = {n: (_SAMPLE, v, _attributes(priors[n])) for n, v in beforehand.items()}
+        groups["prior"] = _group(others, together(told))
         groups["prior_predictive"] = _by_datum(others, predicted, places)
     tell_beside(groups, draws)
     for dataset in groups.values():

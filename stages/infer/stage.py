@@ -61,6 +61,7 @@ def load(folder: Path, config: InferConfig) -> xr.DataTree:
     """Open the posterior, in ArviZ's schema."""
     tree = Posterior.load(folder).tree()
     for name in tree["posterior"].data_vars:
-        if name in config.units:
-            tree["posterior"][name].attrs["units"] = config.units[str(name)]
+        unit = config.units.get(str(name), config.units.get(f"{name}[0]"))
+        if unit is not None:
+            tree["posterior"][str(name)].attrs["units"] = unit
     return tree

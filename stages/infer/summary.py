@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from simfer.stages.artifacts.posterior import scalars
 from simfer.stages.infer.posterior import PERIOD
 from simfer.stages.infer.predictive import Predictive
 from simfer.stages.infer.samplers.convergence import in_halves
@@ -20,6 +21,7 @@ def posterior_summary(likelihood: str, target: Target, draws: Draws, predictive:
     """Sum up draws by the `likelihood` of "emulator" or "simulator", their quantities tabulated already."""
     facts = sampler_facts(draws, table)
     facts |= {"likelihood": likelihood, "emulator_error": "full" if target.errors.with_error else "none"}
+    facts |= {f"covariance_of_{'_and_'.join(joint.names)}": joint.said for joint in target.likelihood.joints}
     if target.flow is not None:
         facts |= {"scatter": "flow", "emulator_error": "averaged over the members' densities"}
     if draws.log_evidence is not None:
@@ -55,12 +57,12 @@ def summarize(posterior: xr.Dataset) -> Table:
     from arviz_stats.base import array_stats
 
     rows = []
-    for name, stored in posterior.data_vars.items():
+    for name, stored in scalars(posterior).items():
         values = unrolled(stored) if PERIOD in stored.attrs else stored
         low, median, high = np.quantile(values, [0.05, 0.5, 0.95])
         rows.append(
             {
-                "parameter": str(name),
+                "parameter": name,
                 "mean": float(values.mean()),
                 "sd": float(values.std(ddof=1)),
                 "q5": float(low),
@@ -78,8 +80,8 @@ def summarize(posterior: xr.Dataset) -> Table:
 def in_one_piece(posterior: xr.Dataset) -> dict[str, np.ndarray]:
     """Return each quantity's draws as pictures and tables have them: what goes round is not torn at its seam."""
     return {
-        str(name): np.asarray(unrolled(values) if PERIOD in values.attrs else values)
-        for name, values in posterior.data_vars.items()
+        name: np.asarray(unrolled(values) if PERIOD in values.attrs else values)
+        for name, values in scalars(posterior).items()
     }
 
 

@@ -5,16 +5,19 @@ Whitened points hold the simulator's free parameters first, then the noise's (`L
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from simfer.stages.model import noise as noises
+from simfer.stages.model.covariance import Joint, joints
+from simfer.stages.model.information import variance_of_output
 from simfer.stages.model.observation import Data, Series, read
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
@@ -113,6 +116,15 @@ class Block(NamedTuple):
         return self.transform if self.noise.dist == "none" else noises.GAUSSIAN.get(self.noise.dist, "none")
 
 
+def _log_prob(
+    blocks: Sequence[Block], distribution: dist.Distribution, data: Mapping[str, Array]
+) -> Float[Array, "..."]:
+    """Return the log probability of coded data of one output, or of several that scatter together."""
+    if len(blocks) == 1:
+        return blocks[0].log_prob(distribution, data[blocks[0].name])
+    return distribution.log_prob(jnp.concatenate([data[b.name] for b in blocks]))
+
+
 class Observed(Protocol):
     """What a likelihood is made of, in a slice of the config."""
 
@@ -156,11 +168,14 @@ class Likelihood:
     ) -> None:
         self.data, self.layout = data, layout
         self.index = data.index(layout)
+        self.joints = joints(noise, data, layout)
+        own = {name: joint.of(name, data) for joint in self.joints for name in joint.names}
         self.blocks = [
             Block(name, at, data.series[name].values, transform[name], noise[name],
-                  noises.family(noise[name], data.series[name].values), data.series[name])
+                  noises.family(noise[name], data.series[name], own.get(name)), data.series[name])
             for name, at in data.slices.items()
         ]  # fmt: skip
+        self.together = [joint for joint in self.joints if len(joint.names) > 1]
         self.noise_space = Space(
             {each.name: each.value for each in quantities({name: noise[name] for name in data.slices}, shared)}
         )
@@ -202,11 +217,51 @@ class Likelihood:
         scale, widens families that are Gaussian there.
         """
         given = self._observed() if data is None else data
-        parts = []
-        for b in self.blocks:
-            widened = self.distribution(b, b.natural(mean), values, None if error is None else error[b.at])
-            parts.append(b.log_prob(widened, given[b.name]).sum())
+        parts = [_log_prob(*part, given).sum() for part in self.parts(mean, values, error)]
         return jnp.sum(jnp.stack(parts))
+
+    def parts(
+        self, mean: Float[Array, " n"], values: Mapping[str, Any], error: Float[Array, " n"] | None = None
+    ) -> Iterator[tuple[list[Block], dist.Distribution]]:
+        """Yield what scatters on its own with its distribution: one output's data, or several outputs' together."""
+        for b in self.blocks:
+            joint = next((joint for joint in self.together if b.name in joint.names), None)
+            if joint is None:
+                own = self.distribution(b, b.natural(mean), values, None if error is None else error[b.at])
+                yield [b], own
+            elif b.name == joint.names[0]:
+                blocks = [other for other in self.blocks if other.name in joint.names]
+                covariance = jnp.asarray(joint.matrix)
+                if error is not None:
+                    widths = [error[each.at] if each.is_gaussian else jnp.zeros(len(each.values)) for each in blocks]
+                    covariance = covariance + jnp.diag(jnp.concatenate(widths))
+                outputs = jnp.concatenate([each.natural(mean) for each in blocks])
+                yield blocks, dist.MultivariateNormal(outputs, covariance_matrix=covariance)
+
+    @cached_property
+    def _across(self) -> Float[np.ndarray, "n n"] | None:
+        """The covariances between data of different outputs, and zeros elsewhere; None where there are none."""
+        if not self.together:
+            return None
+        across = np.zeros((len(self.index), len(self.index)))
+        for joint in self.together:
+            at = self._at(joint)
+            across[np.ix_(at, at)] = joint.matrix
+        for b in self.blocks:
+            across[b.at, b.at] = 0.0
+        return across
+
+    @cached_property
+    def _given_others(self) -> dict[str, Float[np.ndarray, " n"]]:
+        """The variance of each datum of outputs that scatter together, given all others of these."""
+        given = np.zeros(len(self.index))
+        for joint in self.together:
+            given[self._at(joint)] = 1.0 / np.diag(np.linalg.inv(joint.matrix))
+        return {b.name: given[b.at] for b in self.blocks for joint in self.together if b.name in joint.names}
+
+    def _at(self, joint: Joint) -> Int[np.ndarray, " m"]:
+        """Return where the data of outputs that scatter together are among all data."""
+        return np.concatenate([np.arange(b.at.start, b.at.stop) for b in self.blocks if b.name in joint.names])
 
     def flat(self, data: Mapping[str, Array] | None = None) -> tuple[Float[Array, " n"], Float[Array, ""]]:
         """Return data, the observed ones if left out, as a flow sees them, and the log volume that this takes."""
@@ -243,6 +298,7 @@ class Likelihood:
         else:
             dense = [jnp.diag(each) if each.ndim == 1 else each for each in noise]
             covariance = jax.scipy.linalg.block_diag(*dense) + factor.T @ factor + jnp.diag(prediction.rest)
+            covariance = covariance if self._across is None else covariance + self._across
             density = dist.MultivariateNormal(jnp.zeros_like(gap), covariance_matrix=covariance)
         return density.log_prob(gap) - jacobian
 
@@ -256,13 +312,11 @@ class Likelihood:
     def pointwise(
         self, mean: Float[Array, " n"], error: Float[Array, " n"] | None, values: Mapping[str, Any]
     ) -> dict[str, Float[Array, "..."]]:
-        """Return each datum's log likelihood, by output (one number for a joint distribution)."""
+        """Return each datum's log likelihood, by output (one number for a joint distribution: of several, `a+b`)."""
+        observed = self._observed()
         return {
-            b.name: b.log_prob(
-                self.distribution(b, b.natural(mean), values, None if error is None else error[b.at]),
-                jnp.asarray(b.coded),
-            )
-            for b in self.blocks
+            "+".join(block.name for block in blocks): _log_prob(blocks, distribution, observed)
+            for blocks, distribution in self.parts(mean, values, error)
         }
 
     def noise_variance(self, mean: Float[Array, " n"], values: Mapping[str, Any]) -> Float[Array, " n"]:
@@ -272,14 +326,18 @@ class Likelihood:
         Where noise is correlated, it is the variance of a datum given the others: what the data share (an offset that
         the noise integrates over, say) tells no two outputs apart, and must not make an emulator's error look small.
         """
-        parts = []
+        parts: list[Array] = []
+        given_all = self._given_others
         for b in self.blocks:
-            if b.is_gaussian:
+            if b.name in given_all:
+                slope = TRANSFORMS[b.transform].slope(mean[b.at])  # type: ignore[index]
+                parts.append(jnp.asarray(given_all[b.name]) / jnp.maximum(slope**2, 1e-300))
+            elif b.is_gaussian:
                 covariance = self._covariance(b, values, b.natural(mean))
                 parts.append(covariance if covariance.ndim == 1 else 1.0 / jnp.diag(jnp.linalg.inv(covariance)))
             else:
                 scatter = lambda t, b=b: self.distribution(b, b.inverse(t), values)  # noqa: E731
-                parts.append(noises.variance_of_output(scatter, mean[b.at]))
+                parts.append(variance_of_output(scatter, mean[b.at]))
         return jnp.concatenate(parts)
 
     def to_transformed(self, y: Float[np.ndarray, "rows d"], floor: float) -> Float[np.ndarray, "rows n"]:
@@ -306,11 +364,14 @@ class Likelihood:
             mean = mean + jax.random.normal(first, (len(prediction.factors),)) @ prediction.factors
             mean = mean + jnp.sqrt(prediction.rest) * jax.random.normal(second, mean.shape)
         drawn = {}
-        for b, k in zip(self.blocks, keys, strict=True):
-            new = self.distribution(b, b.natural(mean), values)
-            new = noises.at_observed_offset(b.noise, new, b.values) if observed_offset else new
-            drawn[b.name] = b.censor(new.sample(k))
-        return drawn
+        key_of = dict(zip((b.name for b in self.blocks), keys, strict=True))
+        for blocks, scatter in self.parts(mean, values):
+            first = blocks[0]
+            new = noises.at_observed_offset(first.noise, scatter, first.values) if observed_offset else scatter
+            ends = np.cumsum([len(b.values) for b in blocks])[:-1]
+            for b, own in zip(blocks, jnp.split(new.sample(key_of[first.name]), ends), strict=True):
+                drawn[b.name] = b.censor(own)
+        return {b.name: drawn[b.name] for b in self.blocks}
 
     def shown(self, data: Mapping[str, Array]) -> dict[str, Array]:
         """Return coded data as a file has them: a censored one at its limit."""

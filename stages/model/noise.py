@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
 from simfer.stages.errors import ConfigError, Mistake
+from simfer.stages.model.censored import Limits
+from simfer.stages.model.covariance import has_header, joint_covariance
 from simfer.stages.model.observation import Series
 from simfer.stages.model.plugins import resolve
-from simfer.stages.settings import Column, CustomNoise, MultivariateNormalNoise, Noise
+from simfer.stages.model.truncated import Truncated
+from simfer.stages.settings import Column, CustomNoise, MultivariateNormalNoise, Noise, TruncatedNoise
 from simfer.stages.settings.expressions import parse
-from simfer.stages.settings.noise import arguments
+from simfer.stages.settings.noise import COUNTS, SHARES, arguments
+from simfer.stages.settings.noise_families import ZeroInflatedNoise
 
-_NUM_SCORES = 1024  # draws that an information is the mean of: a sigma is then within some percent
 SMALLEST = 1e-10  # a rate or a median is not let below it, but for data that are as small themselves
 _SMALL = 1e-3  # data beside which it is not negligible
 
@@ -69,6 +70,22 @@ def _binomial(y: Array, total_count: Array, population: Array) -> dist.Distribut
     return dist.Binomial(total_count=jnp.asarray(total_count, int), probs=probability)
 
 
+def _normal_with_outliers(y: Array, scale: Array, outlier_share: Array, outlier_scale: Array) -> dist.Distribution:
+    return _mixture(dist.Normal(y, scale), dist.Normal(y, jnp.hypot(scale, outlier_scale)), outlier_share)
+
+
+def _log_normal_with_outliers(
+    y: Array, scale: Array, outlier_share: Array, outlier_scale: Array, least: float = SMALLEST
+) -> dist.Distribution:
+    wide = _log_normal(y, jnp.hypot(scale, outlier_scale), least)
+    return _mixture(_log_normal(y, scale, least), wide, outlier_share)
+
+
+def _mixture(most: dist.Distribution, outliers: dist.Distribution, share: Array) -> dist.Distribution:
+    shares = jnp.stack([1.0 - share, jnp.asarray(share)], axis=-1)
+    return dist.MixtureGeneral(dist.Categorical(probs=shares), [most, outliers])
+
+
 _FAMILIES: dict[str, Callable[..., dist.Distribution]] = {
     "none": _none,
     "Normal": _normal,
@@ -77,7 +94,10 @@ _FAMILIES: dict[str, Callable[..., dist.Distribution]] = {
     "Poisson": _poisson,
     "NegativeBinomial2": _negative_binomial,
     "Binomial": _binomial,
+    "NormalWithOutliers": _normal_with_outliers,
+    "LogNormalWithOutliers": _log_normal_with_outliers,
 }
+_LOGARITHMIC = ("LogNormal", "TruncatedLogNormal", "LogNormalWithOutliers")  # whose output is a median above zero
 
 # The families that are Gaussian in a transformed scale: there the emulator's error adds to the noise exactly.
 GAUSSIAN: dict[str, str] = {"Normal": "none", "LogNormal": "log", "MultivariateNormal": "none"}
@@ -91,38 +111,48 @@ def known_scale(noise: Noise, transform: str) -> float | None:
 
 
 # Where data of each family can lie; anything else has no likelihood at all.
-_COUNTS = ("whole numbers of at least 0", lambda x: (x >= 0) & (x == np.round(x)))
 _SUPPORT: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
-    "LogNormal": ("numbers above 0", lambda x: x > 0),
-    "Poisson": _COUNTS,
-    "NegativeBinomial2": _COUNTS,
-    "Binomial": _COUNTS,
+    **{name: ("numbers above 0", lambda x: x > 0) for name in _LOGARITHMIC},
+    **{name: ("whole numbers of at least 0", lambda x: (x >= 0) & (x == np.round(x))) for name in COUNTS},
 }
 
 
-def family(noise: Noise, data: Float[np.ndarray, " n"]) -> Callable[..., dist.Distribution]:
-    """Return the noise's distribution as a function of the output at the data, and of its arguments."""
+def needs_log(noise: Noise) -> bool:
+    """Say whether the output has to be above zero, as the median of data in a logarithm."""
+    return noise.dist in _LOGARITHMIC
+
+
+def family(
+    noise: Noise, series: Series, covariance: Float[np.ndarray, "n n"] | None = None
+) -> Callable[..., dist.Distribution]:
+    """Return the noise's distribution as a function of the output at the data, and of its arguments.
+
+    `covariance` is that of these data, where its file says by a header which row is which.
+    """
     if isinstance(noise, MultivariateNormalNoise):
-        covariance = joint_covariance(noise, len(data))
+        covariance = joint_covariance(noise, len(series.values)) if covariance is None else covariance
         return lambda y, **_: dist.MultivariateNormal(y, covariance_matrix=jnp.asarray(covariance))
     if isinstance(noise, CustomNoise):
         return resolve(noise.dist, {})
-    made = _FAMILIES[noise.dist]
-    return partial(made, least=smallest(data)) if noise.dist == "LogNormal" else made
+    base = _FAMILIES[noise.dist.removeprefix("Truncated").removeprefix("ZeroInflated")]
+    made = partial(base, least=smallest(series.values)) if noise.dist in _LOGARITHMIC else base
+    if isinstance(noise, TruncatedNoise):
+        limits = limits_of_record(noise, series)
+        return lambda y, **given: Truncated(made(y, **given), *limits)
+    if isinstance(noise, ZeroInflatedNoise):
+        return lambda y, gate, **given: dist.ZeroInflatedDistribution(made(y, **given), gate=gate)
+    return made
 
 
-def joint_covariance(noise: MultivariateNormalNoise, size: int) -> Float[np.ndarray, "n n"]:
-    """Return the covariance of data whose common offset is integrated over; raise ConfigError where it is none.
+def limits_of_record(noise: TruncatedNoise, series: Series) -> Limits:
+    """Return the limits beyond which no datum is recorded; infinite where there is none."""
 
-    An offset ~ Normal(0, offset_scale) that all of them share adds its variance to every element (Bishop 2006,
-    equation 2.115).
-    """
-    matrix, variance = read_covariance(noise.covariance, size), (noise.offset_scale or 0.0) ** 2
-    most = np.sqrt(1e12 * np.linalg.eigvalsh(matrix).min() / size)
-    if variance > most**2:  # the rest would be lost to rounding, in the factors of the sum
-        what = f"got {noise.offset_scale:g}, expected at most {most:.2g}; far less is as good as flat"
-        raise ConfigError([Mistake("noise: offset_scale", what)])
-    return matrix + variance
+    def one(limit: float | Column | None, none: float) -> Float[np.ndarray, " n"]:
+        if isinstance(limit, Column):
+            return series.columns[limit.column]
+        return np.full(len(series.values), none if limit is None else limit)
+
+    return Limits(one(noise.low, -np.inf), one(noise.high, np.inf))
 
 
 def observed_offset(
@@ -148,61 +178,6 @@ def at_observed_offset(
         return distribution
     offset, less = observed_offset(noise, distribution, data)
     return dist.MultivariateNormal(distribution.mean + offset, distribution.covariance_matrix - less)
-
-
-def read_covariance(file: str, size: int) -> Float[np.ndarray, "n n"]:
-    """Read a covariance matrix from a CSV file of numbers; raise ConfigError where it is none."""
-
-    def refuse(what: str) -> ConfigError:
-        return ConfigError([Mistake("noise", f"covariance file {Path(file).name}: {what}")])
-
-    try:
-        matrix = np.loadtxt(file, delimiter=",", ndmin=2)
-    except ValueError as error:
-        raise refuse(f"cannot be read as numbers: {error}") from error
-    if matrix.shape != (size, size):
-        raise refuse(
-            f"got {matrix.shape[0]} x {matrix.shape[1]} numbers, expected {size} x {size}, a row for each datum"
-        )
-    if not np.allclose(matrix, matrix.T, rtol=1e-8, atol=0) or np.linalg.eigvalsh(matrix).min() <= 0:
-        raise refuse("expected a matrix that is symmetric and positive definite")
-    return matrix
-
-
-def variance_of_output(
-    scatter: Callable[[Float[Array, " n"]], dist.Distribution], at: Float[Array, " n"]
-) -> Float[Array, " n"]:
-    """Return the variance with which a datum of each output tells what the output is, to first order.
-
-    It is that of data over the squared slope of their mean (a Binomial's datum is in other units than the output), and
-    where there is no variance, or no mean, one over the Fisher information: of a Student's t with df degrees of freedom
-    scale^2 (df + 3) / (df + 1) (Lange, Little & Taylor 1989), which a Cauchy is with one; of others by drawn scores.
-
-    Args:
-        scatter: The distribution of data as a function of outputs, in whatever scale they are.
-        at: The outputs.
-    """
-    along = jnp.ones_like(at)
-    distribution = scatter(at)
-    if isinstance(distribution, (dist.StudentT, dist.Cauchy)):
-        df: Any = distribution.df if isinstance(distribution, dist.StudentT) else 1.0
-        slope = jax.jvp(lambda t: scatter(t).loc, (at,), (along,))[1]
-        variance = distribution.scale**2 * (df + 3.0) / (df + 1.0)
-    elif _has_moments(distribution):
-        slope = jax.jvp(lambda t: scatter(t).mean, (at,), (along,))[1]
-        variance = distribution.variance
-    else:
-        drawn = jax.lax.stop_gradient(distribution.sample(jax.random.key(0), (_NUM_SCORES,)))
-        score = jax.jvp(lambda t: scatter(t).log_prob(drawn), (at,), (along,))[1]
-        return 1.0 / jnp.maximum((score**2).mean(axis=0), 1e-300)
-    return variance / jnp.maximum(slope**2, 1e-300)
-
-
-def _has_moments(distribution: dist.Distribution) -> bool:
-    try:
-        return distribution.mean is not None and distribution.variance is not None
-    except (NotImplementedError, AttributeError):
-        return False
 
 
 def argument_values(
@@ -246,17 +221,51 @@ def mistakes(output: str, noise: Noise, series: Series) -> list[Mistake]:
     if isinstance(total, (int, np.ndarray)) and (beyond := data > total).any():
         most = total if isinstance(total, int) else f"{total[beyond][0]:g}"
         found.append(Mistake(place, f"got {data[beyond].max():g}, above noise.{output}.total_count = {most}"))
-    for column, numbers in series.columns.items():
-        if not isinstance(noise, CustomNoise) and (numbers < 0.0).any():
-            what = f"got {numbers.min():g}, which no noise.{output} can have; expected numbers of at least 0"
-            found.append(Mistake(f"observation.file: column {column}", what))
+    found += _columns_mistakes(output, noise, series)
+    found += _beyond_record(output, noise, series) if isinstance(noise, TruncatedNoise) else []
     if isinstance(noise, MultivariateNormalNoise):
         if series.side is not None:
             found.append(
                 Mistake(f"noise.{output}", "a joint distribution has no censored data; take independent noise")
             )
         try:
-            joint_covariance(noise, len(data))
+            if not has_header(noise.covariance):
+                joint_covariance(noise, len(data))
         except ConfigError as error:
             found += error.mistakes
+    return found
+
+
+def _columns_mistakes(output: str, noise: Noise, series: Series) -> list[Mistake]:
+    """List columns with numbers that no argument of a family can have; one's own may have any."""
+    if isinstance(noise, CustomNoise):
+        return []
+    found = []
+    shares = {value.column for key, value in noise.arguments.items() if key in SHARES and isinstance(value, Column)}
+    limits = {value.column for value in (getattr(noise, "low", None), getattr(noise, "high", None))
+              if isinstance(value, Column)}  # fmt: skip
+    for column, numbers in series.columns.items():
+        where = f"observation.file: column {column}"
+        if column not in limits and (numbers < 0.0).any():
+            what = f"got {numbers.min():g}, which no noise.{output} can have; expected numbers of at least 0"
+            found.append(Mistake(where, what))
+        if column in shares and (numbers > 1.0).any():
+            found.append(Mistake(where, f"got {numbers.max():g}, expected shares of at most 1"))
+    return found
+
+
+def _beyond_record(output: str, noise: TruncatedNoise, series: Series) -> list[Mistake]:
+    """List data that could not be on record: a datum beyond the limits of a truncated family."""
+    limits, data = limits_of_record(noise, series), series.values
+    side = np.zeros(len(data), int) if series.side is None else series.side
+    beyond = {
+        "low": (data < limits.lower) | ((side < 0) & (data <= limits.lower)),
+        "high": (data > limits.upper) | ((side > 0) & (data >= limits.upper)),
+    }
+    found = []
+    for key, strange in beyond.items():
+        if strange.any():
+            what = f"got {data[strange][0]:g}, beyond noise.{output}.{key}, where by that no datum would be on record"
+            hint = "; data of which a bound is known are censored: write <BOUND or >BOUND, and take a plain family"
+            found.append(Mistake(f"observation.file: column {output}", what + hint))
     return found

@@ -8,7 +8,6 @@ of z, whose direction from the origin it is: a circle has no seam there, and wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -16,128 +15,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
-from jax.scipy.special import log_ndtr, ndtr, ndtri
+from jax.scipy.special import ndtr
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
-from numpyro.distributions.transforms import biject_to
 
-from simfer.stages.settings import AnyPrior, Prior
-from simfer.stages.settings.expressions import parse
-from simfer.stages.settings.priors import order
+from simfer.stages.model import parts
+from simfer.stages.model.quantiles import distribution, from_normal, standard, to_normal
+from simfer.stages.settings import Prior
+from simfer.stages.settings.parameters import AnyPriorOrPart, order
+from simfer.stages.settings.parts import Part
 
-# NumPyro inverts these through TensorFlow Probability, or not at all; here their CDFs are inverted by bisection.
-_BISECTED = (dist.Beta, dist.BetaProportion, dist.Gamma, dist.Chi2, dist.InverseGamma, dist.StudentT)
 _FLAT = ("Uniform", "LogUniform")
-_SMALLEST = float(np.finfo(np.float64).tiny)
-_LARGEST = 1.0 - float(np.finfo(np.float64).epsneg)
-
-
-def distribution(prior: Prior, values: Mapping[str, Any] = {}) -> dist.Distribution:
-    """Build the NumPyro distribution that a prior names, where `values` are what its arguments name."""
-    given = {key: parse(value)(values, jnp) if isinstance(value, str) else value
-             for key, value in prior.arguments.items()}  # fmt: skip
-    return getattr(dist, prior.dist)(**given)
-
-
-def _standard(prior: Prior, values: Mapping[str, Any]) -> tuple[dist.Distribution, Any, Any]:
-    """Return a distribution with, apart from it, where it lies and how wide it is, if these depend on others.
-
-    Quantiles found by bisection have no derivative by an argument: such a distribution is moved and stretched.
-    """
-    formulas = [key for key, value in prior.arguments.items() if isinstance(value, str)]
-    if not formulas or prior.dist not in ("Gamma", "InverseGamma", "StudentT"):
-        return distribution(prior, values), 0.0, 1.0
-    numbers = {key: value for key, value in prior.arguments.items() if not isinstance(value, str)}
-    moved = {key: parse(prior.arguments[key])(values, jnp) for key in formulas}
-    plain = getattr(dist, prior.dist)(**numbers | {key: 0.0 if key == "loc" else 1.0 for key in formulas})
-    rate = moved.get("rate", 1.0)
-    scale = moved.get("scale", 1.0 / rate if prior.dist == "Gamma" else rate)
-    return plain, moved.get("loc", 0.0), scale
-
-
-def from_normal(prior: dist.Distribution, z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Map standard normal values to the prior's own scale: theta = F^-1(Phi(z)), monotone and differentiable."""
-    if isinstance(prior, dist.Normal):
-        return prior.loc + prior.scale * z
-    if isinstance(prior, dist.LogNormal):
-        return jnp.exp(prior.loc + prior.scale * z)
-    if isinstance(prior, dist.Weibull):  # F^-1(u) = scale (-log(1 - u))^(1 / k), with 1 - u = Phi(-z)
-        return prior.scale * (-log_ndtr(-z)) ** (1.0 / prior.concentration)
-    if isinstance(prior, dist.Laplace):  # whose sign has no slope at the median, where phi / f is sqrt(2 / pi)
-        near = prior.loc + prior.scale * jnp.sqrt(2.0 / jnp.pi) * z
-        return jnp.where(z == 0.0, near, prior.icdf(jnp.clip(ndtr(z), _SMALLEST, _LARGEST)))
-    if isinstance(prior, dist.HalfCauchy):
-        return prior.scale * _half_cauchy(z)
-    if isinstance(prior, dist.Cauchy):
-        return prior.loc + prior.scale * _cauchy(z)
-    probability = jnp.clip(ndtr(z), _SMALLEST, _LARGEST)
-    if isinstance(prior, _BISECTED):
-        return _bisect(prior, probability)
-    return prior.icdf(probability)
-
-
-def to_normal(prior: dist.Distribution, theta: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Map values on the prior's own scale to standard normal ones, the inverse of `from_normal`."""
-    if isinstance(prior, dist.Normal):
-        return (theta - prior.loc) / prior.scale
-    if isinstance(prior, dist.LogNormal):
-        return (jnp.log(theta) - prior.loc) / prior.scale
-    if isinstance(prior, dist.HalfCauchy):
-        t = theta / prior.scale
-        return _from_tails(t > 1.0, 2.0 / jnp.pi * jnp.arctan2(t, 1.0), 2.0 / jnp.pi * jnp.arctan2(1.0, t))
-    if isinstance(prior, dist.Cauchy):
-        t = (theta - prior.loc) / prior.scale
-        return _from_tails(t > 0.0, jnp.arctan2(1.0, -t) / jnp.pi, jnp.arctan2(1.0, t) / jnp.pi)
-    return ndtri(jnp.clip(prior.cdf(theta), _SMALLEST, _LARGEST))
-
-
-# A heavy tail's digits are in the probability beyond it: Phi(-7) is 1e-12, and of 1 - Phi(7) four digits are left.
-# So either half is told by its own tail.
-def _half_cauchy(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Return tan(pi Phi(z) / 2), the quantile of a half-Cauchy of scale one."""
-    return jnp.where(z < 0.0, jnp.tan(0.5 * jnp.pi * _tail(z)), 1.0 / jnp.tan(0.5 * jnp.pi * _tail(-z)))
-
-
-def _cauchy(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Return -cot(pi Phi(z)), the quantile of a Cauchy of scale one."""
-    return jnp.where(z < 0.0, -1.0 / jnp.tan(jnp.pi * _tail(z)), 1.0 / jnp.tan(jnp.pi * _tail(-z)))
-
-
-def _tail(z: Float[Array, "..."]) -> Float[Array, "..."]:
-    return jnp.maximum(ndtr(z), _SMALLEST)
-
-
-def _from_tails(
-    upper: Bool[Array, "..."], below: Float[Array, "..."], above: Float[Array, "..."]
-) -> Float[Array, "..."]:
-    """Return the normal quantile with the probability `above` it where `upper`, and with that `below` it elsewhere."""
-    inside = [ndtri(jnp.clip(probability, _SMALLEST, _LARGEST)) for probability in (below, above)]
-    return jnp.where(upper, -inside[1], inside[0])
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _bisect(prior: dist.Distribution, probability: Float[Array, "..."]) -> Float[Array, "..."]:
-    unbounded = prior.support is dist.constraints.real
-    to_support = (lambda s: jnp.sinh(s)) if unbounded else biject_to(prior.support)
-
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        below = prior.cdf(to_support(middle)) < probability
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
-
-    ends = jnp.full(jnp.shape(probability), 700.0)
-    low, high = jax.lax.fori_loop(0, 64, halve, (-ends, ends))
-    return to_support(0.5 * (low + high))
-
-
-@_bisect.defjvp
-def _bisect_jvp(prior: dist.Distribution, primals: Any, tangents: Any) -> tuple[Array, Array]:
-    value = _bisect(prior, *primals)
-    return value, tangents[0] * jnp.exp(-prior.log_prob(value))  # d F^-1 / du = 1 / f(F^-1(u))
-
-
 _RADIUS = float(np.sqrt(2.0))  # at which cosine and sine have variance one
 _RING_SD = 0.25  # of the distance from the origin: it is all but never near it
 _TURN = 2.0 * np.pi
@@ -158,16 +46,20 @@ def from_components(prior: Prior, z: Float[Array, "... k"], values: Mapping[str,
 
 def _quantile(prior: Prior, z: Float[Array, "..."], values: Mapping[str, Any]) -> Float[Array, "..."]:
     """Map standard normal values to a prior's own scale, given those of the quantities that it depends on."""
+    if isinstance(prior, Part):
+        return parts.quantile(prior, z, values)
     if not prior.needs:
         return from_normal(distribution(prior), z)
-    plain, loc, scale = _standard(prior, values)
+    plain, loc, scale = standard(prior, values)
     return loc + scale * from_normal(plain, z)
 
 
 def _to_components(prior: Prior, value: Any, values: Mapping[str, Any]) -> list[Float[Array, "..."]]:
     value = jnp.asarray(value, float)
+    if isinstance(prior, Part):
+        return [parts.score(prior, value, values)]
     if not prior.periodic:
-        plain, loc, scale = _standard(prior, values)
+        plain, loc, scale = standard(prior, values)
         return [to_normal(plain, (value - loc) / scale if prior.needs else value)]
     flat: Any = distribution(prior)
     angle = _TURN * (value - flat.low) / (flat.high - flat.low)
@@ -175,8 +67,8 @@ def _to_components(prior: Prior, value: Any, values: Mapping[str, Any]) -> list[
 
 
 def _excludes(prior: Prior, value: Any) -> Bool[Array, "..."]:
-    """Say which values a prior gives no density, those beyond its bounds."""
-    if prior.periodic:
+    """Say which values a prior gives no density, those beyond its bounds; where these move, none is known."""
+    if prior.periodic or not prior.stands_alone:
         return jnp.zeros(jnp.shape(value), bool)
     support: Any = distribution(prior).support
     return jnp.logical_not(support(jnp.asarray(value, float)))
@@ -236,7 +128,7 @@ class Space(eqx.Module):
     @property
     def dependent(self) -> list[str]:
         """The free quantities whose prior depends on others."""
-        return [name for name, prior in self.priors.items() if prior.needs]
+        return [name for name, prior in self.priors.items() if not prior.stands_alone]
 
     @property
     def size(self) -> int:
@@ -404,7 +296,7 @@ class Space(eqx.Module):
         """Rebuild a space from `to_json`."""
         from pydantic import TypeAdapter
 
-        read: Any = TypeAdapter[Prior](AnyPrior).validate_python
+        read: Any = TypeAdapter[Prior](AnyPriorOrPart).validate_python
         marginals = {name: Marginal(*each) for name, each in stored.get("marginals", {}).items()}
         return cls({name: read(stored["priors"][name]) for name in stored["order"]} | dict(stored["fixed"]), marginals)
 

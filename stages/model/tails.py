@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -34,6 +36,10 @@ def _inside(distribution: dist.Distribution, data: Float[Array, " n"]) -> Float[
 
 def log_below(distribution: dist.Distribution, bound: Float[np.ndarray, " n"]) -> Float[Array, " n"]:
     """Return log P(datum < bound)."""
+    if (own := getattr(distribution, "log_below", None)) is not None:
+        return own(bound)
+    if isinstance(distribution, dist.MixtureGeneral):
+        return _mixed(distribution, log_below, bound)
     if distribution.is_discrete:
         return _log_sum(distribution, np.ceil(bound) - 1.0)
     if (place := _normal_place(distribution, bound)) is not None:
@@ -45,6 +51,10 @@ def log_below(distribution: dist.Distribution, bound: Float[np.ndarray, " n"]) -
 
 def log_above(distribution: dist.Distribution, bound: Float[np.ndarray, " n"]) -> Float[Array, " n"]:
     """Return log P(datum > bound)."""
+    if (own := getattr(distribution, "log_above", None)) is not None:
+        return own(bound)
+    if isinstance(distribution, dist.MixtureGeneral):
+        return _mixed(distribution, log_above, bound)
     if distribution.is_discrete:
         below = jnp.minimum(_log_sum(distribution, np.floor(bound)), -1e-15)
         return jnp.log(-jnp.expm1(below))
@@ -53,6 +63,15 @@ def log_above(distribution: dist.Distribution, bound: Float[np.ndarray, " n"]) -
     if isinstance(distribution, dist.StudentT):
         return _log_tail(distribution, bound, -1.0)
     return jnp.log(jnp.maximum(1.0 - distribution.cdf(jnp.asarray(bound)), _LEAST))
+
+
+def _mixed(
+    mixture: dist.MixtureGeneral, tail: Callable[..., Float[Array, " n"]], bound: Float[np.ndarray, " n"]
+) -> Float[Array, " n"]:
+    """Return the log probability beyond a bound of each part, weighted."""
+    shares = jnp.log(mixture.mixing_distribution.probs)
+    parts = [shares[..., i] + tail(part, bound) for i, part in enumerate(mixture.component_distributions)]
+    return jnp.logaddexp(*parts)
 
 
 def _normal_place(distribution: dist.Distribution, bound: Float[np.ndarray, " n"]) -> Float[Array, " n"] | None:

@@ -11,6 +11,7 @@ from simfer.stages.errors import ConfigError, Mistake, did_you_mean
 from simfer.stages.model import noise as noises
 from simfer.stages.model.likelihood import Block, Likelihood, read_data
 from simfer.stages.model.outputs import Layout
+from simfer.stages.model.vectors import of_names
 from simfer.stages.preflight.noise import noise_mistakes
 from simfer.stages.preflight.scatter import series_mistakes
 from simfer.stages.settings import CustomNoise, Problem
@@ -34,7 +35,7 @@ def loss_mistakes(config: Problem) -> list[Mistake]:
 def derived_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
     """List the derived quantities whose formula names what there is not."""
     noise = {each.name for each in quantities(config.noise, config.noise_parameters)}
-    known = {*config.parameters, *noise, *layout.outputs}
+    known = {*config.parameters, *of_names(config.parameters), *noise, *layout.outputs}
     return [
         Mistake(
             f"derived.{name}",
@@ -66,15 +67,18 @@ def data_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
         found += noises.mistakes(name, noise, data.series[name])
         found += series_mistakes(config, name, data.series[name])
         transform = config.dataset.transform.get(name, "none")
-        if noise.dist == "LogNormal" and transform != "log":
-            what = f'got "{transform}"; LogNormal noise needs "log", or the emulator can give it a negative median'
+        if noises.needs_log(noise) and transform != "log":
+            what = f'got "{transform}"; {noise.dist} noise needs "log", or the emulator can give it a negative median'
             found.append(Mistake(f"dataset.transform.{name}", what))
         if isinstance(noise, CustomNoise):
             found += noise_mistakes(name, noise, data.series[name], config.noise_parameters)
     if found or any(name not in config.noise for name in data.series):
         return found
     transforms = {name: config.dataset.transform.get(name, "none") for name in layout.outputs}
-    likelihood = Likelihood(config.noise, data, layout, transforms, config.noise_parameters)
+    try:
+        likelihood = Likelihood(config.noise, data, layout, transforms, config.noise_parameters)
+    except ConfigError as error:  # a covariance that does not fit them
+        return error.mistakes
     return [mistake for block in likelihood.blocks for mistake in _tried(likelihood, block)]
 
 

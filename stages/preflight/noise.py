@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 
 from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model import noise as noises
+from simfer.stages.model.information import variance_of_output
 from simfer.stages.model.observation import Series
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
@@ -75,7 +76,7 @@ def _result(where: str, name: str, given: Callable[[Array], Any], data: Float[np
     asked: dict[str, Callable[[Any], Any]] = {
         "log_prob": lambda y: given(y).log_prob(data),
         "sample": lambda y: given(y).sample(jax.random.key(0)),
-        "the information about the output": lambda y: noises.variance_of_output(given, y),
+        "the information about the output": lambda y: variance_of_output(given, y),
     }
     return [found for what, ask in asked.items() for found in _asked(where, name, what, ask, data)]
 

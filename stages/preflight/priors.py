@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from simfer.stages.errors import Mistake
-from simfer.stages.model.space import Space, distribution, from_normal
+from simfer.stages.model.quantiles import distribution, from_normal
+from simfer.stages.model.space import Space
 from simfer.stages.settings import Prior, Problem
 from simfer.stages.settings.noise import quantities
 
@@ -18,7 +19,7 @@ _Z = np.linspace(-3.0, 3.0, 7)  # nearly all of the prior
 
 def prior_mistakes(config: Problem) -> list[Mistake]:
     """List the priors, those of the noise too, whose quantiles are no numbers, or do not increase."""
-    priors = [(where, prior) for where, prior in _priors(config) if not prior.needs]
+    priors = [(where, prior) for where, prior in _priors(config) if prior.stands_alone]
     found = [Mistake(where, what) for where, prior in priors if (what := _wrong(prior))]
     return found or _dependent(Space(config.parameters))
 

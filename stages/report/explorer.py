@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 
-from simfer.stages.artifacts.posterior import POINTS, Posterior
+from simfer.stages.artifacts.posterior import POINTS, Posterior, scalars
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.labels import ERROR
@@ -107,6 +107,7 @@ def _mean(emulator: Emulator, z: Any) -> Mapping[str, Any]:
 def _parameters(emulator: Emulator, material: Material, tree: xr.DataTree | None) -> list[dict[str, Any]]:
     """Return each parameter with its values along its slider, and where on it the posterior lies."""
     space, shown = emulator.space, []
+    numbers = {} if tree is None or POINTS in tree else scalars(tree["posterior"].to_dataset())
     for at, (name, prior) in enumerate(space.priors.items()):
         steps = np.linspace(0.0, 1.0, 121) if prior.periodic else _RANGE
         points = np.zeros((len(steps), space.size))
@@ -121,8 +122,8 @@ def _parameters(emulator: Emulator, material: Material, tree: xr.DataTree | None
             "steps": steps.tolist(),
             "values": values.tolist(),
         }
-        if tree is not None and POINTS not in tree and name in tree["posterior"].data_vars:
-            drawn = np.asarray(tree["posterior"][name]).ravel()
+        if name in numbers:
+            drawn = np.asarray(numbers[name]).ravel()
             one["posterior"] = np.interp(np.quantile(drawn, [0.05, 0.5, 0.95]), values, steps).tolist()
         shown.append(one)
     return shown

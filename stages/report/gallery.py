@@ -22,7 +22,7 @@ from simfer.stages.emulator.saved import HEADER
 from simfer.stages.errors import ConfigError, Mistake, SimferError
 from simfer.stages.infer.own_model.posterior import by_element
 from simfer.stages.infer.summary import in_one_piece
-from simfer.stages.model.space import distribution, from_normal
+from simfer.stages.model.quantiles import distribution, from_normal
 from simfer.stages.report.material import labelled, priors_of
 from simfer.stages.report.prior_predictive import PriorPredictive
 from simfer.stages.settings import Prior, Problem
@@ -130,7 +130,7 @@ class Gallery:
                 self.priors[name].dist in ("LogNormal", "LogUniform"),
             )
             for name, values in self._some(names).items()
-            if name in self.priors and not self.priors[name].needs  # whose own curve is that of no single prior
+            if name in self.priors and self.priors[name].stands_alone  # whose own curve is that of no single prior
         ]
         plots.marginals(place, shown)
 

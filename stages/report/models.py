@@ -63,7 +63,8 @@ def pointwise(name: str, tree: xr.DataTree) -> Float[np.ndarray, "draws data"]:
     parts = []
     for output in sorted(map(str, logs.data_vars)):
         values = np.asarray(logs[output])
-        if values.ndim == 2 and tree["observed_data"][output].size > 1:
+        observed = tree["observed_data"].to_dataset()
+        if values.ndim == 2 and (output not in observed or observed[output].size > 1):
             raise SimferError(
                 f"{name}: the noise of {output} has one log likelihood for all of its data together (they are "
                 "correlated), and leaving one out needs one for each; compare by their predictive p, or by evidence"

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import xarray as xr
 
-from simfer.stages.artifacts.posterior import Posterior
+from simfer.stages.artifacts.posterior import Posterior, scalars
 from simfer.stages.infer.posterior import PERIOD
 from simfer.stages.infer.summary import summarize, unrolled
 from simfer.stages.report.material import priors_of
@@ -36,7 +36,8 @@ def table(problem: Problem, folder: Path, format: Format, interval: Interval, le
         level: The probability that it holds.
     """
     draws = Posterior.load(folder).tree()["posterior"].to_dataset()
-    rows = [row | interval_of(draws[row["parameter"]], interval, level) for row in summarize(draws)]
+    numbers = scalars(draws)
+    rows = [row | interval_of(numbers[row["parameter"]], interval, level) for row in summarize(draws)]
     return _FORMATS[format](rows, problem, interval, level)
 
 

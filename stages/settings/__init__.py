@@ -25,7 +25,8 @@ from simfer.stages.settings.fields import (
 )
 from simfer.stages.settings.imports import closure, tree
 from simfer.stages.settings.inference import HANDED, Calibrate, Check, Infer, Sensitivity
-from simfer.stages.settings.noise import NOISE, AnyNoise, CustomNoise, MultivariateNormalNoise, Noise
+from simfer.stages.settings.noise import NOISE, AnyNoise
+from simfer.stages.settings.noise_families import CustomNoise, MultivariateNormalNoise, Noise, TruncatedNoise
 from simfer.stages.settings.observation import Observation, Source
 from simfer.stages.settings.priors import AnyPrior, NumberOrPrior, Prior
 from simfer.stages.settings.problem import Problem
@@ -102,6 +103,7 @@ __all__ = [
     "Train",
     "TrainConfig",
     "Transform",
+    "TruncatedNoise",
     "TuneConfig",
     "closure",
     "full_name",

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Discriminator, Tag
 
 from simfer.stages.settings.expressions import parse
-from simfer.stages.settings.fields import Count, Finite, Positive, Settings
-from simfer.stages.settings.priors import AnyPrior, PositiveOrPrior, PositivePrior, Prior
+from simfer.stages.settings.fields import Count, Finite, OpenFraction, Positive, Settings
+from simfer.stages.settings.priors import AnyPrior, PositiveOrPrior, PositivePrior, Prior, SharePrior
 
 
 class Column(Settings):
@@ -48,3 +48,18 @@ PositiveArgument = Annotated[
     Discriminator(_kind),
 ]
 CountArgument = Annotated[Annotated[Count, Tag("number")] | _Column | _Formula, Discriminator(_kind)]
+ShareArgument = Annotated[
+    Annotated[OpenFraction, Tag("number")] | Annotated[SharePrior, Tag("prior")] | _Column | _Formula,
+    Discriminator(_kind),
+]
+
+
+def _bare(column: Column) -> Column:
+    if column.times is not None or column.plus is not None:
+        raise ValueError("a limit is what the column says; leave out times and plus")
+    return column
+
+
+Limit = Annotated[
+    Annotated[Finite, Tag("number")] | Annotated[Column, AfterValidator(_bare), Tag("column")], Discriminator(_kind)
+]

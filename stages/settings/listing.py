@@ -16,7 +16,8 @@ from simfer.stages.settings.derived import Derived
 from simfer.stages.settings.experiments import Experiment
 from simfer.stages.settings.joint import JointPrior
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
-from simfer.stages.settings.noise import NOISE, Noise
+from simfer.stages.settings.noise import NOISE
+from simfer.stages.settings.noise_families import Noise
 from simfer.stages.settings.prior_table import PRIORS
 from simfer.stages.settings.priors import Prior
 from simfer.stages.settings.problem import Problem

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, create_model, model_validator
 
-from simfer.stages.errors import did_you_mean
 from simfer.stages.settings.expressions import parse
 from simfer.stages.settings.fields import AddedLater, Finite, NotInKey, Positive, ReadLater, Settings
 from simfer.stages.settings.prior_table import PRIORS, Argument
@@ -37,6 +35,11 @@ class Prior(Settings):
         """The other quantities that its arguments name."""
         formulas = [parse(value) for value in self.arguments.values() if isinstance(value, str)]
         return tuple(dict.fromkeys(name for formula in formulas for name in formula.names))
+
+    @property
+    def stands_alone(self) -> bool:
+        """Whether it is a distribution of its own, and not one given other quantities."""
+        return not self.needs
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -99,7 +102,7 @@ def _field(argument: Argument) -> Any:
     return (kind, ... if argument.default is None else argument.default)
 
 
-_PRIOR_MODELS: dict[str, Any] = {
+PRIOR_MODELS: dict[str, Any] = {
     name: create_model(
         name,
         __base__=Prior,
@@ -111,7 +114,7 @@ _PRIOR_MODELS: dict[str, Any] = {
 if TYPE_CHECKING:
     AnyPrior = Prior
 else:
-    AnyPrior = Annotated[Union[tuple(_PRIOR_MODELS.values())], Field(discriminator="dist")]  # noqa: UP007
+    AnyPrior = Annotated[Union[tuple(PRIOR_MODELS.values())], Field(discriminator="dist")]  # noqa: UP007
 
 
 # Those that are positive whatever their arguments; others have a bound that says so, or reach below zero.
@@ -138,50 +141,32 @@ def _surely_positive(prior: Prior) -> Prior:
     return prior
 
 
-def _number_or_prior(value: Any) -> str:
+def is_share(prior: Prior) -> bool:
+    """Say whether a prior holds numbers between 0 and 1 alone."""
+    low, high = getattr(prior, "low", None), getattr(prior, "high", None)
+    between = isinstance(low, (int, float)) and isinstance(high, (int, float)) and low >= 0 and high <= 1
+    return prior.dist in ("Beta", "BetaProportion") or between
+
+
+def _surely_share(prior: Prior) -> Prior:
+    if not is_share(prior):
+        what = 'take one on (0, 1), such as { dist = "Beta", concentration1 = 1.0, concentration0 = 9.0 }'
+        raise ValueError(f"the prior {prior.dist} reaches beyond 0 to 1 here, where only a share makes sense; {what}")
+    return prior
+
+
+def number_or_prior(value: Any) -> str:
+    """Say which of the two a config has."""
     return "prior" if isinstance(value, (dict, Prior)) else "number"
 
 
 # A number is a fixed value; a table is a prior, and then the value is inferred.
 NumberOrPrior = Annotated[
-    Annotated[Finite, Tag("number")] | Annotated[AnyPrior, Tag("prior")], Discriminator(_number_or_prior)
+    Annotated[Finite, Tag("number")] | Annotated[AnyPrior, Tag("prior")], Discriminator(number_or_prior)
 ]
 PositivePrior = Annotated[AnyPrior, AfterValidator(_surely_positive)]
+SharePrior = Annotated[AnyPrior, AfterValidator(_surely_share)]
 PositiveOrPrior = Annotated[
     Annotated[Positive, Tag("number")] | Annotated[PositivePrior, Tag("prior")],
-    Discriminator(_number_or_prior),
+    Discriminator(number_or_prior),
 ]
-
-
-def _in_an_order(parameters: dict[str, Any]) -> dict[str, Any]:
-    """Refuse priors that name what there is not, or one another in a circle."""
-    for name, prior in parameters.items():
-        if isinstance(prior, Prior):
-            _refuse_unknown(name, prior, parameters)
-    order(parameters)
-    return parameters
-
-
-def _refuse_unknown(name: str, prior: Prior, parameters: Mapping[str, Any]) -> None:
-    known = [other for other in parameters if other != name]
-    for key, value in prior.arguments.items():
-        unknown = [used for used in parse(value).names if used not in known] if isinstance(value, str) else []
-        if unknown:
-            what = f"expected a number, or a formula of other parameters.{did_you_mean(unknown[0], known)}"
-            raise ValueError(f'{name}.{key}: got "{value}", {what}')
-
-
-def order(parameters: Mapping[str, Any]) -> list[str]:
-    """Return the names so that each prior follows those that it names; raise ValueError where there is a circle."""
-    done: list[str] = []
-    waiting = {name: set(value.needs) if isinstance(value, Prior) else set() for name, value in parameters.items()}
-    while waiting:
-        free = [name for name, needs in waiting.items() if needs.issubset(done)]
-        if not free:
-            raise ValueError(f"the priors of {', '.join(waiting)} name one another in a circle; one must come first")
-        done += free
-        waiting = {name: needs for name, needs in waiting.items() if name not in done}
-    return done
-
-
-Parameters = Annotated[dict[str, NumberOrPrior], AfterValidator(_in_an_order)]

@@ -7,16 +7,19 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, model_validator
 
+from simfer.stages.settings import vectors
 from simfer.stages.settings.derived import AnyDerived
 from simfer.stages.settings.experiments import Experiment, written_out
 from simfer.stages.settings.fields import Settings
 from simfer.stages.settings.fit import Fit
 from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.joint import JointPrior
-from simfer.stages.settings.noise import AnyNoise, CustomNoise, Quantity, arguments, quantities
+from simfer.stages.settings.noise import SHARES, AnyNoise, Quantity, arguments, quantities
+from simfer.stages.settings.noise_families import CustomNoise
 from simfer.stages.settings.observation import Observation
+from simfer.stages.settings.parameters import Parameters
 from simfer.stages.settings.plots import Plots
-from simfer.stages.settings.priors import Parameters, Prior, is_positive
+from simfer.stages.settings.priors import Prior, is_positive, is_share
 from simfer.stages.settings.simulation import Refine, Simulate
 from simfer.stages.settings.slices import Slice
 from simfer.stages.settings.spelling import clashes, unwritable
@@ -70,7 +73,9 @@ class Problem(Settings):
     @model_validator(mode="before")
     @classmethod
     def _written_out(cls, given: Any) -> Any:
-        """Write experiments out, and joint priors among the parameters, each parameter's given those before it."""
+        """Write vectors and experiments out, and joint priors as those of parameters given those before them."""
+        if isinstance(given, Mapping) and isinstance(given.get("parameters"), Mapping):
+            given = vectors.written_out(given)
         if isinstance(given, Mapping) and _are_tables(given.get("experiments")) and given["experiments"]:
             given = written_out(given)
         if not isinstance(given, Mapping) or not isinstance(given.get("priors"), Mapping):
@@ -152,6 +157,9 @@ class Problem(Settings):
                 shared = self.noise_parameters.get(value) if isinstance(value, str) else None
                 if isinstance(shared, Prior) and not isinstance(noise, CustomNoise) and not is_positive(shared):
                     what = f"its prior, {shared.dist}, reaches below zero, where only a positive number makes sense"
+                    raise ValueError(f"noise.{output}.{key}: got {value}, but {what}")
+                if isinstance(shared, Prior) and key in SHARES and not is_share(shared):
+                    what = f"its prior, {shared.dist}, reaches beyond 0 to 1, where only a share makes sense"
                     raise ValueError(f"noise.{output}.{key}: got {value}, but {what}")
         return self
 

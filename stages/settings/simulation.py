@@ -95,6 +95,8 @@ class Simulate(Settings):
     """The options of each experiment, on top of `options`; [experiments] sees to it."""
     each: Annotated[list[str], AddedLater()] = []
     """The parameters that each experiment has of its own; [experiments] sees to it."""
+    vectors: Annotated[dict[str, list[Any]], AddedLater()] = {}
+    """The formulas of parameters that are arrays, number by number; [parameters] sees to it."""
     derivatives: Annotated[bool, AddedLater()] = False
     """Whether rows carry the outputs' derivatives by the free parameters too."""
     depends_on: list[ExistingFile] = []

@@ -12,7 +12,7 @@ from simfer.stages.settings.fit import Fit
 from simfer.stages.settings.inference import Calibrate, Check, Infer, Sensitivity
 from simfer.stages.settings.noise import AnyNoise
 from simfer.stages.settings.observation import Observation
-from simfer.stages.settings.priors import Parameters
+from simfer.stages.settings.parameters import Parameters
 from simfer.stages.settings.simulation import Refine, Simulate
 from simfer.stages.settings.training import Architecture, Candidates, Dataset, Train, Tune
 

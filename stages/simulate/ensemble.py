@@ -23,6 +23,7 @@ from simfer.stages.simulate.backends.lanes import LANES, choose_kind
 from simfer.stages.simulate.derivatives import with_derivatives
 from simfer.stages.simulate.simulators.base import Simulator
 from simfer.stages.simulate.simulators.experiments import Experiments
+from simfer.stages.simulate.simulators.vectors import with_vectors
 from simfer.stages.simulate.threads import map_in_threads
 
 
@@ -33,6 +34,7 @@ def build_simulator(settings: Simulate) -> Simulator:
 
 def assemble(make: Any, settings: Simulate) -> Simulator:
     """Make a simulator of its class: one, or one for each experiment as a whole."""
+    make = with_vectors(make, settings.vectors)
     if not settings.experiments:
         simulator: Simulator = make(**settings.options)
         return simulator

@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from simfer.stages import plots
-from simfer.stages.artifacts.posterior import Posterior
+from simfer.stages.artifacts.posterior import Posterior, scalars
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.emulator.saved import HEADER
 from simfer.stages.infer.summary import summarize
@@ -52,7 +52,7 @@ def run(
 
 
 def _named(tree: xr.DataTree) -> dict[str, np.ndarray]:
-    return {str(name): values.values for name, values in tree["posterior"].to_dataset().data_vars.items()}
+    return {name: values.values for name, values in scalars(tree["posterior"].to_dataset()).items()}
 
 
 def _effort(tree: xr.DataTree) -> tuple[int, float]:

@@ -262,17 +262,16 @@ def chi_squared(target: Target, best: Found) -> tuple[float | None, int]:
     likelihood = target.likelihood
     values = likelihood.noise_space.values(jnp.asarray(target.split(best.z)[1]))
     total, count = 0.0, 0
-    for block in likelihood.blocks:
-        if block.is_censored:
+    for blocks, distribution in likelihood.parts(jnp.asarray(best.y), values):
+        if likelihood.is_censored:
             return None, len(likelihood.index)
-        y = block.natural(jnp.asarray(best.y))
-        distribution, observed = likelihood.distribution(block, y, values), jnp.asarray(block.values)
+        observed = jnp.concatenate([jnp.asarray(block.values) for block in blocks])
         if isinstance(distribution, dist.LogNormal):
-            distribution, y, observed = dist.Normal(distribution.loc, distribution.scale), jnp.log(y), jnp.log(observed)
+            distribution, observed = dist.Normal(distribution.loc, distribution.scale), jnp.log(observed)
         if not isinstance(distribution, (dist.Normal, dist.MultivariateNormal)):
             return None, len(likelihood.index)
         total += 2.0 * float((distribution.log_prob(distribution.mean) - distribution.log_prob(observed)).sum())
-        count += len(block.values)
+        count += len(observed)
     return total, count
 
 

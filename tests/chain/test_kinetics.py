@@ -19,7 +19,7 @@ from scipy.special import ndtr, ndtri
 
 from simfer.pipeline import run
 from simfer.stages.model.outputs import Status
-from simfer.stages.model.space import from_normal
+from simfer.stages.model.quantiles import from_normal
 from simfer.stages.settings import Solver
 from simfer.stages.simulate import design
 from tests import exact, helpers

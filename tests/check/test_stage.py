@@ -17,7 +17,7 @@ from simfer.stages.check.evidence import smooth
 from simfer.stages.check.stage import REWEIGHTED
 from simfer.stages.check.verdict import Figure, advice, edge_mass
 from simfer.stages.emulator.domain import Domain
-from simfer.stages.model.space import distribution, from_normal
+from simfer.stages.model.quantiles import distribution, from_normal
 from simfer.stages.settings import NumberOrPrior
 from tests import helpers
 

@@ -17,7 +17,7 @@ from simfer.stages.emulator import export, onnx
 from simfer.stages.emulator.emulator import Emulator, tabulate
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.errors import SimferError, StageError
-from simfer.stages.model.space import distribution, from_normal
+from simfer.stages.model.quantiles import distribution, from_normal
 from simfer.stages.progress import Silent
 from simfer.stages.settings import AnyPrior, TrainConfig
 from tests import helpers

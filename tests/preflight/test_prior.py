@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 import pytest
 
-from simfer.stages.model.space import from_normal
+from simfer.stages.model.quantiles import from_normal
 from simfer.stages.preflight.priors import prior_mistakes
 from tests import helpers
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from simfer.stages.errors import UsageError
 from simfer.stages.settings import NOISE, Problem
 from simfer.stages.settings.listing import schema, settings
-from simfer.stages.settings.noise import CustomNoise
+from simfer.stages.settings.noise_families import CustomNoise
 from tests import fakes
 
 CONFIGS = [*sorted(fakes.ROOT.glob("configs/*.toml")), fakes.ROOT / "pipeline" / "templates" / "problem.toml"]

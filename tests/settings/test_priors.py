@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from scipy import stats
 from scipy.special import ndtr
 
-from simfer.stages.model.space import distribution, from_normal, to_normal
+from simfer.stages.model.quantiles import distribution, from_normal, to_normal
 from simfer.stages.settings import AnyPrior
 from simfer.stages.settings.prior_table import PRIORS
 

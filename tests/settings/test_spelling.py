@@ -71,7 +71,7 @@ def test_which_priors_are_positive() -> None:
     import numpy as np
     from pydantic import TypeAdapter
 
-    from simfer.stages.model.space import distribution
+    from simfer.stages.model.quantiles import distribution
     from simfer.stages.settings import AnyPrior
     from simfer.stages.settings.prior_table import PRIORS
 

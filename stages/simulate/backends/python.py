@@ -19,7 +19,7 @@ class Python(RowByRow):
         target = self.settings.simulator
         edited = Path(target.rpartition(":")[0]).stat().st_mtime_ns
         return {"kind": "python", "target": target, "options": self.settings.options, "dims": self.settings.dims,
-                "edited": edited}  # fmt: skip
+                "vectors": self.settings.vectors, "edited": edited}  # fmt: skip
 
     def files(self) -> list[Path]:
         """List the function's file, those that it imports, and what else it is said to depend on."""

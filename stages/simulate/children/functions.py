@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from simfer.stages.simulate.children.returned import Expected, Returned, read
 
 _WHOLE = "parameters"  # the argument that takes all parameters as one dict
@@ -24,7 +26,7 @@ class Function:
         file, _, name = str(spec["target"]).rpartition(":")
         os.chdir(Path(file).parent)  # files beside it are opened by their names, wherever the command is typed
         made = getattr(_load(Path(file)), name)
-        self._options, self._dims = dict(spec["options"]), dict(spec["dims"])
+        self._options, self._dims, self._vectors = dict(spec["options"]), dict(spec["dims"]), dict(spec["vectors"])
         self._is_class = inspect.isclass(made)
         self._call = made(**self._options) if self._is_class else made
         if self._is_class and not callable(self._call):
@@ -48,13 +50,32 @@ class Function:
         own = [name for name in self._names if name not in self._options and name not in ("seed", _WHOLE)]
         optional = [name for name in own if name not in self._needed]
         described = getattr(owner, "outputs", None) if self._is_class else None
+        taken = {name: str(units.get(name, "")) for name in (units or own)}
         return {
-            "parameters": {name: str(units.get(name, "")) for name in (units or own)},
+            "parameters": {number: unit for name, unit in taken.items() for number in self._numbers(name)},
             "any": self._takes_all or (self._whole and not units),
-            "optional": [] if units else optional,
+            "optional": [] if units else [number for name in optional for number in self._numbers(name)],
             "stochastic": "seed" in self._names,
             "outputs": _described(described()) if described is not None else None,
         }
+
+    def _numbers(self, name: str) -> list[str]:
+        """Return the numbers that an array is made of; of what is none, its own name."""
+        if name not in self._vectors:
+            return [name]
+        from simfer.stages.model.vectors import numbers_of
+
+        return numbers_of(self._vectors[name])
+
+    def _with_arrays(self, parameters: dict[str, float]) -> dict[str, Any]:
+        """Put arrays in the place of the numbers that they are made of."""
+        if not self._vectors:
+            return dict(parameters)
+        from simfer.stages.model.vectors import gathered, numbers_of
+
+        parts = {number for formulas in self._vectors.values() for number in numbers_of(formulas)}
+        found = gathered(parameters, self._vectors, np)
+        return {name: value for name, value in found.items() if name not in parts}
 
     def particulars(self) -> dict[str, Any]:
         """Say what a driver should know of the last row: nothing."""
@@ -62,7 +83,8 @@ class Function:
 
     def run(self, row: int, parameters: dict[str, float], seed: int | None, folder: str = "") -> Returned:
         """Call it once."""
-        given: dict[str, Any] = {_WHOLE: parameters} if self._whole else dict(parameters)
+        arrays = self._with_arrays(parameters)
+        given: dict[str, Any] = {_WHOLE: arrays} if self._whole else arrays
         if not self._is_class:
             given |= self._options
         if seed is not None and "seed" in self._names:

@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Int
 from simfer.stages.model.outputs import Output, Status
 from simfer.stages.model.space import Space
 from simfer.stages.settings import RunTable
-from simfer.stages.settings.priors import Parameters
+from simfer.stages.settings.parameters import Parameters
 from simfer.stages.simulate.finished.columns import Columns
 from simfer.stages.simulate.finished.opening import open_files
 from simfer.stages.simulate.finished.statuses import statuses

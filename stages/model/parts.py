@@ -1,0 +1,107 @@
+"""Joint priors of vectors, number by number: each one's quantile given those before it, and the way back.
+
+Shares with a Dirichlet prior are broken off a stick; ordered numbers are order statistics; correlations come of
+partial ones (Lewandowski, Kurowicka & Joe 2009), each of which is a Beta's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax.scipy.special import log_ndtr, ndtri
+from jaxtyping import Array, Float
+
+from simfer.stages.model.quantiles import distribution, from_normal, standard, to_normal
+from simfer.stages.settings import Prior
+from simfer.stages.settings.parts import DirichletPart, LKJPart, OrderedPart, Part
+
+_HALF = float(np.log(0.5))
+_LEAST = -700.0  # the log of a probability that is a number
+_NO_LESS = 1e-300
+Values = Mapping[str, Any]
+
+
+def quantile(part: Part, z: Float[Array, "..."], values: Values) -> Float[Array, "..."]:
+    """Map standard normal values to a part's own scale, given those before it."""
+    if isinstance(part, OrderedPart):
+        rest = log_ndtr(-z) / part.left + _log_above(part, values)
+        return _own(part.base, _from_log_above(rest), values)
+    loc, scale, plain = _stretched(part, values)
+    return loc + scale * from_normal(plain, z)
+
+
+def score(part: Part, value: Float[Array, "..."], values: Values) -> Float[Array, "..."]:
+    """Map values to standard normal ones, the inverse of `quantile`."""
+    if isinstance(part, OrderedPart):
+        above = log_ndtr(-_own_score(part.base, value, values))
+        return _from_log_above(part.left * (above - _log_above(part, values)))
+    loc, scale, plain = _stretched(part, values)
+    return to_normal(plain, (value - loc) / scale)
+
+
+def _stretched(part: Part, values: Values) -> tuple[Any, Any, dist.Distribution]:
+    """Return where a Beta lies, how long it is, and the Beta on (0, 1)."""
+    if isinstance(part, DirichletPart):
+        left: Any = 1.0
+        for name in part.after:
+            left = left - values[name]
+        return 0.0, jnp.maximum(left, _NO_LESS), dist.Beta(part.concentration1, part.concentration0)
+    assert isinstance(part, LKJPart)
+    loc, scale = _of_correlations(part, values)
+    shape = part.concentration + 0.5 * (part.dimension - 2 - part.column)
+    return loc - scale, 2.0 * scale, dist.Beta(shape, shape)
+
+
+def _of_correlations(part: LKJPart, values: Values) -> tuple[Any, Any]:
+    """Return the middle and the reach of a correlation, given those before it: rows of a Cholesky factor say both."""
+    known = {place: values[name] for place, name in zip(places(part.dimension), part.after, strict=False)}
+    factor: list[list[Any]] = [[1.0]]
+    for i in range(1, part.row + 1):
+        row: list[Any] = []
+        for j in range(i if i < part.row else part.column):
+            inner = sum((row[m] * factor[j][m] for m in range(j)), jnp.asarray(0.0))
+            row.append((known[i, j] - inner) / factor[j][j])
+        if i < part.row:
+            factor.append([*row, _left(row)])
+    j = part.column
+    middle = sum((row[m] * factor[j][m] for m in range(j)), jnp.asarray(0.0))
+    return middle, _left(row) * factor[j][j]
+
+
+def _left(row: list[Any]) -> Any:
+    """Return what is left of a row of length one."""
+    return jnp.sqrt(jnp.maximum(1.0 - sum((each**2 for each in row), jnp.asarray(0.0)), _NO_LESS))
+
+
+def places(dimension: int) -> list[tuple[int, int]]:
+    """List the places below the diagonal, row by row."""
+    return [(i, j) for i in range(dimension) for j in range(i)]
+
+
+def _log_above(part: OrderedPart, values: Values) -> Any:
+    """Return the log probability above the number before it."""
+    return log_ndtr(-_own_score(part.base, values[part.after[-1]], values)) if part.after else 0.0
+
+
+def _from_log_above(log: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return the standard normal value with this log probability above it, by the smaller tail."""
+    low = jnp.minimum(log, -_NO_LESS) > _HALF
+    below = -jnp.expm1(jnp.where(low, log, -1.0))
+    above = jnp.exp(jnp.where(low, -1.0, jnp.maximum(log, _LEAST)))
+    return jnp.where(low, ndtri(jnp.maximum(below, _NO_LESS)), -ndtri(above))
+
+
+def _own(prior: Prior, z: Float[Array, "..."], values: Values) -> Float[Array, "..."]:
+    if not prior.needs:
+        return from_normal(distribution(prior), z)
+    plain, loc, scale = standard(prior, values)
+    return loc + scale * from_normal(plain, z)
+
+
+def _own_score(prior: Prior, value: Any, values: Values) -> Float[Array, "..."]:
+    plain, loc, scale = standard(prior, values)
+    return to_normal(plain, (jnp.asarray(value, float) - loc) / scale if prior.needs else jnp.asarray(value, float))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
@@ -17,7 +18,7 @@ from jaxtyping import Array, Float
 
 from simfer.stages.model.quantiles import distribution, from_normal, standard, to_normal
 from simfer.stages.settings import Prior
-from simfer.stages.settings.parts import DirichletPart, LKJPart, OrderedPart, Part
+from simfer.stages.settings.parts import DirichletPart, EarlierPart, LKJPart, Margin, OrderedPart, Part
 
 _HALF = float(np.log(0.5))
 _LEAST = -700.0  # the log of a probability that is a number
@@ -30,6 +31,8 @@ def quantile(part: Part, z: Float[Array, "..."], values: Values) -> Float[Array,
     if isinstance(part, OrderedPart):
         rest = log_ndtr(-z) / part.left + _log_above(part, values)
         return _own(part.base, _from_log_above(rest), values)
+    if isinstance(part, EarlierPart):
+        return _value(part.margins[-1], _middle(part, values) + part.scale * z)
     loc, scale, plain = _stretched(part, values)
     return loc + scale * from_normal(plain, z)
 
@@ -39,6 +42,8 @@ def score(part: Part, value: Float[Array, "..."], values: Values) -> Float[Array
     if isinstance(part, OrderedPart):
         above = log_ndtr(-_own_score(part.base, value, values))
         return _from_log_above(part.left * (above - _log_above(part, values)))
+    if isinstance(part, EarlierPart):
+        return (_score_of(part.margins[-1], value) - _middle(part, values)) / part.scale
     loc, scale, plain = _stretched(part, values)
     return to_normal(plain, (value - loc) / scale)
 
@@ -93,6 +98,54 @@ def _from_log_above(log: Float[Array, "..."]) -> Float[Array, "..."]:
     below = -jnp.expm1(jnp.where(low, log, -1.0))
     above = jnp.exp(jnp.where(low, -1.0, jnp.maximum(log, _LEAST)))
     return jnp.where(low, ndtri(jnp.maximum(below, _NO_LESS)), -ndtri(above))
+
+
+def _middle(part: EarlierPart, values: Values) -> Any:
+    """Return the mean of a score, given those before it."""
+    before = zip(part.gain, part.margins, part.after, strict=False)
+    return sum((gain * _score_of(margin, values[name]) for gain, margin, name in before), jnp.asarray(0.0))
+
+
+def _value(margin: Margin, score: Float[Array, "..."]) -> Float[Array, "..."]:
+    value = _spline(margin, score)
+    return jnp.exp(value) if margin.log else value
+
+
+def _spline(margin: Margin, score: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Return a smooth increasing function through knots at scores from -4 to 4, straight beyond (Fritsch & Carlson)."""
+    knots = np.asarray(margin.knots)
+    step = 8.0 / (len(knots) - 1)
+    rises = np.diff(knots) / step
+    inner = 2.0 / (1.0 / rises[1:] + 1.0 / rises[:-1])  # harmonic means keep it from turning round
+    slopes = jnp.asarray(np.concatenate([rises[:1], inner, rises[-1:]]))
+    at = jnp.clip(score, -4.0, 4.0)
+    place = jnp.clip(jnp.floor((at + 4.0) / step), 0, len(knots) - 2).astype(int)
+    t, y = (at + 4.0) / step - place, jnp.asarray(knots)
+    hermite = (
+        y[place] * (1.0 + 2.0 * t) * (1.0 - t) ** 2
+        + step * slopes[place] * t * (1.0 - t) ** 2
+        + y[place + 1] * t**2 * (3.0 - 2.0 * t)
+        + step * slopes[place + 1] * t**2 * (t - 1.0)
+    )
+    return hermite + jnp.where(score < at, slopes[0], slopes[-1]) * (score - at)
+
+
+def _score_of(margin: Margin, value: Any) -> Float[Array, "..."]:
+    """Return the score of a value, by halving; a step of Newton's method then gives its derivative too."""
+    wanted = jnp.log(jnp.maximum(value, _NO_LESS)) if margin.log else jnp.asarray(value, float)
+    fixed = jax.lax.stop_gradient(wanted)
+
+    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        below = _spline(margin, middle) < fixed
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    ends = jnp.full(jnp.shape(fixed), 40.0)
+    low, high = jax.lax.fori_loop(0, 60, halve, (-ends, ends))
+    near = jax.lax.stop_gradient(0.5 * (low + high))
+    value_there, slope = jax.jvp(lambda s: _spline(margin, s), (near,), (jnp.ones_like(near),))
+    return near + (wanted - value_there) / slope
 
 
 def _own(prior: Prior, z: Float[Array, "..."], values: Values) -> Float[Array, "..."]:

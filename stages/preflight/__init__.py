@@ -27,7 +27,7 @@ from simfer.stages.preflight.data import data_mistakes, derived_mistakes, loss_m
 from simfer.stages.preflight.foreign import beside_table, solver_settings, without_simulator
 from simfer.stages.preflight.numerical import numerical_mistakes
 from simfer.stages.preflight.own_model import own_model_mistakes
-from simfer.stages.preflight.priors import prior_mistakes
+from simfer.stages.preflight.priors import prior_mistakes, prior_remarks
 from simfer.stages.preflight.scatter import scatter_mistakes
 from simfer.stages.preflight.sizes import network_size_mistakes, size_mistakes
 from simfer.stages.preflight.solver import additive_mistakes, break_mistakes, sde_solver_mistakes, solver_mistakes
@@ -82,7 +82,7 @@ def mistakes(
     progress = progress or Silent()
     with watched() as opened:
         found = _mistakes(config, simulates, progress, begun)
-    for remark in remarks(config, opened):
+    for remark in [*prior_remarks(config), *remarks(config, opened)]:
         progress.note(f"  note: {remark}")
     return found
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -12,8 +13,11 @@ from simfer.stages.errors import Mistake
 from simfer.stages.model.quantiles import distribution, from_normal
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Prior, Problem
+from simfer.stages.settings.earlier import read
 from simfer.stages.settings.noise import quantities
+from simfer.stages.settings.parts import EarlierPart
 
+_FAR, _BY_CHANCE = 0.03, 3.0  # a distance of Kolmogorov and Smirnov that is seen, and one of independent draws
 _Z = np.linspace(-3.0, 3.0, 7)  # nearly all of the prior
 
 
@@ -22,6 +26,25 @@ def prior_mistakes(config: Problem) -> list[Mistake]:
     priors = [(where, prior) for where, prior in _priors(config) if prior.stands_alone]
     found = [Mistake(where, what) for where, prior in priors if (what := _wrong(prior))]
     return found or _dependent(Space(config.parameters))
+
+
+def prior_remarks(config: Problem) -> list[str]:
+    """Say how well a prior holds what an earlier posterior is."""
+    found = []
+    for key, joint in config.priors.items():
+        if joint.file is not None:
+            names = [name for name, prior in config.parameters.items() if isinstance(prior, EarlierPart)]
+            earlier = read(joint.file, joint.names or names, (), {})
+            what = (
+                f"priors.{key}: marginals and Gaussian copula of {Path(joint.file).name}, {earlier.num_draws:,} draws"
+            )
+            if earlier.distance > max(_FAR, _BY_CHANCE / earlier.num_draws**0.5):
+                what += f"; it is {earlier.distance:.2f} from them (0 to 1), more than chance: the posterior is bent, "
+                what += "or has several modes, which is lost here; infer from all data at once"
+            else:
+                what += f"; {earlier.distance:.3f} from them (0 to 1), which is as good as nothing"
+            found.append(what)
+    return found
 
 
 def _dependent(space: Space) -> list[Mistake]:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import isclose, sqrt
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 
-from simfer.stages.settings.fields import Finite, Settings
+from simfer.stages.settings import earlier
+from simfer.stages.settings.fields import ExistingFile, Finite, Settings
 
 
 class JointPrior(Settings):
     """A multivariate normal of several parameters, or of their logarithms.
 
-    It is the same as a Normal (or a LogNormal) of each, whose `loc` is a formula of those before it.
+    It is the same as a Normal (or a LogNormal) of each, whose `loc` is a formula of those before it. Or it is what an
+    earlier analysis came to.
     """
 
-    names: Annotated[list[str], Field(min_length=2)]
-    """The parameters, which have no other prior."""
+    names: list[str] = []
+    """The parameters, which have no other prior; of a file, all that it has if left out."""
+    file: ExistingFile | None = None
+    """An earlier posterior, `posterior.nc`, in the place of a covariance: its marginals, and its Gaussian copula."""
     dist: Literal["MultivariateNormal"] = "MultivariateNormal"
     """The family."""
     loc: list[Finite] = []
     """The means; zeros if left out."""
-    covariance: list[list[Finite]]
+    covariance: list[list[Finite]] = []
     """The covariance matrix, a row for each parameter."""
     transform: Literal["none", "log"] = "none"
     """What is normal: the parameters, or their logarithms."""
@@ -32,6 +37,12 @@ class JointPrior(Settings):
     @model_validator(mode="after")
     def _fits(self) -> JointPrior:
         size, rows = len(self.names), self.covariance
+        if self.file is not None:
+            if rows or self.loc or self.transform != "none":
+                raise ValueError("got a file beside loc, covariance or transform; an earlier posterior says it all")
+            return self
+        if size < 2 or not rows:
+            raise ValueError("expected names of two parameters or more and their covariance, or an earlier file")
         if len(set(self.names)) < size:
             raise ValueError(f"names: got {self.names}, expected each once")
         if self.loc and len(self.loc) != size:
@@ -43,8 +54,13 @@ class JointPrior(Settings):
             raise ValueError("covariance: expected a matrix that is symmetric and positive definite")
         return self
 
-    def chain(self) -> dict[str, dict[str, Any]]:
-        """Return each parameter's prior given those before it (Bishop 2006, equations 2.81 and 2.82)."""
+    def chain(self, taken: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
+        """Return each parameter's prior given those before it (Bishop 2006, equations 2.81 and 2.82).
+
+        `taken` are names that a file may have, and that are not parameters here.
+        """
+        if self.file is not None:
+            return earlier.read(self.file, self.names, taken, self.units).parts
         loc, factor = self.loc or [0.0] * len(self.names), _cholesky(self.covariance)
         assert factor is not None
         family = "Normal" if self.transform == "none" else "LogNormal"

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator
 
-from simfer.stages.settings.fields import Count, Natural, Positive
+from simfer.stages.settings.fields import Count, Finite, Natural, Positive, Settings
 from simfer.stages.settings.priors import AnyPrior, Prior
 
 
@@ -29,7 +29,7 @@ class Part(Prior):
     @property
     def arguments(self) -> dict[str, Any]:
         """Its own numbers, for what describes it."""
-        own = self.model_dump(exclude={"dist", "unit", "label", "periodic", "edge", "after", "base"})
+        own = self.model_dump(exclude={"dist", "unit", "label", "periodic", "edge", "after", "base", "margins"})
         return {name: value for name, value in own.items() if isinstance(value, (int, float))}
 
 
@@ -78,4 +78,25 @@ class LKJPart(Part):
     """Where it is, below the diagonal."""
 
 
-PARTS: tuple[type[Part], ...] = (DirichletPart, OrderedPart, LKJPart)
+class Margin(Settings):
+    """A marginal of draws: quantiles at standard normal scores from -4 to 4."""
+
+    knots: list[Finite]
+    """The quantiles, or their logarithms."""
+    log: bool
+    """Whether they are logarithms."""
+
+
+class EarlierPart(Part):
+    """A quantity of an earlier posterior, given those before it by a Gaussian copula."""
+
+    dist: Literal["EarlierPart"]
+    margins: list[Margin]
+    """Those of the quantities before it, and its own."""
+    gain: list[Finite]
+    """By how much its score moves with each of those before it."""
+    scale: Positive
+    """The standard deviation of its score, given those before it."""
+
+
+PARTS: tuple[type[Part], ...] = (DirichletPart, OrderedPart, LKJPart, EarlierPart)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from simfer.stages.settings import vectors
 from simfer.stages.settings.derived import AnyDerived
@@ -72,7 +72,7 @@ class Problem(Settings):
 
     @model_validator(mode="before")
     @classmethod
-    def _written_out(cls, given: Any) -> Any:
+    def _written_out(cls, given: Any, info: ValidationInfo) -> Any:
         """Write vectors and experiments out, and joint priors as those of parameters given those before them."""
         if isinstance(given, Mapping) and isinstance(given.get("parameters"), Mapping):
             given = vectors.written_out(given)
@@ -83,9 +83,13 @@ class Problem(Settings):
         parameters = dict(given.get("parameters", {}))
         for key, table in given["priors"].items():
             try:
-                chain = JointPrior.model_validate(table).chain()
+                joint = JointPrior.model_validate(table, context=info.context)
             except ValidationError:
                 return given  # it is said of the table itself
+            try:
+                chain = joint.chain([*parameters, *_of_noise(given)])
+            except ValueError as error:
+                raise ValueError(f"priors.{key}.{error}") from None
             if both := [name for name in chain if name in parameters]:
                 raise ValueError(f"priors.{key}: {', '.join(both)} has a place in [parameters] too; leave one out")
             parameters |= chain
@@ -187,3 +191,13 @@ class Problem(Settings):
 
 def _are_tables(given: Any) -> bool:
     return isinstance(given, Mapping) and all(isinstance(table, Mapping) for table in given.values())
+
+
+def _of_noise(given: Mapping[str, Any]) -> list[str]:
+    """List what quantities of the noise may be called, before they are known."""
+    noise, shared = given.get("noise"), given.get("noise_parameters")
+    tables = {output: table for output, table in noise.items() if isinstance(table, Mapping)} if noise else {}
+    own = [
+        f"{output}_{key}{end}" for output, table in tables.items() for key in table for end in ("", "_times", "_plus")
+    ]
+    return [*own, *(shared if isinstance(shared, Mapping) else ())]

@@ -108,7 +108,7 @@ def _by_datum(
 
 def _attributes(prior: Prior | Derived) -> dict[str, Any]:
     if isinstance(prior, Derived):
-        return {"formula": prior.formula} | ({"units": prior.unit} if prior.unit else {})
+        return {"formula": prior.words} | ({"units": prior.unit} if prior.unit else {})
     period = prior.arguments["high"] - prior.arguments["low"] if prior.periodic else None
     return ({"units": prior.unit} if prior.unit else {}) | ({PERIOD: period} if period else {})
 

@@ -21,7 +21,13 @@ from simfer.stages.emulator.scatter import MOST_OUTPUTS
 from simfer.stages.errors import Mistake
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
-from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each, option_mistakes
+from simfer.stages.preflight.architecture import (
+    architecture_mistakes,
+    layout_mistakes,
+    of_each,
+    option_mistakes,
+    unused_mistakes,
+)
 from simfer.stages.preflight.code import code_mistakes
 from simfer.stages.preflight.data import data_mistakes, derived_mistakes, loss_mistakes
 from simfer.stages.preflight.foreign import beside_table, solver_settings, without_simulator
@@ -46,6 +52,7 @@ from simfer.stages.simulate.simulators.base import (
     RandomODESimulator,
     Simulator,
     StochasticSimulator,
+    described,
 )
 from simfer.stages.simulate.simulators.experiments import Experiments
 from simfer.stages.simulate.simulators.sde import SDESimulator
@@ -90,7 +97,7 @@ def mistakes(
 def _mistakes(config: Problem, simulates: bool, progress: Progress, begun: Sequence[Path]) -> list[Mistake]:
     if priors := prior_mistakes(config):
         return priors  # of which nothing can be drawn to try
-    training = [*of_each(config, architecture_mistakes), *optimizers.mistakes(config.train)]
+    training = [*of_each(config, architecture_mistakes), *unused_mistakes(config), *optimizers.mistakes(config.train)]
     if config.simulate.kind == "ask":  # what its runs give is seen when they are told
         return [*training, *solver_settings(config)]
     if config.simulate.kind != "jax":
@@ -122,7 +129,7 @@ def _compiled(
         found = solving
     if solving:
         return found  # no simulation can be tried
-    layout = Layout(simulator.outputs())
+    layout = Layout(described(simulator))
     if not training:  # or the networks cannot be built for want of something else
         found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, simulator.stochastic))
         found = found or of_each(config, lambda one, where: network_size_mistakes(one, where, layout))

@@ -22,6 +22,7 @@ from simfer.stages.model.plugins import resolve
 from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.settings import Problem, Train
 from simfer.stages.settings.names import ARCHITECTURES
+from simfer.stages.settings.training import short_name
 
 _TWO_NUMBERS = Layout({"a": Output(), "b": Output()})  # two, as a network of one would be taken for all
 _EXPECTED = {  # instead of Pydantic's words, which speak of "integers"
@@ -42,6 +43,22 @@ def of_each(config: Problem, check: Callable[[Problem, str], list[Mistake]]) -> 
         where = "train.architecture" if name == config.train.architecture else place
         found += check(one, where)
     return list(dict.fromkeys(found))  # a wrong activation is one mistake, whoever has it
+
+
+def unused_mistakes(config: Problem) -> list[Mistake]:
+    """List the settings of layers that none of the architectures has."""
+    tried = dict.fromkeys([*config.train.tried, *config.compare.architectures])
+    found: list[Mistake] = []
+    makes = [resolved("train.architecture", name, ARCHITECTURES, Architecture, found) for name in tried]
+    if found:
+        return []  # which is said of each
+    taken = {name for make in makes if make is not None for name in inspect.signature(make).parameters}
+    names = ", ".join(short_name(name) for name in tried)
+    return [
+        Mistake(f"train.{key}", f"got {getattr(config.train, key)}, and {names} has no such setting; leave it out")
+        for key in ("width", "depth", "activation")
+        if getattr(config.train, key) is not None and key not in taken
+    ]
 
 
 def architecture_mistakes(config: Problem, where: str) -> list[Mistake]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jaxtyping import Array
 
 from simfer.stages.errors import ConfigError, Mistake, did_you_mean
+from simfer.stages.infer.derived import arguments_of
 from simfer.stages.model import noise as noises
 from simfer.stages.model.likelihood import Block, Likelihood, read_data
 from simfer.stages.model.outputs import Layout
+from simfer.stages.model.plugins import resolve
 from simfer.stages.model.vectors import of_names
 from simfer.stages.preflight.noise import noise_mistakes
 from simfer.stages.preflight.scatter import series_mistakes
-from simfer.stages.settings import CustomNoise, Problem
+from simfer.stages.settings import CustomNoise, Derived, Problem
 from simfer.stages.settings.expressions import parse
 from simfer.stages.settings.noise import quantities
 
@@ -36,16 +40,34 @@ def derived_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
     """List the derived quantities whose formula names what there is not."""
     noise = {each.name for each in quantities(config.noise, config.noise_parameters)}
     known = {*config.parameters, *of_names(config.parameters), *noise, *layout.outputs}
-    return [
-        Mistake(
-            f"derived.{name}",
-            f'"{each.formula}" names {used}, expected parameters, quantities of the noise, or outputs: '
-            f"{', '.join(sorted(known))}.{did_you_mean(used, sorted(known))}",
-        )
-        for name, each in config.derived.items()
-        for used in parse(each.formula).names
-        if used not in known
-    ]
+    found = []
+    for name, each in config.derived.items():
+        try:
+            names = _names_in(name, each)
+        except ConfigError as error:
+            found += error.mistakes
+            continue
+        found += [
+            Mistake(
+                f"derived.{name}",
+                f'"{each.words}" names {used}, expected parameters, quantities of the noise, or outputs: '
+                f"{', '.join(sorted(known))}.{did_you_mean(used, sorted(known))}",
+            )
+            for used in names
+            if used not in known
+        ]
+    return found
+
+
+def _names_in(name: str, derived: Derived) -> Sequence[str]:
+    """List the names in a formula, or those that a function takes."""
+    if derived.formula:
+        return parse(derived.formula).names
+    function = resolve(derived.function, {}, f"derived.{name}")
+    if not callable(function):
+        what = f"got {function!r}, expected a function of parameters and outputs"
+        raise ConfigError([Mistake(f"derived.{name}", what)])
+    return arguments_of(function)
 
 
 def data_mistakes(config: Problem, layout: Layout) -> list[Mistake]:

@@ -46,6 +46,7 @@ def remarks(config: Problem, opened: dict[Path, tuple[Path, bool]]) -> list[str]
         config.infer.model,
         *config.train.tried,
         *(noise.dist for noise in config.noise.values()),
+        *(each.function for each in config.derived.values()),
     ]
     folders = {Path(each.rpartition(":")[0]).parent for each in code if ":" in each}
     own = [file for file in beside.executed() if any(file.is_relative_to(folder) for folder in folders)]

@@ -24,7 +24,7 @@ from simfer.stages.settings import Simulate, Solver
 from simfer.stages.settings.names import SIMULATORS
 from simfer.stages.simulate.backends.lanes import Lanes, choose_kind
 from simfer.stages.simulate.ensemble import build_ensemble
-from simfer.stages.simulate.simulators.base import DifferentialSimulator
+from simfer.stages.simulate.simulators.base import DifferentialSimulator, described
 from simfer.stages.simulate.solve.solvers import Limits, solvers
 
 ROWS = 16  # are solved again
@@ -58,7 +58,7 @@ class Again:
         again = settings.model_copy(update={"solver": solver, "derivatives": False, "retry": None, "batch_size": ROWS})
         kind = choose_kind(self._ensemble.simulator, again)
         self.is_solved = isinstance(kind, Lanes)
-        self.layout = Layout(self._ensemble.simulator.outputs())
+        self.layout = Layout(described(self._ensemble.simulator))
 
         def call(z: Array, real: Array, seeds: Array, limits: Limits) -> tuple[dict[str, Array], Array]:
             solution, _ = kind(space.values(z), real, seeds, limits)

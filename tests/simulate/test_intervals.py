@@ -109,3 +109,49 @@ def test_what_a_closed_system_conserves_stays_and_derivatives_go_through() -> No
 
 def test_what_never_rests_has_no_steady_state() -> None:
     assert np.isnan(steady_state(lambda y: jnp.ones(1), jnp.zeros(1))).all()
+
+
+class Peaking(Growing):
+    """What is observed of whole series: a maximum, when it was, and one of the series."""
+
+    dims: ClassVar[dict[str, tuple[str, ...]]] = {"ends": ("end",)}
+    units: ClassVar[dict[str, str]] = {"most": "people", "time": "weeks"}
+
+    def summarize(self, series, p):
+        cases = series["cases"]
+        times = jnp.asarray(self.times)
+        return {
+            "most": cases.max(),
+            "ratio": series["infected"][-1] / series["infected"][0] * p["r"],
+            "when": times[jnp.argmax(cases)],
+            "ends": jnp.stack([cases[0], cases[-1]]),
+            "cases": cases,
+        }
+
+
+def test_whole_series_are_summarized_alone_and_in_lanes() -> None:
+    simulator = Peaking(times=[1.0, 2.0, 4.0], start=0.0)
+    described = simulator.outputs()
+    assert described["most"].dims == () and described["most"].unit == "people"
+    assert described["ends"].dims == ("end",) and described["cases"].dims == ("time",)
+    rates = np.array([0.3, 0.7])
+    alone = [simulator.solve({"r": jnp.asarray(r)}, TIGHT).outputs for r in rates]
+    counts = np.exp(rates[:, None] * [1.0, 2.0, 4.0]) - np.exp(rates[:, None] * [0.0, 1.0, 2.0])
+    kind = choose_kind(simulator, Simulate(simulator="linear", num_simulations=2, solver=TIGHT))
+    solution, _ = jax.jit(lambda r: kind({"r": r}, jnp.ones(2, bool), jnp.zeros((2, 2), jnp.uint32)))(
+        jnp.asarray(rates)
+    )
+    for name, expected in {"most": counts[:, 2], "ratio": rates * np.exp(3.0 * rates), "when": [4.0, 4.0],
+                           "ends": counts[:, [0, 2]], "cases": counts}.items():  # fmt: skip
+        assert np.allclose(np.stack([each[name] for each in alone]), expected, rtol=1e-6), name
+        assert np.allclose(solution.outputs[name], expected, rtol=1e-6), name
+
+
+def test_a_summary_that_is_no_number_is_a_failure() -> None:
+    class Bad(Growing):
+        def summarize(self, series, p):
+            return {"log": jnp.log(series["cases"][0] - 1.0)}
+
+    simulator = Bad(times=[1.0, 2.0], start=0.0)
+    statuses = [int(simulator.solve({"r": jnp.asarray(r)}, TIGHT).status) for r in (0.3, 0.8)]
+    assert statuses == [3, 0]

@@ -11,6 +11,7 @@ from simfer.stages.settings import Simulate
 from simfer.stages.simulate.attempts import build_attempts
 from simfer.stages.simulate.backends.contract import Attempts, Backend, Block
 from simfer.stages.simulate.ensemble import build_simulator, least_rows
+from simfer.stages.simulate.simulators.base import described
 
 
 class Compiled(Backend):
@@ -47,7 +48,7 @@ class Compiled(Backend):
 
     def outputs(self) -> dict[str, Output]:
         """Describe each output."""
-        return self._simulator.outputs()
+        return described(self._simulator)
 
     def solve(self, block: Block, tell: Callable[[int, int], Any]) -> Attempts:
         """Solve the rows of a block in compiled calls."""

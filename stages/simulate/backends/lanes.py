@@ -64,14 +64,14 @@ class Lanes(Kind):
         count, settings = real.sum(dtype=jnp.int32), self.settings
         simulator = self.simulator
         solution, done = solve_in_lanes(simulator, settings.solver, values, keys, count, settings.batch_size, limits)
-        if not simulator.per_interval:
+        if not simulator.per_interval and not simulator.has_summary:
             return solution, done
 
-        def by_interval(outputs: dict[str, Array], p: dict[str, Array], key: Array | None) -> dict[str, Array]:
-            return simulator.by_interval(outputs, p, simulator.begin(p, key))
+        def observed(solution: Solution, p: dict[str, Array], key: Array | None) -> Solution:
+            return simulator.observed(solution, p, simulator.begin(p, key))
 
         along = (0, 0, None if keys is None else 0)
-        return solution._replace(outputs=jax.vmap(by_interval, along)(solution.outputs, values, keys)), done
+        return jax.vmap(observed, along)(solution, values, keys), done
 
 
 class Blocks(Kind):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import diffrax
@@ -52,6 +53,15 @@ class Simulator(eqx.Module):
     @abc.abstractmethod
     def solve(self, parameters: dict[str, Scalar], solver: Solver, key: PRNGKeyArray | None = None) -> Solution:
         """Run one simulation; `key` is that of a stochastic one. A failure is a status, never an exception."""
+
+
+def described(simulator: Simulator) -> dict[str, Output]:
+    """Describe each output, with the unit that the class's `units` give where `outputs` gives none."""
+    units = getattr(simulator, "units", {})
+    return {
+        name: replace(output, unit=units[name]) if not output.unit and units.get(name) else output
+        for name, output in simulator.outputs().items()
+    }
 
 
 class FunctionSimulator(Simulator):
@@ -239,6 +249,18 @@ class DifferentialSimulator(Simulator):
     dims: ClassVar[dict[str, tuple[str, ...]]] = {}
     """Names of the axes of each output that is no single number; by default NAME_0, NAME_1, ..."""
 
+    def summarize(self, series: dict[str, Array], p: dict[str, Scalar]) -> dict[str, Array]:
+        """Say what is observed of whole series; override it for maxima, ratios, or the time of a peak.
+
+        Args:
+            series: Each output over the save times, intervals already as `per_interval` says.
+            p: The value of each parameter by name.
+
+        Returns:
+            Each output by name: one of the series as it is, a number, or an array with axes of its own (`dims`).
+        """
+        return series
+
     def outputs(self) -> dict[str, Output]:
         """Describe each output: a series over `times`."""
         p = {name: jax.ShapeDtypeStruct((), float) for name in self.parameters}
@@ -260,12 +282,43 @@ class DifferentialSimulator(Simulator):
                 {self.coordinate: self.times[self._dropped :], **axes},
                 self.units.get(name, ""),
             )
-        return described
+        return self._summarized(described) if self.has_summary else described
+
+    def _summarized(self, described: dict[str, Output]) -> dict[str, Output]:
+        """Describe what is observed of series: the series themselves, or arrays with axes of their own."""
+        series = {name: jax.ShapeDtypeStruct(output.shape, float) for name, output in described.items()}
+        p = {name: jax.ShapeDtypeStruct((), float) for name in self.parameters}
+
+        def summarize(series: dict[str, Array], p: dict[str, Scalar]) -> dict[str, Array]:
+            return {name: jnp.asarray(value) for name, value in self.summarize(series, p).items()}
+
+        found = {}
+        for name, value in eqx.filter_eval_shape(summarize, series, p).items():
+            if name in described and described[name].shape == value.shape:
+                found[name] = described[name]
+                continue
+            dims = self.dims.get(name, tuple(f"{name}_{i}" for i in range(value.ndim)))
+            axes = {dim: np.arange(n) for dim, n in zip(dims, value.shape, strict=True)}
+            found[name] = Output(tuple(axes), axes, self.units.get(name, ""))
+        return found
+
+    @property
+    def has_summary(self) -> bool:
+        """Whether something else is observed than the series."""
+        return type(self).summarize is not DifferentialSimulator.summarize
 
     @property
     def _dropped(self) -> int:
         """How many save times have no interval before them."""
         return int(bool(self.per_interval) and self.span[0] >= float(self.times[0]))
+
+    def observed(self, solution: Solution, p: dict[str, Scalar], state: PyTree) -> Solution:
+        """Return a solution with what is observed of its series; `state` is the first."""
+        outputs = self.by_interval(solution.outputs, p, state)
+        if not self.has_summary:
+            return solution._replace(outputs=outputs)
+        seen = {name: jnp.asarray(value, float) for name, value in self.summarize(outputs, p).items()}
+        return solution._replace(outputs=seen, status=final_status(seen, solution.status))
 
     def by_interval(self, outputs: dict[str, Array], p: dict[str, Scalar], state: PyTree) -> dict[str, Array]:
         """Return outputs with those that count since the start as what came in each interval; `state` is the first."""
@@ -288,7 +341,7 @@ class DifferentialSimulator(Simulator):
     def _solve_ode(self, p: dict[str, Scalar], key: PRNGKeyArray | None, solver: Solver) -> Solution:
         if self.jumps is not None or self.doses is not None:
             solution = solve_one(self, solver, p, key)
-            return solution._replace(outputs=self.by_interval(solution.outputs, p, self.begin(p, key)))
+            return self.observed(solution, p, self.begin(p, key))
         term = diffrax.ODETerm(self.vector_field)  # type: ignore[arg-type]
         y = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), self.begin(p, key))
         (start, stop), limits = self.span, limits_of(solver)
@@ -334,7 +387,7 @@ class DifferentialSimulator(Simulator):
         outputs = self._held(solution) if self.event is not None else solution.ys[0]
         outputs = {name: jnp.asarray(value, float) for name, value in outputs.items()}
         status = final_status(outputs, to_status(solution.result))
-        return Solution(self.by_interval(outputs, p, state), status, solution.stats["num_steps"])
+        return self.observed(Solution(outputs, status, solution.stats["num_steps"]), p, state)
 
     def _event(self) -> diffrax.Event | None:
         if self.event is None:

@@ -11,7 +11,7 @@ from jaxtyping import PRNGKeyArray, Scalar
 
 from simfer.stages.model.outputs import Output, Status
 from simfer.stages.settings import Solver
-from simfer.stages.simulate.simulators.base import Simulator
+from simfer.stages.simulate.simulators.base import Simulator, described
 from simfer.stages.simulate.solve.solution import Solution
 
 
@@ -42,7 +42,7 @@ class Experiments(Simulator):
         """Describe each output, its coordinates those of its own experiment."""
         found = {}
         for experiment, part in self.parts.items():
-            for name, output in part.outputs().items():
+            for name, output in described(part).items():
                 dims = tuple(f"{experiment}.{dim}" for dim in output.dims)
                 coords = {f"{experiment}.{dim}": output.coords[dim] for dim in output.dims}
                 found[f"{experiment}.{name}"] = Output(dims, coords, output.unit)

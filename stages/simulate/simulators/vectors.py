@@ -10,6 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from simfer.stages.model.vectors import gathered, numbers_of
+from simfer.stages.simulate.simulators.base import DifferentialSimulator
 
 # What a user writes and is given parameters by name.
 _METHODS = ("__call__", "initial_state", "vector_field", "diffusion", "observe", "event", "jumps", "doses", "summarize")
@@ -33,7 +34,10 @@ def _made(make: Any, vectors: str) -> Any:
     parameters: dict[str, str] = {}
     for name, unit in make.parameters.items():
         parameters |= dict.fromkeys(numbers_of(own[name]), unit) if name in own else {name: unit}
-    methods = {name: _gathering(method, own) for name in _METHODS if callable(method := getattr(make, name, None))}
+    written = {name: getattr(make, name, None) for name in _METHODS}
+    untouched = getattr(DifferentialSimulator, "summarize", None)
+    methods = {name: _gathering(method, own) for name, method in written.items()
+               if callable(method) and method is not untouched}  # fmt: skip
     about = {"__module__": make.__module__, "__qualname__": make.__qualname__, "__doc__": make.__doc__}
     return type(make)(make.__name__, (make,), {**about, **methods, "parameters": parameters})
 

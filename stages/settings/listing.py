@@ -42,6 +42,18 @@ class Setting(NamedTuple):
     meaning: str
 
 
+_VECTORS = (
+    Setting("parameters.NAME.size", "whole number from 1 to 1000", "left out", "numbers",
+            "How many numbers a vector has: an array for the simulator, `NAME[0]` and so on in tables."),
+    Setting("parameters.NAME.ordered", "true or false", "false", "",
+            "Whether each number of a vector is above the one before it."),
+    Setting("parameters.NAME.concentration", "list of numbers > 0, or number > 0", "1", "",
+            "Of a vector with the prior Dirichlet, for each share, or with the prior LKJ, where 1 is flat."),
+    Setting("parameters.NAME.dimension", "whole number >= 2", "required", "",
+            "Of the correlation matrix, for the prior LKJ."),
+)  # fmt: skip
+
+
 def settings(section: str | None = None) -> list[Setting]:
     """List every key that a config can have.
 
@@ -69,7 +81,7 @@ def schema() -> Schema:
     An editor with taplo (such as "Even Better TOML" for VS Code) reads it where a config's first line says so:
     `#:schema simfer.schema.json`, beside which `simfer list schema > simfer.schema.json` has put it.
     """
-    made = _in_draft_7(Problem.model_json_schema())
+    made = _with_vectors(_in_draft_7(Problem.model_json_schema()))
     _write_in(made)
     return {"$schema": "http://json-schema.org/draft-07/schema#"} | made | {"title": "A problem for Simfer"}
 
@@ -99,6 +111,26 @@ def _in_draft_7(value: Any) -> Any:
     return inner
 
 
+def _with_vectors(made: Schema) -> Schema:
+    """Let a parameter be a vector too, which is written out before a config is checked."""
+    more = {"size": {"type": "integer"}, "ordered": {"type": "boolean"}}
+    for family in PRIORS:
+        table = made["$defs"][family]
+        elements = {name: {"anyOf": [one, {"type": "array"}]} for name, one in table["properties"].items()
+                    if name in PRIORS[family].arguments}  # fmt: skip
+        table["properties"] |= more | elements
+    joint = {"type": "object", "required": ["dist"], "properties": {"dist": {"enum": ["Dirichlet", "LKJ"]}}}
+    parameters = made["properties"]["parameters"]
+    parameters["additionalProperties"] = {
+        "anyOf": [{"type": "array"}, joint, *_kinds(parameters["additionalProperties"])]
+    }
+    return made
+
+
+def _kinds(each: Schema) -> list[Schema]:
+    return list(each.get("oneOf") or each.get("anyOf") or [each])
+
+
 def _section(name: str) -> Iterator[Setting]:
     whole = Problem.model_json_schema()
     if name == "parameters":
@@ -106,7 +138,8 @@ def _section(name: str) -> Iterator[Setting]:
         yield from _table("parameters.NAME", Prior.model_json_schema())
         yield Setting("parameters.NAME.per", "name", "left out", "", _PER)
         meaning = "What the distribution takes, by NumPyro's names: `simfer list priors`."
-        yield Setting("parameters.NAME.ARGUMENT", "number", "NumPyro's own", "", meaning)
+        yield Setting("parameters.NAME.ARGUMENT", "number, or formula", "NumPyro's own", "", meaning)
+        yield from _VECTORS
     elif name == "noise":
         yield Setting("noise.OUTPUT", "table", "required", "", _meaning(whole, name))
         yield from _table("noise.OUTPUT", Noise.model_json_schema())

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 from numpyro.distributions.transforms import AffineTransform, ComposeTransform, Transform, biject_to
 
 from simfer.stages.errors import ConfigError, Mistake
-from simfer.stages.model.space import from_normal, to_normal
+from simfer.stages.model.quantiles import from_normal, to_normal
 
 WHERE = "infer.model"
 _BY_QUANTILES = (

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
+from simfer import FunctionSimulator, Output
 from simfer.pipeline import chain, config
 from simfer.stages.model.observation import Series
 from simfer.stages.model.plugins import resolve
-from simfer.stages.preflight.architecture import architecture_mistakes, option_mistakes
+from simfer.stages.preflight.architecture import architecture_mistakes, option_mistakes, unused_mistakes
 from simfer.stages.preflight.code import code_mistakes
 from simfer.stages.preflight.noise import noise_mistakes
 from simfer.stages.settings import CustomNoise, Simulate
 from simfer.stages.settings.names import SIMULATORS
 from simfer.stages.simulate.ensemble import build_simulator
+from simfer.stages.simulate.simulators.base import described
 from tests import helpers
 
 FUNCTION = """
@@ -250,6 +252,29 @@ def test_options_of_the_wrong_type_are_named(options: dict[str, Any], where: str
     )
     [mistake] = [each for each in chain.mistakes(helpers.problem(table)) if each.where.startswith("simulate")]
     assert mistake.where == f"simulate.options.{where}" and mistake.what.startswith("got ")
+
+
+def test_settings_of_layers_that_no_architecture_has_are_refused() -> None:
+    table, deep = helpers.line(train={"options": {"width": None, "depth": None}}), "train.depth=3"
+    (mistake,) = unused_mistakes(helpers.problem(table, "train.architecture=gaussian_process", deep))
+    assert mistake.where == "train.depth" and "gaussian_process has no such setting" in mistake.what
+    assert unused_mistakes(helpers.problem(table, "train.architecture=mlp", deep)) == []
+    among = "train.candidates=['gaussian_process', 'mlp']"
+    assert unused_mistakes(helpers.problem(table, "train.architecture=auto", among, deep)) == []
+
+
+def test_units_of_a_function_are_those_of_its_outputs() -> None:
+    class Line(FunctionSimulator):
+        parameters: ClassVar[dict[str, str]] = {"a": ""}
+        units: ClassVar[dict[str, str]] = {"y": "cm", "x": "s"}
+
+        def outputs(self):
+            return {"y": Output(("x",), {"x": np.arange(2.0)}), "w": Output((), {}, "kg")}
+
+        def __call__(self, p):
+            return {"y": p["a"] * np.arange(2.0), "w": p["a"]}
+
+    assert {name: output.unit for name, output in described(Line()).items()} == {"y": "cm", "w": "kg"}
 
 
 def test_a_list_may_be_given_for_a_tuple() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from simfer.stages.errors import Mistake
 from simfer.stages.model.observation import Series
 from simfer.stages.settings import Problem
-from simfer.stages.settings.noise import COUNTS
+from simfer.stages.settings.noise import UNLEARNED
 
 
 def scatter_mistakes(config: Problem, stochastic: bool) -> list[Mistake]:
@@ -21,11 +21,11 @@ def scatter_mistakes(config: Problem, stochastic: bool) -> list[Mistake]:
         what = "got 1, expected 2 or more: what a flow does not know shows in how far its trainings differ"
         found.append(Mistake("train.ensemble_size", what))
     if config.train.scatter == "flow":
-        what = 'are counts, which have no density that a flow could learn; take train.scatter = "gaussian"'
+        what = 'have no density that a flow could learn, being counts or truncated; take train.scatter = "gaussian"'
         found += [
             Mistake(f"noise.{name}.dist", f'got "{noise.dist}": these data {what}')
             for name, noise in config.noise.items()
-            if noise.dist in COUNTS
+            if noise.dist in UNLEARNED
         ]
     return found
 

@@ -64,6 +64,7 @@ NOISE: dict[str, type[Noise]] = {
 _COUNTS = "Poisson", "NegativeBinomial2", "Binomial"
 # Whose data are whole numbers: they have no density.
 COUNTS = frozenset(before + name for before in ("", "Truncated", "ZeroInflated") for name in _COUNTS)
+UNLEARNED = COUNTS | {name for name in NOISE if name.startswith("Truncated")}  # whose density no flow can learn
 SHARES = "gate", "outlier_share"  # arguments between 0 and 1
 LIMITS = "low", "high"  # of what is on record; no quantities of the noise
 

@@ -16,7 +16,7 @@ from simfer.stages.emulator.normality import normal_p, whitened_scores
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig
-from simfer.stages.settings.noise import COUNTS
+from simfer.stages.settings.noise import UNLEARNED
 from simfer.stages.summary import Table
 from simfer.stages.train.density import Candidate, sample
 from simfer.stages.train.feed import Rows
@@ -44,8 +44,8 @@ def learn_shape(
     taken to which rows that were not trained on are likeliest.
     """
     wanted, automatic = config.train.scatter, config.train.scatter == "auto"
-    if automatic and COUNTS & {noise.dist for noise in config.noise.values()}:
-        return Shape(emulator, "gaussian: data that are counts have no density that a flow could learn")
+    if automatic and UNLEARNED & {noise.dist for noise in config.noise.values()}:
+        return Shape(emulator, "gaussian: data that are counts, or truncated, have no density that a flow could learn")
     p = _gaussian_p(emulator) if automatic else 0.0
     if p > _LEVEL:
         return Shape(emulator, f"gaussian: held-out rows do not contradict it (p = {p:.2g})")

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 from simfer.stages.batches import in_batches
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
-from simfer.stages.model.space import Space, distribution, from_components
+from simfer.stages.model.quantiles import distribution
+from simfer.stages.model.space import Space, from_components
 from simfer.stages.settings import Prior
 
 _KNOWN = 0.5  # of the width of a prior, given what it depends on: below it the data know better

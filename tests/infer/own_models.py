@@ -61,3 +61,14 @@ def in_parts(simulate: Any, data: Any) -> None:
     y = simulate({"intercept": a, "slope": a})["y"]
     with numpyro.plate("some", 9, subsample_size=3) as index:
         numpyro.sample("y", dist.Normal(y[index], 0.5), obs=data["y"][index])
+
+
+def wrong_column(simulate: Any, data: Any) -> None:
+    a = numpyro.sample("a", dist.Normal())
+    y = simulate({"intercept": a, "slope": a})["y"]
+    numpyro.sample("y", dist.Normal(y, 0.5), obs=data["Y"])
+
+
+def wrong_output(simulate: Any, data: Any) -> None:
+    a = numpyro.sample("a", dist.Normal())
+    numpyro.sample("y", dist.Normal(simulate({"intercept": a, "slope": a})["z"], 0.5), obs=data["y"])

@@ -130,6 +130,8 @@ REFUSED = {
     "discrete": '"a" from Poisson, which is discrete',
     "misspelt": "slop is no free parameter.*did you mean.*slope",
     "fitted": "numpyro.param",
+    "wrong_column": r'data\["Y"\]: no such name; expected one of x, x_index, y',
+    "wrong_output": r'simulate\(...\)\["z"\]: no such name; expected one of y',
     "in_parts": "a part of the data at a time",
 }
 

@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from simfer.stages.errors import ConfigError, Mistake, did_you_mean
+from simfer.stages.infer.own_model.named import Named
 from simfer.stages.infer.own_model.whitening import WHERE
 from simfer.stages.infer.predictor import Predictor
 from simfer.stages.model.space import Space
@@ -34,7 +35,8 @@ class Calls:
         z = jnp.broadcast_to(self._space.whiten_held(values), (*shape, self._space.size)).reshape(-1, self._space.size)
         before = self.num_points
         self.z.append(z)
-        return {name: y.reshape(*shape, *y.shape[1:]) for name, y in self._give(z, before).items()}
+        given = {name: y.reshape(*shape, *y.shape[1:]) for name, y in self._give(z, before).items()}
+        return Named("simulate(...)", given)
 
     @property
     def num_points(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from simfer.stages.errors import ConfigError, Mistake
+from simfer.stages.infer.own_model.named import Named
 from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.model.places import match
 from simfer.stages.model.table import Complaints, Table, numbers, read_table
@@ -15,7 +16,7 @@ from simfer.stages.settings import Observation, Source
 INDEX = "_index"  # what follows a coordinate's name where it says which of the simulator's each row has
 
 
-def read_columns(observation: Observation, layout: Layout) -> dict[str, Any]:
+def read_columns(observation: Observation, layout: Layout) -> Named:
     """Read the data; raise ConfigError with everything that is wrong with them.
 
     Returns:
@@ -29,10 +30,11 @@ def read_columns(observation: Observation, layout: Layout) -> dict[str, Any]:
         complaints = Complaints(place, str(source.file), mistakes)
         table = read_table(source, complaints)
         columns = _columns(source, table, layout, complaints) if table else {}
-        data |= columns if place == "observation" else {place.partition(".")[2]: columns}
+        key = place.partition(".")[2]
+        data |= {key: Named(f'data["{key}"]', columns)} if key else columns
     if mistakes:
         raise ConfigError(mistakes)
-    return data
+    return Named("data", data)
 
 
 def _columns(source: Source, table: Table, layout: Layout, complaints: Complaints) -> dict[str, np.ndarray]:

@@ -12,12 +12,16 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 from jax.scipy.stats import norm
+from scipy import stats
 
 from simfer import pipeline
 from simfer.pipeline import chain
 from simfer.pipeline.studies import STUDIES
+from simfer.stages.check.own_model import Asked, compare
+from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.errors import ConfigError
 from simfer.stages.infer.own_model.table import read_columns
+from simfer.stages.infer.own_model.target import build_own_target, error_factor
 from simfer.stages.infer.own_model.whitening import Centre, scale_of, whitening
 from simfer.stages.model.outputs import Layout
 from simfer.stages.preflight.own_model import own_model_mistakes
@@ -35,6 +39,28 @@ def own(model: str, **sections: Any) -> dict[str, Any]:
     return {name: section for name, section in table.items() if name != "noise"}
 
 
+def test_its_density_is_the_exact_one_by_the_emulator_and_by_the_simulator() -> None:
+    problem, predictor = helpers.problem(own("line")), load_emulator(helpers.line_run(until="train").folders["train"])
+    config: Any = helpers.link(problem, "infer-0").config
+    factor = error_factor(predictor, np.random.default_rng(0).normal(size=(50, 2)))
+    assert factor is not None
+    target = build_own_target(config, predictor, factor)
+    assert target.components == ["intercept", "slope"] and target.size == 2 + len(factor)
+    z = np.random.default_rng(1).normal(size=(30, target.size))
+    assert np.allclose(target.points(z)[:, 0], z[:, :2])  # the model's priors are those of the config here
+    intercept, slope = 0.5 + z[:, :1], -1.0 + 0.5 * z[:, 1:2]
+    y = intercept + slope * helpers.X
+    expected = stats.norm.logpdf(helpers.line_data(), y, 0.5).sum(axis=1)
+    plain = build_own_target(config, predictor, None)
+    emulated = np.asarray(jax.jit(jax.vmap(plain.log_ratio))(jnp.asarray(z[:, :2])))
+    assert np.allclose(emulated, expected, rtol=0.02)
+    asked = Asked(target, np.concatenate([z[:, :2], 0.0 * z[:, 2:]], axis=1), target.points(z))
+    found = compare(asked, y[:, None], np.ones(30, bool))
+    assert np.abs(found.error["y"]).max() < 0.05 and np.abs(found.log_ratio).max() < 0.5
+    assert 0.0 <= found.predictive_p < 0.3  # draws of the prior, far from these data
+
+
+@pytest.mark.slow  # the test above is its small twin
 def test_it_has_the_exact_posterior_and_passes() -> None:
     result = pipeline.run(own("line"), store=helpers.scratch() / "line")
     mean, covariance = helpers.exact_line()

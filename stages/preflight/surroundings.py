@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
+
 from simfer.stages.model import beside
 from simfer.stages.settings import Problem
 
@@ -85,10 +87,16 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
     if code is None:
         return
     file, flags = Path(os.fsdecode(arguments[0])).absolute(), arguments[2]
-    if str(file).startswith(_SYSTEM) or file.suffix in (".py", ".pyc") or not file.is_file():
+    if _is_not_theirs(file) or file.suffix in (".py", ".pyc") or not file.is_file():
         return
     writes = isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR))
     _watched[file.resolve()] = (code, writes)
+
+
+def _is_not_theirs(file: Path) -> bool:
+    """Say whether a file is the system's, or one that JAX keeps compiled code in and reads when it likes."""
+    compiled: str = getattr(jax.config, "jax_compilation_cache_dir", None) or ""
+    return str(file).startswith(_SYSTEM) or (bool(compiled) and file.is_relative_to(Path(compiled).absolute()))
 
 
 def _code_that_asks() -> Path | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jax
 import numpy as np
 
 from simfer.stages.model.plugins import resolve
@@ -42,3 +43,17 @@ def test_what_is_opened_is_said_unless_the_config_names_it(tmp_path: Path) -> No
         "mine.py",
     ]
     assert "line 6, looks at the environment" in said[-1]
+
+
+def test_what_jax_keeps_compiled_is_not_the_codes_own(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "program").write_text("")
+    (tmp_path / "mine.py").write_text(f"open({str(tmp_path / 'kept' / 'program')!r}).close()\ndef call(): pass\n")
+    was = jax.config.values["jax_compilation_cache_dir"]
+    jax.config.update("jax_compilation_cache_dir", str(tmp_path / "kept"))
+    try:
+        with watched() as opened:
+            resolve(f"{tmp_path / 'mine.py'}:call", {})
+    finally:
+        jax.config.update("jax_compilation_cache_dir", was)
+    assert opened == {}

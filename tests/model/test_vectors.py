@@ -16,7 +16,7 @@ from scipy import stats
 from simfer.stages.artifacts.posterior import scalars, together
 from simfer.stages.model.space import Space
 from simfer.stages.model.vectors import gathered
-from simfer.stages.simulate.ensemble import build_simulator
+from simfer.stages.simulate.ensemble import build_ensemble, build_simulator
 from tests import helpers
 
 SIMULATOR = """
@@ -186,6 +186,36 @@ def test_an_equation_sees_arrays(code: Path) -> None:
     got = np.asarray(simulator.solve(p, config.simulate.solver).outputs["last"])
     t = np.array([0.0, 1.0, 2.0])
     assert np.allclose(got, 1.5 * (np.exp(-0.5 * t) - np.exp(-t)) / 0.5, atol=1e-5)
+
+
+@pytest.mark.slow  # the lanes are compiled; their twin is the test before
+def test_an_equation_sees_arrays_in_lanes(code: Path) -> None:
+    config = made({"rates": {"dist": "LogNormal", "size": 2, "loc": [0.0, 0.5]}}, f"{code}:Chain")
+    settings = config.simulate.model_copy(update={"options": {"times": [0.0, 1.0, 2.0]}})
+    whole = Space(config.parameters)
+    rows = build_ensemble(settings, whole)(np.random.default_rng(0).normal(size=(6, 2)), np.arange(6))
+    (a, b), t = rows.theta.T[..., None], np.array([0.0, 1.0, 2.0])
+    assert np.allclose(rows.outputs["last"], (a + b) * a * (np.exp(-b * t) - np.exp(-a * t)) / (a - b), atol=1e-5)
+
+
+def test_vectors_of_each_experiment(code: Path) -> None:
+    table = helpers.line()
+    table["parameters"] = {
+        "effect": NORMAL | {"size": 3, "per": "experiment"},
+        "shift": 0.0,
+        "corr": {"dist": "LKJ", "dimension": 3},
+    }
+    table["simulate"] = table["simulate"] | {"simulator": f"{code}:Schools", "options": {}}
+    data = {"file": table.pop("observation")["file"]}
+    table["experiments"] = {name: {"observation": data} for name in ("low", "high")}
+    config = helpers.problem(table)
+    simulator = build_simulator(config.simulate)
+    assert list(simulator.parameters)[:3] == ["effect[0].low", "effect[1].low", "effect[2].low"]
+    whole = Space(config.parameters)
+    p = whole.values(jnp.linspace(-1.0, 1.0, whole.size))
+    outputs = simulator.solve(p, config.simulate.solver).outputs
+    assert np.allclose(outputs["high.score"], [float(p[f"effect[{i}].high"]) for i in range(3)])
+    assert float(outputs["low.r"]) == pytest.approx(float(p["corr[2,0]"]))
 
 
 def test_a_python_function_sees_arrays(code: Path) -> None:

@@ -31,6 +31,8 @@ def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     if config.infer.model:
         return sampling.run(config, inputs["emulator"][0], folder, progress)
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))
+    for joint in target.likelihood.joints:
+        progress.note(f"  covariance of {' and '.join(joint.names)}: {joint.said}")
     if config.exact is not None:
         by_emulator = config.model_copy(update={"exact": None})
         target = target._replace(guide=build_target(by_emulator, load_predictor(by_emulator, inputs["emulator"][0])))

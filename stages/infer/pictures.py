@@ -13,7 +13,8 @@ from simfer.stages.infer.predictive import Predictive
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
 from simfer.stages.model.likelihood import Block
-from simfer.stages.settings import Derived, Prior
+from simfer.stages.model.noise import limits_of_record
+from simfer.stages.settings import Derived, Prior, TruncatedNoise
 
 
 def draw_pictures(
@@ -61,7 +62,16 @@ def _panel(target: Target, b: Block, predictive: Predictive) -> plots.Panel:
         simulated=predictive.simulated.get(b.name) if line else None,
         curve=curve if line else curve.reshape(len(curve), -1)[:, index],
         side=None if side is None else side[order],
+        limits=_limits(b),
     )
+
+
+def _limits(b: Block) -> tuple[float, ...]:
+    """Return the limits beyond which no datum is on record, where they are the same for all."""
+    if not isinstance(b.noise, TruncatedNoise):
+        return ()
+    ends = [np.unique(each) for each in limits_of_record(b.noise, b.series)]
+    return tuple(float(each[0]) for each in ends if len(each) == 1 and np.isfinite(each[0]))
 
 
 def _maps(target: Target, predictive: Predictive) -> list[plots.Map]:

@@ -39,6 +39,7 @@ class Panel:
     curve: Float[np.ndarray, "draws m"] | None = None  # whole outputs, where they are at hand
     simulated: Float[np.ndarray, "draws m"] | None = None  # a random simulator's outputs, their scatter in them
     side: Int[np.ndarray, " n"] | None = None  # -1 where a datum lies below what is drawn, 1 above
+    limits: tuple[float, ...] = ()  # beyond which no datum is on record
 
 
 def predictive(file: Place, panels: Sequence[Panel]) -> None:
@@ -60,6 +61,8 @@ def _predict(ax: Axes, panel: Panel) -> None:
     inside = ((bands[0] <= panel.observed) & (panel.observed <= bands[3])).sum()
     set_scale(ax, "y", is_log(np.append(panel.observed, bands), inner=1.0), 5)
     (_series if panel.dim and len(np.unique(panel.x)) > 1 else _side_by_side)(ax, panel, bands)
+    for limit in panel.limits:
+        ax.axhline(limit, color="k", lw=0.7, ls=":", label="limit of what is recorded")
     ax.set_title(drawable(f"{panel.output}: {inside} of {len(panel.observed)} data inside 90 %"))
     ax.set_ylabel(with_unit(panel.output, panel.unit))
 

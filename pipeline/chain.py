@@ -25,6 +25,7 @@ from simfer.stages.errors import (
 )
 from simfer.stages.settings import (
     HANDED,
+    LEAST_ROWS,
     VERSIONS,
     AddedLater,
     Cells,
@@ -426,6 +427,17 @@ def num_rows(problem: Problem) -> int:
         return simulate.num_simulations
     finished: Any = import_module("simfer.stages.simulate.finished.runs")
     return len(finished.open_for(problem.parameters, simulate.table)) + simulate.num_simulations
+
+
+def too_few(problem: Problem, until: str | None) -> list[Mistake]:
+    """List a number of simulations that makes no training set, where one is to be made; a table may hold the rest."""
+    simulate, trains = problem.simulate, until != "simulate"
+    if not trains or simulate.table is not None or simulate.kind == "ask" or not simulate.num_simulations:
+        return []
+    if simulate.num_simulations >= LEAST_ROWS:
+        return []
+    what = f"got {simulate.num_simulations}, and a training set needs at least {LEAST_ROWS} rows that are usable"
+    return [Mistake("simulate.num_simulations", f"{what}; `simfer simulate` alone runs as few as you like")]
 
 
 def mistakes(

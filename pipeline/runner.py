@@ -6,8 +6,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from simfer.pipeline import chain
 from simfer.pipeline.build import Builder, Outcome, reuse
-from simfer.pipeline.chain import STAGES, Problem, SimferError, StageError, UserCodeError
+from simfer.pipeline.chain import STAGES, ConfigError, Problem, SimferError, StageError, UserCodeError
 from simfer.pipeline.leases import lease
 from simfer.pipeline.manifest import Manifest
 from simfer.pipeline.plan import Plan, Step
@@ -72,6 +73,8 @@ def execute(
     for stage in (until, redo):
         if stage is not None and stage not in STAGES:
             raise SimferError(f'got the stage "{stage}", expected one of {", ".join(STAGES)}')
+    if few := chain.too_few(problem, until):
+        raise ConfigError(few)
     result = RunResult()
 
     def ended(step: Step) -> Manifest:

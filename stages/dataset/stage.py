@@ -20,10 +20,9 @@ from simfer.stages.model.near_data import select_near_data
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.transforms import scaled_floor
 from simfer.stages.progress import Progress
-from simfer.stages.settings import Dataset, DatasetConfig, SelectConfig
+from simfer.stages.settings import LEAST_ROWS, Dataset, DatasetConfig, SelectConfig
 from simfer.stages.summary import Summary
 
-_LEAST = 20  # usable rows
 _CLOSEST, _CLOSEST_EACH = 100, 20  # rows at least, where far ones are left out; and by parameter
 _GOLDEN = 0.6180339887498949
 
@@ -109,10 +108,10 @@ def _selection(
     config: DatasetConfig | SelectConfig, sources: Sequence[Simulations], size: int, usable: Bool[np.ndarray, " n"]
 ) -> Bool[np.ndarray, " n"]:
     """Say which rows are trained on: the usable ones, or those of them that are near the data."""
-    if usable.sum() < _LEAST:
+    if usable.sum() < LEAST_ROWS:
         raise StageError(
-            f"{usable.sum()} of {len(usable)} simulations are usable; a training set needs at least {_LEAST}. Raise "
-            "simulate.num_simulations, or see what made the others fail (simfer show)"
+            f"{usable.sum()} of {len(usable)} simulations are usable; a training set needs at least {LEAST_ROWS}. "
+            "Raise simulate.num_simulations, or see what made the others fail (simfer show)"
         )
     if not isinstance(config, SelectConfig) or (config.refine.keep is None and not config.narrow):
         return usable

@@ -31,7 +31,7 @@ from simfer.stages.settings.observation import Observation, Source
 from simfer.stages.settings.priors import AnyPrior, NumberOrPrior, Prior
 from simfer.stages.settings.problem import Problem
 from simfer.stages.settings.run_table import RunTable
-from simfer.stages.settings.simulation import Simulate, Solver
+from simfer.stages.settings.simulation import LEAST_ROWS, Simulate, Solver
 from simfer.stages.settings.slices import (
     CalibrateConfig,
     CheckConfig,
@@ -54,6 +54,7 @@ from simfer.stages.settings.training import Dataset, Train, Transform, short_nam
 
 __all__ = [
     "HANDED",
+    "LEAST_ROWS",
     "NOISE",
     "VERSIONS",
     "AddedLater",

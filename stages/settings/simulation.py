@@ -28,6 +28,7 @@ from simfer.stages.settings.program import Program
 from simfer.stages.settings.run_table import RunTable, or_names_alone
 from simfer.stages.settings.server import Server
 
+LEAST_ROWS = 20  # usable ones, that a training set is made of
 _ADDRESS = r"^https?://[^/]+/.+$"  # of a model
 
 

@@ -109,6 +109,17 @@ def test_until(project: Path) -> None:
         run(project, until="tran")
 
 
+def test_a_training_set_of_a_few_rows_is_refused_before_they_are_simulated(project: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        run(project, "simulate.num_simulations=19", until="train")
+    assert [(each.where, "at least 20 rows" in each.what) for each in caught.value.mistakes] == [
+        ("simulate.num_simulations", True)
+    ]
+    assert stages() == []
+    run(project, "simulate.num_simulations=5", until="simulate")  # to have a look
+    assert stages() == ["simulate-0"]
+
+
 def test_rounds_go_on_until_the_verdict_is_good(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_PASSES", "1")
     result = run(project, "refine.max_rounds=2")

@@ -167,6 +167,8 @@ def _foreign(config: Problem, progress: Progress, begun: Sequence[Path], is_brok
             return found
         layout = Layout(backend.outputs())
     found += of_each(config, lambda one, where: layout_mistakes(one, where, layout, backend.stochastic))
+    found = found or of_each(config, lambda one, where: network_size_mistakes(one, where, layout))
+    found += size_mistakes(config, layout)
     found += _random(config, layout) if backend.stochastic else []
     found += scatter_mistakes(config, backend.stochastic)
     found += [*_names(config, layout), *_dataset(config, layout)]

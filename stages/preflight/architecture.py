@@ -20,11 +20,12 @@ from simfer.stages.errors import Mistake, did_you_mean
 from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.model.plugins import resolve
 from simfer.stages.preflight.words import resolved, unknown_names
-from simfer.stages.settings import Problem, Train
+from simfer.stages.settings import Code, Problem, Train
 from simfer.stages.settings.names import ARCHITECTURES
 from simfer.stages.settings.training import short_name
 
 _TWO_NUMBERS = Layout({"a": Output(), "b": Output()})  # two, as a network of one would be taken for all
+_DEEPEST = 1000  # layers
 _EXPECTED = {  # instead of Pydantic's words, which speak of "integers"
     "int_type": "a whole number",
     "float_type": "a number",
@@ -69,7 +70,12 @@ def architecture_mistakes(config: Problem, where: str) -> list[Mistake]:
         return found
     known = [name for name in inspect.signature(make).parameters if name not in PROVIDED]
     found += unknown_names("train.options", config.train.options, known)
-    return found or _options(config.train, make) or _trial(config.train, _TWO_NUMBERS, 2, "train.options")
+    return (
+        found
+        or _options(config.train, make)
+        or _depth(config.train)
+        or _trial(config.train, _TWO_NUMBERS, 2, "train.options")
+    )
 
 
 def _options(train: Train, make: Callable[..., Any]) -> list[Mistake]:
@@ -78,6 +84,15 @@ def _options(train: Train, make: Callable[..., Any]) -> list[Mistake]:
         name: f"train.options.{name}" if name in train.options else f"train.{name}" for name in network_options(train)
     }
     return option_mistakes(make, network_options(train), places)
+
+
+def _depth(train: Train) -> list[Mistake]:
+    """List more layers than can be compiled: JAX takes each by itself, and a minute for a few thousand of them."""
+    depth = network_options(train).get("depth")
+    if Code.is_own(train.architecture) or not isinstance(depth, int) or depth <= _DEEPEST:
+        return []
+    where = "train.options.depth" if "depth" in train.options else "train.depth"
+    return [Mistake(where, f"got {depth:,}, expected at most {_DEEPEST:,} layers")]
 
 
 def option_mistakes(make: Callable[..., Any], options: Mapping[str, Any], places: Mapping[str, str]) -> list[Mistake]:

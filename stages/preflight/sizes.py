@@ -30,11 +30,23 @@ def size_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
     if row > memory:
         what = f"a single row takes {_in_words(row)}, of which this machine has {_in_words(memory)}"
         found.append(Mistake("simulate.options", f"{what}: observe at fewer times, or fewer outputs"))
-    designed = 8 * settings.num_simulations * (2 * space.size + 2)
-    if designed > memory and not found:
-        what = f"the parameters of {settings.num_simulations:,} rows take {_in_words(designed)}"
-        found.append(Mistake("simulate.num_simulations", f"{what}; this machine has {_in_words(memory)}"))
-    return found
+    asked = {"simulate.num_simulations": settings.num_simulations if not found else 0}
+    asked["refine.simulations_per_round"] = config.refine.simulations_per_round if config.refine.max_rounds else 0
+    for where, num in asked.items():
+        if (designed := 8 * num * (2 * space.size + 2)) > memory:
+            what = f"the parameters of {num:,} rows take {_in_words(designed)}"
+            found.append(Mistake(where, f"{what}; this machine has {_in_words(memory)}"))
+    return [*found, *_draws(config, space.size, memory)]
+
+
+def _draws(config: Problem, size: int, memory: float) -> list[Mistake]:
+    """List more draws than can be held: each is a whitened point, its parameters, and what the sampler says of it."""
+    infer = config.infer
+    draws = infer.num_chains * (infer.num_warmup + infer.num_samples)
+    if (held := 8 * draws * (2 * size + 5)) <= memory:
+        return []
+    what = f"{draws:,} draws, those of the warm-up too, take {_in_words(held)}; this machine has {_in_words(memory)}"
+    return [Mistake("infer.num_samples", f"{what}: lower infer.num_samples, num_warmup or num_chains")]
 
 
 def network_size_mistakes(config: Problem, where: str, layout: Layout) -> list[Mistake]:

@@ -17,7 +17,7 @@ from simfer.stages.artifacts.arrays import DERIVATIVES, array, consolidate, crea
 from simfer.stages.artifacts.simulations import ATTEMPT, SIMULATIONS, Simulations
 from simfer.stages.model.outputs import Layout, Status
 from simfer.stages.model.space import Space
-from simfer.stages.progress import Progress, Task
+from simfer.stages.progress import Progress, Task, until_the_first
 from simfer.stages.settings import Simulate
 from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.backends.contract import Attempts, Backend, Block
@@ -86,9 +86,13 @@ def _fill(
         backend.written(block)
         return attempts
 
-    with progress.task("simulate", total=num, unit="rows") as task:
+    waits = "compiling the simulator and solving its first rows" if backend.has_solver else "running the first rows"
+    with (
+        progress.task("simulate", total=num, unit="rows") as task,
+        until_the_first(progress, waits) as came,
+    ):
         task.advance(num - solved)
-        told = _Told(task)
+        told = _Told(task, came)
         for attempts in map_in_threads(work, missing, backend.blocks_at_once, backend.close):
             effort += attempts.effort if attempts else 0
     if lost:
@@ -102,10 +106,11 @@ def _fill(
 class _Told:
     """Adds up what backends tell of rows that are done, from whichever thread."""
 
-    def __init__(self, task: Task) -> None:
-        self._task, self._failed, self._lock = task, 0, Lock()
+    def __init__(self, task: Task, came: Callable[[], None]) -> None:
+        self._task, self._came, self._failed, self._lock = task, came, 0, Lock()
 
     def tell(self, rows: int, failed: int) -> None:
+        self._came()
         with self._lock:
             self._failed += failed
             self._task.advance(rows, failed=self._failed)

@@ -6,12 +6,14 @@ import io
 import re
 import sys
 from pathlib import Path
+from threading import Event
 from types import SimpleNamespace
 
 import pytest
 
 from simfer.pipeline import progress
 from simfer.pipeline.progress import Bars, Lines, Silent, duration, number, place, reporter
+from simfer.stages.progress import until_the_first
 
 
 class Terminal(io.StringIO):
@@ -148,3 +150,28 @@ def test_numbers(value: object, text: str) -> None:
 @pytest.mark.parametrize(("seconds", "text"), [(0.42, "0.4 s"), (12.3, "12 s"), (185, "3:05"), (3727, "1:02:07")])
 def test_durations(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+class Heard(Silent):
+    """Keeps what is said, and tells when it was twice."""
+
+    def __init__(self) -> None:
+        self.lines, self.twice = list[str](), Event()
+
+    def note(self, text: str) -> None:
+        self.lines.append(text)
+        if len(self.lines) == 2:
+            self.twice.set()
+        raise KeyboardInterrupt  # as where somebody has asked the run to stop, which is not this thread's to do
+
+
+def test_what_lasts_is_said_until_it_ends() -> None:
+    heard = Heard()
+    with until_the_first(heard, "compiling", seconds=0.001) as ended:
+        assert heard.twice.wait(60.0)
+        ended()
+    said = len(heard.lines)
+    assert all(line.startswith("  compiling: ") and line.endswith(" s so far") for line in heard.lines)
+    with until_the_first(heard, "compiling", seconds=1e6) as ended:
+        ended()
+    assert len(heard.lines) == said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -158,8 +159,18 @@ def broken(label: str, width: float) -> str:
     if len(label) <= most:
         return label
     name, opening, unit = label.partition(" [")
-    lines = [name] if "$" in name else wrap(name, most, break_on_hyphens=False)
+    lines = [name] if "$" in name else _lines(name, most)
     return "\n".join([*lines, *wrap(opening.strip() + unit, most)] if opening else lines)
+
+
+def _lines(name: str, most: int) -> list[str]:
+    """Break a name after its underscores and blanks, and within a word only where that is too long by itself."""
+    lines = [""]
+    for word in re.split(r"(?<=[_ ])", name):
+        if len(lines[-1]) + len(word.rstrip()) > most:
+            lines.append("")
+        lines[-1] += word
+    return [part for line in lines if line.strip() for part in wrap(line, most, break_on_hyphens=False)]
 
 
 def out_of(shown: Sequence[str], there: Mapping[str, Any], what: str) -> str:

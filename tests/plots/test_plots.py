@@ -8,6 +8,7 @@ from PIL import Image
 from simfer.stages import plots
 from simfer.stages.model.outputs import Layout, Output, Status
 from simfer.stages.plots.densities import smooth, smooth_2d
+from simfer.stages.plots.figures import broken
 from simfer.stages.plots.posterior import _interval
 from simfer.stages.plots.verdicts import _share
 from simfer.stages.studies.power_law import PowerLaw
@@ -170,6 +171,17 @@ def test_density_that_stops_sharply_is_not_drawn_to_fade_out():
     x, density = smooth(np.random.default_rng(1).uniform(size=20_000), log=False)
     assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)
     assert density.min() > 0.9
+
+
+@pytest.mark.parametrize(("label", "width", "lines"), [
+    ("predator_scale", 1.0, ["predator_", "scale"]),
+    ("predator_0", 1.0, ["predator_0"]),
+    ("predator_0_scale [1/year]", 1.0, ["predator_0_", "scale", "[1/year]"]),
+    ("first arrival time", 1.0, ["first arrival", "time"]),
+    ("electrodeposition", 1.0, ["electrodeposi", "tion"]),  # too long by itself
+])  # fmt: skip
+def test_label_is_broken_where_its_name_has_joints(label, width, lines):
+    assert broken(label, width).splitlines() == lines
 
 
 @pytest.mark.parametrize(

@@ -195,7 +195,7 @@ def test_a_file_that_cannot_be_imported_there_says_where_and_why(tmp_path: Path)
 
 
 def test_a_slow_row_whose_answer_got_lost_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(task, "_SLOW", 0.0)
+    monkeypatch.setattr(task, "SLOW", 0.0)
     target = f"{shutil.copy(PLAIN, tmp_path)}:counted"
     spec = {"kind": "python", "target": target, "options": {}, "dims": {}, "who": "it"}
     head = {"spec": spec, "sources": ["", {}, ""], "versions": versions.versions("python"), "outputs": None,

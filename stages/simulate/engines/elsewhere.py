@@ -15,7 +15,7 @@ from simfer.stages.simulate.children.frames import encode
 from simfer.stages.simulate.children.supervisor import Closed, Done, Wanted
 from simfer.stages.simulate.engines import bundle
 from simfer.stages.simulate.engines.contract import Engine, LostRows
-from simfer.stages.simulate.engines.task import identity, read_answer, unpack_run
+from simfer.stages.simulate.engines.task import SLOW, identity, read_answer, unpack_run
 from simfer.stages.simulate.engines.versions import difference, versions
 
 _BLOCK = 20.0  # seconds of work that go out together
@@ -162,7 +162,7 @@ class Elsewhere:
         return head, done
 
     def arrived(self, row: Wanted) -> None:
-        """Remember that a row is here: its worker need not keep it."""
+        """Remember that a slow row is here: its worker need not keep it."""
         self._taken.append(identity(self._key, row))
 
 
@@ -239,7 +239,8 @@ class _Draining:
                 self._lose([rows[each.number]], machine)
             else:
                 self._take(each)
-                self._slots.arrived(rows[each.number])
+                if each.seconds > SLOW:
+                    self._slots.arrived(rows[each.number])
 
     def _lose(self, block: list[Wanted], why: BaseException | str) -> None:
         """Have rows run elsewhere that were lost with their worker, or leave them pending."""

@@ -30,7 +30,7 @@ from simfer.stages.simulate.engines import bundle, wanted
 from simfer.stages.simulate.engines.scratch import scratch
 from simfer.stages.simulate.engines.versions import versions
 
-_SLOW = 1.0  # seconds: a row that took longer is on the worker's disk before anybody is told
+SLOW = 1.0  # seconds: a row that took longer is on the worker's disk before anybody is told
 _LARGEST = 2**22  # bytes of a failed run's folder that are sent back
 _idle: dict[str, list[Slots]] = {}  # children without work, by what they were begun with
 _lock = threading.Lock()
@@ -83,7 +83,7 @@ def _run(
 
     def take(done: Done) -> None:
         answers.append(_answer(done, place / str(done.number) if told["keep"] else None))
-        if done.seconds > _SLOW and done.status == Status.OK and done.number >= 0:  # of a first run nothing is kept
+        if done.seconds > SLOW and done.status == Status.OK and done.number >= 0:  # of a first run nothing is kept
             _keep(ended / identity[done.number], answers[-1])
 
     try:

@@ -42,7 +42,7 @@ def run(config: SimulateConfig, progress: Progress, *, row: int, begun: Sequence
 
     Its outputs are held against those of rows that are `begun` in some folder, which is only read.
     """
-    settings = config.simulate.model_copy(update={"table": None})  # the simulator counts its own rows
+    settings = config.simulate.model_copy(update={"table": None, "engine": None})  # it counts its own rows, here
     _refuse(settings, row)
     space = Space(config.parameters)
     z = design.rows(settings.design, row, row + 1, settings.num_simulations, space.size, settings.seed)[0]

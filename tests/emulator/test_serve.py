@@ -96,6 +96,22 @@ def test_the_whole_protocol_is_answered(emulator: Emulator, port: int) -> None:
     assert np.allclose(beyond, [emulator({"intercept": 40.0, "slope": -1.0})["y"]], rtol=1e-12)
 
 
+def test_the_protocols_own_client_has_the_emulators_numbers_and_slopes(emulator: Emulator, port: int) -> None:
+    umbridge = pytest.importorskip("umbridge")
+    model = umbridge.HTTPModel(f"http://127.0.0.1:{port}", "forward")
+    assert (model.get_input_sizes(), model.get_output_sizes()) == ([2], [9])
+    assert model.supports_evaluate() and model.supports_gradient() and model.supports_apply_jacobian()
+    point = [list(POINT.values())]
+    assert np.allclose(model(point), [emulator(POINT)["y"]], rtol=1e-12)
+    slopes = jax.jacfwd(emulator)(POINT)["y"]
+    along = model.apply_jacobian(0, 0, point, [1.0, -2.0])
+    assert np.allclose(along, slopes["intercept"] - 2.0 * slopes["slope"], rtol=1e-9)
+    back = model.gradient(0, 0, point, [1.0] * 9)
+    assert np.allclose(back, [slopes[name].sum() for name in POINT], rtol=1e-9)
+    with pytest.raises(Exception, match="lies outside of the domain"):  # the package has no kind of its own
+        model(FAR["input"])
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "kind", "said"),
     [

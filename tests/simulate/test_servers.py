@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socket import create_connection, socket
 from threading import Thread
 from typing import Any
 
@@ -118,6 +122,78 @@ def test_a_model_of_a_server_gives_rows_with_statuses_and_derivatives(tmp_path: 
     by = rows["y" + DERIVATIVES].values[ok]
     assert np.allclose(by[:, 0], 1.0) and np.allclose(by[:, 1], helpers.X)
     assert "InvalidInput: no slope of" in (tmp_path / "failures.csv").read_text()
+
+
+PACKAGE = """
+import sys
+
+import umbridge
+
+
+class Line(umbridge.Model):
+    def get_input_sizes(self, config):
+        return [1, 1]
+
+    def get_output_sizes(self, config):
+        return [9, 1]
+
+    def supports_evaluate(self):
+        return True
+
+    def supports_apply_jacobian(self):
+        return True
+
+    def __call__(self, parameters, config):
+        (intercept,), (slope,) = parameters
+        if slope < -1.5:
+            raise ValueError(f"no slope of {slope}")
+        return [[intercept + slope * x / 2 for x in range(9)], [intercept]]
+
+    def apply_jacobian(self, out_wrt, in_wrt, parameters, vec, config):
+        of_line = [1.0] * 9 if in_wrt == 0 else [x / 2 for x in range(9)]
+        of_start = [1.0] if in_wrt == 0 else [0.0]
+        return [vec[0] * each for each in (of_line, of_start)[out_wrt]]
+
+
+umbridge.serve_models([Line("line")], int(sys.argv[1]), max_workers=2)
+"""
+
+
+@contextmanager
+def served_by_the_package(folder: Path) -> Iterator[str]:
+    """Serve the line by the protocol's own package, and yield its address."""
+    (folder / "line.py").write_text(PACKAGE)
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with (folder / "server.log").open("wb") as log:
+        server = subprocess.Popen([sys.executable, "line.py", str(port)], cwd=folder, stdout=log, stderr=log)
+        try:
+            while True:
+                with suppress(ConnectionRefusedError), create_connection(("127.0.0.1", port)):
+                    break
+                assert server.poll() is None, (folder / "server.log").read_text()
+                time.sleep(0.05)
+            yield f"http://127.0.0.1:{port}/line"
+        finally:
+            server.kill()
+            server.wait()
+
+
+def test_a_server_of_the_protocols_own_package_gives_rows_and_derivatives(tmp_path: Path) -> None:
+    pytest.importorskip("umbridge")
+    with served_by_the_package(tmp_path) as address:
+        checked = problem(address, derivatives=True)
+        assert mistakes(checked) == []
+        rows = simulate(tmp_path, checked).to_xarray()
+    slope, status = rows["slope"].values, rows["status"].values
+    ok = slope >= -1.5
+    assert np.array_equal(status == Status.OK, ok) and (status[~ok] == Status.OTHER).all() and not ok.all()
+    assert "the server answered 500 Internal Server Error" in (tmp_path / "failures.csv").read_text()
+    expected = rows["intercept"].values[:, None] + slope[:, None] * helpers.X
+    assert np.allclose(rows["y"].values[ok], expected[ok], rtol=1e-14)
+    by = rows["y" + DERIVATIVES].values[ok]
+    assert np.allclose(by[:, 0], 1.0) and np.allclose(by[:, 1], helpers.X)
 
 
 def test_a_server_that_goes_away_is_no_rows_fault_and_what_was_finished_stays(tmp_path: Path) -> None:

@@ -110,7 +110,9 @@ class Server:
             found = {}
         if error := found.get("error") if isinstance(found, dict) else None:
             raise Failed(Status.OTHER, f"the server answered {error.get('type')}: {error.get('message')}")
-        if answer.status >= 500:
+        if answer.status == 500:  # what the protocol's own package answers where the model raises
+            raise Failed(Status.OTHER, f"the server answered 500 {answer.reason}: {said[:200]}".rstrip(": \n"))
+        if answer.status > 500:
             raise ConnectionError(f"the server answered {answer.status} {answer.reason}")
         if answer.status != 200 or not isinstance(found, dict):
             raise BadOutput(f"{path}: the server answered {answer.status}: {said[:200]}")

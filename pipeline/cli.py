@@ -409,6 +409,8 @@ def _ask(
     """Write the points whose runs the chain waits for, where somebody else makes them (simulator = "ask")."""
     with answering(call.json) as answer:
         answer |= asking.ask(call.problem, call.store, call.reporter, call.folder, num, output, again)
+        if answer["facts"]["points"]:
+            answer["facts"]["next"] = f"run them, keep their column `run`, then: simfer tell {call.config} DONE.csv"
         if call.shows:
             screen.show_used(answer, console())
 
@@ -421,6 +423,8 @@ def _tell(
     """Take in the runs of a file, matched by `run`; points of your own, without a name, are taken in too."""
     with answering(call.json) as answer:
         answer |= asking.tell(call.problem, call.store, results, replace)
+        if not answer["warnings"]:  # nothing is waited for
+            answer["facts"]["next"] = f"simfer ask {call.config}, which goes on with the chain"
         if call.shows:
             screen.show_used(answer, console())
 

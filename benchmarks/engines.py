@@ -124,7 +124,7 @@ def main(minutes: float) -> None:
         folder = Path(name)
         (folder / "model.py").write_text(FUNCTION)
         with cluster(folder, 2) as (engine, scheduler):
-            rows, here, there = 4000, list[float](), list[float]()
+            rows, here, there = 2000, list[float](), list[float]()
             for _ in range(5):
                 here.append(rate(folder, "rests", rows, None))
                 there.append(rate(folder, "rests", rows, engine))

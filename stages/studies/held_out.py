@@ -63,7 +63,7 @@ def _warnings(dataset: TrainingSet, count: int) -> list[str]:
     warnings = ["the simulator is random: its own scatter is part of every error here"] * dataset.stochastic
     if count < _FEW_ROWS:
         warnings.append(
-            f"there are {count} test rows alone, so that figures are coarse; a larger dataset.test_fraction, or "
-            "simulate.num_simulations, gives more"
+            f"there are {count} test rows alone, so that figures are coarse; a larger dataset.test_fraction, or more "
+            "simulations, give more"
         )
     return warnings

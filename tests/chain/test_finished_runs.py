@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from functools import cache
 from pathlib import Path
@@ -102,6 +103,39 @@ def test_coverage_is_tested_on_held_out_runs() -> None:
     outcome = execute_study(checked, Store(helpers.scratch() / "finished"), "calibrate")
     assert outcome.summary["facts"]["over"] == "held-out runs" and outcome.summary["facts"]["passed"]
     assert outcome.summary["facts"]["data_sets"] >= 19
+
+
+@pytest.mark.slow  # each compiles networks' errors of its own
+@pytest.mark.parametrize("study", ["compare", "curve"])
+def test_studies_of_the_training_take_a_table_as_any_ensemble(study: str) -> None:
+    from simfer.pipeline.config import from_table
+    from simfer.pipeline.runner import execute_study
+    from simfer.pipeline.store import Store
+
+    quick = {
+        "train": {"architecture": "polynomial", "options": None},
+        "compare": {"architectures": ["polynomial"], "seeds": 1},
+    }
+    checked = from_table(problem(**quick), folder=Path.cwd())
+    outcome = execute_study(checked, Store(helpers.scratch() / "finished"), study)
+    table = next(iter(outcome.summary["tables"].values()))
+    errors = [row["percentile_99"] for row in table]
+    assert len(errors) == (1 if study == "compare" else 4) and max(errors) < 1e-3  # a line is a polynomial
+
+
+def test_the_emulator_of_a_table_predicts_and_is_handed_on(tmp_path: Path) -> None:
+    result()
+    (tmp_path / "line.toml").write_text(_toml(problem()))
+    (tmp_path / "points.csv").write_text("intercept,slope\n0.5,-1.0\n")
+    where = [str(tmp_path / "line.toml"), "--store", str(helpers.scratch() / "finished")]
+    done = CliRunner().invoke(app, ["predict", *where, "--parameters", str(tmp_path / "points.csv")])
+    assert done.exit_code == 0, done.output
+    (row,) = csv.DictReader((tmp_path / "points_predicted.csv").read_text().splitlines())
+    found = [float(row[f"y[x={x:g}]"]) for x in helpers.X]
+    assert np.allclose(found, 0.5 - helpers.X, atol=0.05)
+    more = ["--format", "stablehlo", "--output", str(tmp_path / "export")]
+    done = CliRunner().invoke(app, ["export", *where, *more])
+    assert done.exit_code == 0 and list((tmp_path / "export").iterdir()), done.output
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,9 @@ class Dask(Engine):
         return future
 
     def deaths(self, error: BaseException) -> int:
-        """Count the workers that the scheduler lost with a task before it gave it up."""
+        """Count the workers that the scheduler lost with a task before it gave it up; none while it is away itself."""
+        if self._client.status != "running":
+            return 0
         return 3 if type(error).__name__ == "KilledWorker" else 1
 
     def gone(self) -> str:

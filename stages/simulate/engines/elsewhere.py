@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
@@ -24,6 +25,7 @@ _MOST = 16384  # rows of a block
 _BYTES = 2**23  # of a block's answer
 _EACH = 2  # tasks in flight for each slot: one that runs, one that waits
 _TIMES = 3  # that a row is lost with its worker before it is left pending
+_PAUSE = 0.2  # seconds, before rows are handed out again while an engine is away
 _TURN = 1.0  # seconds between two looks at whether the engine is there
 _TOLD = 512  # rows of which workers are told that they have arrived
 
@@ -245,6 +247,8 @@ class _Draining:
     def _lose(self, block: list[Wanted], why: BaseException | str) -> None:
         """Have rows run elsewhere that were lost with their worker, or leave them pending."""
         deaths = self._slots.engine.deaths(why) if isinstance(why, BaseException) else 1
+        if not deaths:
+            time.sleep(_PAUSE)
         for row in block:
             # A block that a scheduler gave up goes out row by row: one of them may be what its workers died of.
             self._losses[row.number] += min(deaths, 2) if len(block) > 1 else deaths

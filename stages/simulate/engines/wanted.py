@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+_OVER = "closing", "closed", "failed", "stopping"
+
 
 def is_wanted() -> Callable[[], bool] | None:
     """Return what tells whether the Dask task that runs in this thread is still wanted; None where it is of none."""
@@ -21,6 +23,8 @@ def is_wanted() -> Callable[[], bool] | None:
 
     def ask() -> bool:
         task = worker.state.tasks.get(key)
+        if worker.status.name in _OVER:  # its scheduler is gone: nobody would hear the answer
+            return False
         return task is not None and task.state in ("executing", "long-running", "resumed")
 
     return ask

@@ -18,6 +18,7 @@ from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Silent
 from simfer.stages.settings.engines import full_name
+from simfer.stages.simulate.children.supervisor import Wanted
 from simfer.stages.simulate.engines import bundle, close_all, elsewhere, task, versions
 from simfer.stages.simulate.engines.scratch import scratch
 from simfer.stages.simulate.rows import fill
@@ -123,8 +124,8 @@ def test_sources_are_sent_where_a_worker_does_not_see_them(tmp_path: Path) -> No
     where = bundle.relocated(spec, sources, root)["target"]
     assert where != spec["target"] and Path(where.rpartition(":")[0]).is_file()
     head = {"spec": spec, "sources": list(sources), "versions": versions.versions("python"), "outputs": None,
-            "keep": False, "taken": [], "timeout": None, "most": None}  # fmt: skip
-    row = {"row": 0, "parameters": {"a": 2.0}, "seed": None, "identity": "one"}
+            "keep": False, "taken": [], "key": "one", "slow": True, "timeout": None, "most": None}  # fmt: skip
+    row = {"row": 0, "parameters": {"a": 2.0}, "seed": None}
     answer = task.run_task(task.encode(head) + task.encode(row))
     _, (done,) = task.read_answer(answer)
     assert done.status == Status.OK and done.y.tolist() == [12.0]
@@ -199,15 +200,15 @@ def test_a_slow_row_whose_answer_got_lost_is_not_run_again(tmp_path: Path, monke
     target = f"{shutil.copy(PLAIN, tmp_path)}:counted"
     spec = {"kind": "python", "target": target, "options": {}, "dims": {}, "who": "it"}
     head = {"spec": spec, "sources": ["", {}, ""], "versions": versions.versions("python"), "outputs": None,
-            "keep": False, "taken": [], "timeout": None, "most": None}  # fmt: skip
-    row = {"row": 3, "parameters": {"slope": 2.0, "intercept": 0.0}, "seed": None, "identity": "row-3"}
+            "keep": False, "taken": [], "key": "one", "slow": True, "timeout": None, "most": None}  # fmt: skip
+    row = {"row": 3, "parameters": {"slope": 2.0, "intercept": 0.0}, "seed": None}
     message = task.encode(head) + task.encode(row)
     first, again = task.read_answer(task.run_task(message)), task.read_answer(task.run_task(message))
     assert first[1][0].y.tolist() == again[1][0].y.tolist() and again[0]["rows"] == 0
     assert len((tmp_path / "counted.txt").read_text().splitlines()) == 1
-    other = task.encode(head | {"taken": ["row-3"]}) + task.encode(row | {"row": 4, "identity": "row-4"})
-    task.run_task(other)
-    assert [file.name for file in (scratch() / "ended").iterdir()] == ["row-4"]
+    names = [task.identity("one", Wanted(number, row["parameters"], None)) for number in (3, 4)]
+    task.run_task(task.encode(head | {"taken": names[:1]}) + task.encode(row | {"row": 4}))
+    assert [file.name for file in (scratch() / "ended").iterdir()] == names[1:]
 
 
 def test_blocks_are_some_seconds_of_work(tmp_path: Path) -> None:

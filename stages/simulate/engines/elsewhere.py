@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import Counter, deque
@@ -46,7 +47,8 @@ class Elsewhere:
         self._sources, self._versions = bundle.sources_of(files), versions(spec["kind"])
         self._limits = {"timeout": timeout, "most": rows_per_worker}
         key = {name: value for name, value in spec.items() if name not in ("edited", "threads")}
-        self._key = json.dumps([key, self._sources.digest], sort_keys=True, default=str)
+        text = json.dumps([key, self._sources.digest], sort_keys=True, default=str)
+        self._key = hashlib.sha256(text.encode()).hexdigest()
         self._seconds: float | None = None  # of a row, as the last ones were
         self._flying, self._lock, self._closed = 0, Condition(), False
         self._folders, self._taken = num_folders, deque[str](maxlen=_TOLD)
@@ -122,11 +124,10 @@ class Elsewhere:
         self, rows: Sequence[Wanted], expected: Mapping[str, Any] | None, with_sources: bool = False
     ) -> Future[bytes]:
         head = {"spec": self._spec, "sources": list(self._sources), "versions": self._versions, "outputs": expected,
+                "key": self._key, "slow": self._seconds is None or self._seconds > 0.5 * SLOW,
                 "keep": self._folders > 0, "taken": list(self._taken), **self._limits}  # fmt: skip
-        messages = [encode(head)]
-        for row in rows:
-            table = {"row": row.number, "parameters": row.parameters, "seed": row.seed}
-            messages.append(encode(table | {"identity": identity(self._key, row)}))
+        rest = [encode({"row": row.number, "parameters": row.parameters, "seed": row.seed}) for row in rows]
+        messages = [encode(head), *rest]
         return self.engine.submit(b"".join(messages), bundle.packed(self._sources) if with_sources else b"")
 
     def _heard(self, future: Future[bytes]) -> bytes | BaseException:

@@ -66,25 +66,24 @@ def run_task(task: bytes, sources: bytes = b"", is_wanted: Callable[[], bool] | 
 def _run(
     spec: dict[str, Any],
     told: dict[str, Any],
-    rows: Sequence[tuple[Wanted, str]],
+    rows: Sequence[Wanted],
     is_wanted: Callable[[], bool] | None,
     here: dict[str, Any],
 ) -> bytes:
     begun, answers, again = time.perf_counter(), list[bytes](), list[Wanted]()
-    place = scratch() / "runs" / uuid4().hex
-    identity = {row.number: name for row, name in rows}
-    ended = scratch() / "ended"
-    ended.mkdir(exist_ok=True)
-    for row, name in rows:
-        if (kept := _kept(ended / name)) is not None:
+    place, ended = scratch() / "runs" / uuid4().hex, scratch() / "ended"
+    # Of a first run nothing is kept, and of rows that are known to be fast it is not worth the while.
+    names = {row.number: identity(told["key"], row) for row in rows if told["slow"] and row.number >= 0}
+    for row in rows:
+        if row.number in names and (kept := _kept(ended / names[row.number])) is not None:
             answers.append(kept)  # it had ended before, and its worker with it
         else:
             again.append(row._replace(folder=str(place / str(row.number))))
 
     def take(done: Done) -> None:
         answers.append(_answer(done, place / str(done.number) if told["keep"] else None))
-        if done.seconds > SLOW and done.status == Status.OK and done.number >= 0:  # of a first run nothing is kept
-            _keep(ended / identity[done.number], answers[-1])
+        if done.number in names and done.seconds > SLOW and done.status == Status.OK:
+            _keep(ended / names[done.number], answers[-1])
 
     try:
         with _children(spec, told) as slots, _watch(slots, is_wanted):
@@ -114,9 +113,9 @@ def read_answer(answer: bytes) -> tuple[dict[str, Any], list[Done]]:
     return head.table, [Done(y=each.numbers, **each.table) for each in rows]
 
 
-def identity(spec: str, row: Wanted) -> str:
-    """Name a row by all that its result depends on."""
-    text = json.dumps([spec, row.number, row.parameters, row.seed], sort_keys=True)
+def identity(key: str, row: Wanted) -> str:
+    """Name a row by all that its result depends on; `key` is that of the simulator."""
+    text = json.dumps([key, row.number, row.parameters, row.seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
@@ -133,9 +132,8 @@ def _messages(data: bytes) -> list[Frame]:
     return list(reader.frames())
 
 
-def _wanted(frame: Frame) -> tuple[Wanted, str]:
-    table = frame.table
-    return Wanted(table["row"], table["parameters"], table["seed"]), table["identity"]
+def _wanted(frame: Frame) -> Wanted:
+    return Wanted(frame.table["row"], frame.table["parameters"], frame.table["seed"])
 
 
 def _answer(done: Done, folder: Path | None) -> bytes:
@@ -171,6 +169,7 @@ def _kept(file: Path) -> bytes | None:
 
 def _keep(file: Path, answer: bytes) -> None:
     """Put a slow row on the disk before it is told: whoever runs it again after a loss finds it."""
+    file.parent.mkdir(exist_ok=True)
     partial = file.with_name(f".{file.name}-{uuid4().hex[:8]}")
     with partial.open("wb") as out:
         out.write(answer)

@@ -42,18 +42,22 @@ class Reader:
 
     def frames(self) -> Iterator[Frame]:
         """Yield the messages that are whole; one that is damaged ends them, as what a kill left half written."""
-        while len(self._buffer) >= _HEAD.size:
-            text, values, check = _HEAD.unpack_from(self._buffer)
-            end = _HEAD.size + text + values
-            if len(self._buffer) < end:
-                return
-            body = bytes(self._buffer[_HEAD.size : end])
-            if zlib.crc32(body) != check:
-                self._buffer.clear()
-                return
-            del self._buffer[:end]
-            self.num_read += end
-            yield Frame(json.loads(body[:text]), np.frombuffer(body[text:], "<f8"))
+        at = 0
+        try:
+            while len(self._buffer) - at >= _HEAD.size:
+                text, values, check = _HEAD.unpack_from(self._buffer, at)
+                end = at + _HEAD.size + text + values
+                if len(self._buffer) < end:
+                    return
+                body = bytes(self._buffer[at + _HEAD.size : end])
+                if zlib.crc32(body) != check:
+                    at = len(self._buffer)
+                    return
+                self.num_read += end - at
+                at = end
+                yield Frame(json.loads(body[:text].decode()), np.frombuffer(body[text:], "<f8"))
+        finally:
+            del self._buffer[:at]  # once: an answer may be thousands of them
 
 
 def write_all(file: int, data: bytes) -> None:

@@ -24,7 +24,7 @@ TASKS, CLAIMED, ANSWERS, WORKERS, DRIVERS = "tasks", "claimed", "answers", "work
 LOST = ".lost"  # what an answer ends in that is none: the worker's own exception
 _HEAD = struct.Struct("<Q")
 _SHORTEST, _LONGEST = 0.05, 1.0  # seconds between two looks
-_FRESH = 2.0  # seconds for which the number of workers is believed
+_FRESH = 2.0  # seconds for which it is believed who is alive
 
 
 class Spool(Engine):
@@ -87,11 +87,13 @@ class Spool(Engine):
 
     def _look(self) -> None:
         """Hand answers to those who wait for them, and say whose worker is gone."""
-        pause = _SHORTEST
+        pause, counted = _SHORTEST, 0.0
         while not self._is_over.wait(pause):
             with suppress(OSError):  # the file system was away for a moment, or the folder is gone
                 took = self._take_answers()
-                self._take_losses()
+                if time.monotonic() - counted > _FRESH:  # a file system has more to do than to be asked for the dead
+                    self._take_losses()
+                    counted = time.monotonic()
                 pause = _SHORTEST if took else min(1.5 * pause, _LONGEST)
 
     def _take_answers(self) -> bool:

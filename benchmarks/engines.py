@@ -90,18 +90,18 @@ def single_tasks(folder: Path, engine: str, scheduler: int, seconds: float) -> N
     """Send no-op rows one by one, each as a task, and print what that takes of whom."""
     import psutil
 
-    from simfer.stages.simulate.engines import elsewhere, engine_of
+    from simfer.stages.simulate.engines import engine_of, outgoing
 
     cluster, sizes = engine_of(engine), list[int]()
     assert cluster is not None
-    submit, block = cluster.submit, elsewhere.Elsewhere.block
+    submit, block = cluster.submit, outgoing.Outgoing.block
 
     def counted(task: bytes, sources: bytes) -> Any:
         future = submit(task, sources)
         sizes.append(len(task))
         return future
 
-    elsewhere.Elsewhere.block = lambda self, num, size: 1  # type: ignore[method-assign]
+    outgoing.Outgoing.block = lambda self, num, size: 1  # type: ignore[method-assign]
     cluster.submit = counted  # type: ignore[method-assign]
     process = psutil.Process(scheduler)
     try:
@@ -111,7 +111,7 @@ def single_tasks(folder: Path, engine: str, scheduler: int, seconds: float) -> N
         found = rate(folder, "noop", num, engine)
         after, count = process.cpu_times(), len(sizes)
     finally:
-        elsewhere.Elsewhere.block, cluster.submit = block, submit  # type: ignore[method-assign]
+        outgoing.Outgoing.block, cluster.submit = block, submit  # type: ignore[method-assign]
     spent = after.user + after.system - before.user - before.system
     print(f"{count:,} tasks of one no-op row: {found:,.0f}/s; scheduler {1e3 * spent / count:.2f} ms and driver "
           f"{1e3 * (time.process_time() - own) / count:.2f} ms of processor each, {np.mean(sizes):,.0f} bytes out, "

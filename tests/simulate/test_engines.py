@@ -213,16 +213,19 @@ def test_a_slow_row_whose_answer_got_lost_is_not_run_again(tmp_path: Path, monke
 
 def test_blocks_are_some_seconds_of_work(tmp_path: Path) -> None:
     class Slots:
-        words = "slots"
+        words, number = "slots", 4
 
         def slots(self) -> int:
-            return 4
+            return self.number
 
-    made: Any = elsewhere.Elsewhere(Slots(), {"kind": "python"}, [], None, None)  # type: ignore[arg-type]
+    slots = Slots()
+    made: Any = elsewhere.Elsewhere(slots, {"kind": "python"}, [], None, None)  # type: ignore[arg-type]
     assert made.block(10_000, 9) == 1  # until it is known how long a row takes
     made.learn({"rows": 10, "seconds": 0.1})
     assert made.block(100_000, 9) == 2000  # 20 s
     assert made.block(1600, 9) == 200 and made.block(300, 9) == 100  # smaller ones at the end, but no crumbs
+    slots.number = 6400
+    assert made.block(10**9, 9) == 6000  # 60 s, or a scheduler would have 320 tasks a second
     made._seconds = 3600.0
     assert made.block(10_000, 9) == 1
     made._seconds = 1e-5

@@ -19,7 +19,8 @@ from simfer.stages.simulate.engines.contract import Engine
 from simfer.stages.simulate.engines.task import SLOW, identity, read_answer, unpack_run
 from simfer.stages.simulate.engines.versions import difference, versions
 
-_BLOCK = 20.0  # seconds of work that go out together
+_BLOCK, _LONGEST = 20.0, 60.0  # seconds of work that go out together,
+_RATE = 100  # and longer ones where there would be more tasks than so many in a second
 _LEAST = 1.0  # seconds, at the end of a shard, where blocks become small so that no slot waits long for another
 _MOST = 16384  # rows of a block
 _BYTES = 2**23  # of a block's answer
@@ -86,7 +87,8 @@ class Outgoing:
             return 1
         each = max(self._seconds, 1e-6)
         share = max(num / (_EACH * max(self.engine.slots(), 1)), _LEAST / each)
-        return max(1, int(min(_BLOCK / each, share, _MOST, _BYTES / (8 * max(size, 1) + 256))))
+        seconds = min(max(_BLOCK, self.engine.slots() / _RATE), _LONGEST)
+        return max(1, int(min(seconds / each, share, _MOST, _BYTES / (8 * max(size, 1) + 256))))
 
     def submit(
         self, rows: Sequence[Wanted], expected: Mapping[str, Any] | None, with_sources: bool = False

@@ -49,6 +49,8 @@ _VECTORS = (
             "Whether each number of a vector is above the one before it."),
     Setting("parameters.NAME.concentration", "list of numbers > 0, or number > 0", "1", "",
             "Of a vector with the prior Dirichlet, for each share, or with the prior LKJ, where 1 is flat."),
+    Setting("parameters.NAME.covariance", "list of lists of numbers", "required", "",
+            "Of a vector with the prior MultivariateNormal, with `loc` and `transform` as in [priors]."),
     Setting("parameters.NAME.dimension", "whole number >= 2", "required", "",
             "Of the correlation matrix, for the prior LKJ."),
 )  # fmt: skip
@@ -119,7 +121,11 @@ def _with_vectors(made: Schema) -> Schema:
         elements = {name: {"anyOf": [one, {"type": "array"}]} for name, one in table["properties"].items()
                     if name in PRIORS[family].arguments}  # fmt: skip
         table["properties"] |= more | elements
-    joint = {"type": "object", "required": ["dist"], "properties": {"dist": {"enum": ["Dirichlet", "LKJ"]}}}
+    joint = {
+        "type": "object",
+        "required": ["dist"],
+        "properties": {"dist": {"enum": ["Dirichlet", "LKJ", "MultivariateNormal"]}},
+    }
     parameters = made["properties"]["parameters"]
     parameters["additionalProperties"] = {
         "anyOf": [{"type": "array"}, joint, *_kinds(parameters["additionalProperties"])]

@@ -6,7 +6,12 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
+from simfer.stages.settings.joint import JointPrior
+
 Table = dict[str, Any]
+_JOINT = ("Dirichlet", "LKJ", "MultivariateNormal")  # families of vectors
 _PLAIN = ("unit", "label", "edge", "per", "periodic")  # what is of a number whatever its prior
 
 
@@ -41,7 +46,7 @@ def written_out(given: Mapping[str, Any]) -> Table:
 
 def _is_vector(value: Any) -> bool:
     if isinstance(value, Mapping):
-        return "size" in value or "ordered" in value or value.get("dist") in ("Dirichlet", "LKJ")
+        return "size" in value or "ordered" in value or value.get("dist") in _JOINT
     return isinstance(value, list)
 
 
@@ -55,7 +60,7 @@ def _size(name: str, value: Any) -> int:
             raise ValueError(f"parameters.{name}.dimension: got {dimension!r}, expected a whole number of at least 2")
         size = dimension * (dimension - 1) // 2
     else:
-        given = value.get("concentration")
+        given = value.get("covariance" if value.get("dist") == "MultivariateNormal" else "concentration")
         size = value.get("size", len(given) if isinstance(given, list) else None)
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= 1000:
         raise ValueError(f"parameters.{name}.size: got {size!r}, expected how many numbers it has, at most 1000")
@@ -65,8 +70,8 @@ def _size(name: str, value: Any) -> int:
 def _form(name: str, value: Any) -> Callable[[str, Any, Mapping[str, int]], tuple[Table, list[Any]]]:
     if isinstance(value, list):
         return _fixed
-    if value.get("dist") in ("Dirichlet", "LKJ"):
-        return _dirichlet if value["dist"] == "Dirichlet" else _correlations
+    if value.get("dist") in _JOINT:
+        return {"Dirichlet": _dirichlet, "LKJ": _correlations, "MultivariateNormal": _gaussian}[value["dist"]]
     if value.get("ordered", False) not in (True, False):
         raise ValueError(f"parameters.{name}.ordered: got {value['ordered']!r}, expected true or false")
     return _ordered if value.get("ordered") else _each
@@ -144,6 +149,20 @@ def _dirichlet(name: str, value: Table, sizes: Mapping[str, int]) -> tuple[Table
         for i, each in enumerate(names)
     }
     return numbers, [*(f"`{each}`" for each in names), "1 - " + " - ".join(f"`{each}`" for each in names)]
+
+
+def _gaussian(name: str, value: Table, sizes: Mapping[str, int]) -> tuple[Table, list[Any]]:
+    """Give the numbers a joint normal prior, or their logarithms."""
+    _refuse_others(name, value, ("loc", "covariance", "transform", "size"))
+    names = _names(name, sizes[name])
+    given = {key: value[key] for key in ("loc", "covariance", "transform") if key in value}
+    try:
+        chain = JointPrior.model_validate({"names": names, **given}).chain()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        what = first["msg"].removeprefix("Value error, ")
+        raise ValueError(f"parameters.{name}.{'.'.join(map(str, first['loc']))}: {what}".replace(".:", ":")) from None
+    return {each: chain[each] | _told(value, i) for i, each in enumerate(names)}, [f"`{each}`" for each in names]
 
 
 def _correlations(name: str, value: Table, sizes: Mapping[str, int]) -> tuple[Table, list[Any]]:

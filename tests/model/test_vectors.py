@@ -85,6 +85,15 @@ JOINTS: dict[str, tuple[dict[str, Any], Any]] = {
         NORMAL | {"size": 3, "ordered": True},
         lambda x: dist.Normal(0.3, 1.7).log_prob(x).sum() + jnp.log(6.0),
     ),
+    "MultivariateNormal": (
+        {"dist": "MultivariateNormal", "loc": [0.3, -1.0], "covariance": [[1.0, 0.6], [0.6, 2.0]], "transform": "log"},
+        lambda x: (
+            dist.MultivariateNormal(
+                jnp.array([0.3, -1.0]), covariance_matrix=jnp.array([[1.0, 0.6], [0.6, 2.0]])
+            ).log_prob(jnp.log(x))
+            - jnp.log(x).sum()
+        ),
+    ),
     "LKJ": (
         {"dist": "LKJ", "dimension": 3, "concentration": 1.6},
         lambda x: dist.LKJ(3, 1.6).log_prob(matrix(x)),
@@ -104,7 +113,7 @@ JOINTS["large LKJ"] = (
 )
 
 
-@pytest.mark.parametrize("name", [*list(JOINTS)[:3], pytest.param("large LKJ", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", [*list(JOINTS)[:4], pytest.param("large LKJ", marks=pytest.mark.slow)])
 def test_the_density_of_a_joint_prior_is_numpyros(name: str) -> None:
     table, exact = JOINTS[name]
     whole = space(v=table)
@@ -251,6 +260,8 @@ def test_numbers_are_one_variable_in_the_file_and_numbers_in_tables() -> None:
         ({"a": [1.0, 2.0], "v": {"dist": "Normal", "loc": "a", "size": 3}}, "a has 2 numbers, expected 3"),
         ({"v": {"dist": "Dirichlet"}}, "v.size: got None"),
         ({"v": {"dist": "Dirichlet", "concentration": [1.0, -2.0]}}, "got -2.0, expected numbers > 0"),
+        ({"v": {"dist": "MultivariateNormal", "size": 2}}, "expected names of two parameters or more"),
+        ({"v": {"dist": "MultivariateNormal", "covariance": [[1.0, 2.0], [2.0, 1.0]]}}, "positive definite"),
         ({"v": {"dist": "LKJ", "dimension": 1}}, "v.dimension: got 1"),
         ({"v": {"dist": "LKJ", "dimension": 2, "scale": 1.0}}, "v.scale: unknown key"),
         ({"v": {"dist": "Normal", "loc": [1.0, 2.0], "size": 2, "ordered": True}}, "have one prior"),

@@ -37,6 +37,7 @@ _FIGURES = {
     "whitened residuals, |sd - 1|": _Kind("check.max_scatter_error", "emulator"),
     "whitened residuals, p": _Kind("check.min_scatter_p", "shape"),
     "simulated data among the flow's, p": _Kind("check.min_scatter_p", "density"),
+    "data simulated at the posterior, p": _Kind("check.min_scatter_p", "density"),
     "shift between the flow's members": _Kind("check.max_member_shift", "density"),
     "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
     "draws outside the training domain": _Kind("check.max_outside", "domain"),
@@ -51,6 +52,7 @@ _FIGURES = {
     "two samplers' means apart": _Kind("check.max_shift", "samplers"),
     "posterior mass that no chain is in": _Kind("check.max_outside", "samplers"),
     "separate places": _Kind("", "places"),
+    "step of the outputs": _Kind("", "step"),
     "chains far from all": _Kind("", "lost"),
     "divergent transitions": _Kind("check.max_divergent", "sampler"),
     "numerical error of the simulator": _Kind("check.max_solver_error", "solver"),
@@ -59,7 +61,7 @@ _FIGURES = {
 _CURED_BY_DRAWS = "check.max_r_hat", "check.min_ess"
 _CURED_BY_SIMULATIONS = "emulator", "density", "domain", "failures", "border"
 _LOST = "failures", "domain"  # where there is nothing to be simulated
-_HOPELESS = "solver"  # other simulations are needed, and not more of these
+_HOPELESS = {"solver", "step"}  # other simulations are needed, and not more of these
 
 _ADVICE = {
     "sampler": "the chains did not converge: raise infer.max_samples, up to which they go on from where they stand, or "
@@ -76,6 +78,9 @@ _ADVICE = {
     "domain": "draws lie where nothing was simulated: more rounds (refine.max_rounds) or wider priors",
     "solver": "the simulator's own numerical error is too large beside the noise: lower simulate.solver.rtol and atol "
     "(or dt0, where fixed_step is true), give max_step, or let the simulator say when it jumps (jumps and doses)",
+    "step": "the outputs jump where a parameter passes a value (the table says which): no smooth emulator learns that, "
+    "and more simulations do not help. Run the problem twice, with that parameter's prior below the value and above "
+    "it, and weigh the two posteriors by their evidence and each part's share of the prior",
     "failures": "the simulator has no answer at posterior draws",
     "border": "the border of what can be solved is not known well enough at the posterior: more rounds "
     "(refine.max_rounds), which simulate on both sides of it, or more simulations",
@@ -178,7 +183,9 @@ def advice(figures: Sequence[Figure], where: str = "", cure: str = "", simulates
     failed = {figure.kind for figure in figures if not figure.passed}
     if failed & {"places", "lost"}:
         failed -= {"sampler"}  # R-hat and ESS fail for this reason
-    if "emulator" in failed:
+    if "step" in failed:
+        failed -= {"emulator"}
+    if failed & {"emulator", "step"}:
         failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
     more = {"failures": (f" ({where.rstrip('.')})" if where else "") + (f": {cure}" if cure else "")}
     return "; ".join(text + more.get(kind, "") for kind, text in told.items() if kind in failed)
@@ -212,7 +219,7 @@ def what_helps(summary: Mapping[str, Any], steered: bool = False) -> str:
     failed = [figure for figure in figures if not figure.passed]
     kinds = {figure.kind for figure in failed}
     curable = {*_CURED_BY_SIMULATIONS} - ({*_LOST} if steered else set())
-    if checked and (not failed or (kinds & curable and _HOPELESS not in kinds)):
+    if checked and (not failed or (kinds & curable and not kinds & _HOPELESS)):
         return SIMULATIONS
     bad = [figure for figure in failed if checked or figure.kind == "sampler"]
     return LONGER if bad and all(figure.setting in _CURED_BY_DRAWS for figure in bad) else ""

@@ -22,6 +22,7 @@ from simfer.stages.check.convergence import convergence_figures
 from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, errors, gather, no_evidence
 from simfer.stages.check.residuals import by_output, no_residuals, scatter_figures, standardise
 from simfer.stages.check.solver_error import solver_figures
+from simfer.stages.check.step import step_figures
 from simfer.stages.check.verdict import Figure, Said, edge_mass, in_words, stored
 from simfer.stages.check.without import figures_without, table_of
 from simfer.stages.infer.exact import Exact
@@ -157,7 +158,10 @@ def _by_weights(limits: Check, target: Target, draws: np.ndarray, y: np.ndarray,
         _reweight(folder / REWEIGHTED, named_draws(target, draws), evidence)
     table = errors(target, evidence, dropped(target, draws, y) if enough else {})
     title = "emulator error at the posterior, in data sigma"
-    return Comparison(emulator_figures(limits, target, evidence), evidence.predictive_p, title, table)
+    figures = emulator_figures(limits, target, evidence)
+    if enough and not all(figure.passed for figure in figures):
+        figures += step_figures(target, draws, y)
+    return Comparison(figures, evidence.predictive_p, title, table)
 
 
 def _by_scatter(limits: Check, target: Target, draws: np.ndarray, y: np.ndarray, folder: Path) -> Comparison:

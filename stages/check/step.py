@@ -1,0 +1,82 @@
+"""Whether outputs jump where a parameter passes some value: what no smooth emulator learns, of however many runs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from simfer.stages.check.verdict import Figure
+from simfer.stages.infer.posterior import named_draws
+from simfer.stages.infer.target import Target
+
+_SHARE = 0.9  # of what a quadratic leaves; a step explains 0.44 of a cubic, 0.9 of a slope over a twentieth of an sd
+_SIDE = 5  # draws on either side of a step
+_FOR_EACH = 3  # draws for each term of a quadratic, below which it has no products, and then no squares
+
+
+class Step(NamedTuple):
+    """The step that explains most of what is not smooth."""
+
+    column: int
+    low: float  # it is between these two values
+    high: float
+    share: float
+
+
+def step_figures(
+    target: Target, draws: Float[np.ndarray, "draws size"], y: Float[np.ndarray, "draws outputs"]
+) -> list[Figure]:
+    """Return a figure that says where outputs jump, if they do: the reason why an emulator failed.
+
+    Args:
+        target: What was sampled.
+        draws: Usable posterior draws.
+        y: What the simulator gave there.
+    """
+    if target.predictor.random is not None or len(draws) < 4 * _SIDE:
+        return []
+    likelihood, space = target.likelihood, target.predictor.space
+    truth = np.asarray(likelihood.to_transformed(y, target.predictor.floor))
+    values = likelihood.noise_space.values(np.zeros(likelihood.noise_space.size))
+    sd = np.sqrt(np.asarray(likelihood.noise_variance(np.median(truth, axis=0), values)))
+    named = named_draws(target, draws)
+    theta = np.stack([named[name] for name in space.names], axis=1)
+    step = find_step(theta, draws[:, : space.size], truth / sd)
+    if step.share <= _SHARE:
+        return []
+    where = f"{space.names[step.column]} passes {step.low:.5g} to {step.high:.5g}"
+    return [Figure(f"step of the outputs where {where} (share of what is not smooth)", "step", step.share, _SHARE)]
+
+
+def find_step(
+    theta: Float[np.ndarray, "draws p"], z: Float[np.ndarray, "draws k"], values: Float[np.ndarray, "draws n"]
+) -> Step:
+    """Return the step in one of the parameters that explains most of what a quadratic in z leaves of the values."""
+    smooth = np.linalg.qr(_quadratic(z))[0]
+    left = values - smooth @ (smooth.T @ values)
+    best, total = Step(0, np.nan, np.nan, 0.0), max(float((left**2).sum()), 1e-300)
+    for column in range(theta.shape[1]):
+        order = np.argsort(theta[:, column], kind="stable")
+        below = np.arange(len(theta))[:, None] < np.arange(_SIDE, len(theta) - _SIDE + 1)  # by rank; a step a column
+        beside = np.empty(below.shape)
+        beside[order] = below
+        beside -= smooth @ (smooth.T @ beside)
+        size = np.maximum((beside**2).sum(axis=0), 1e-9)
+        share = ((beside.T @ left) ** 2).sum(axis=1) / size / total
+        at = int(share.argmax())
+        if share[at] > best.share:
+            low, high = theta[order[[at + _SIDE - 1, at + _SIDE]], column]
+            best = Step(column, float(low), float(high), float(share[at]))
+    return best
+
+
+def _quadratic(z: Float[np.ndarray, "draws k"]) -> Float[np.ndarray, "draws terms"]:
+    unit = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-300)
+    first, second = np.triu_indices(z.shape[1], 1)
+    terms = np.concatenate([np.ones((len(z), 1)), unit], axis=1)
+    for more in (unit**2, unit[:, first] * unit[:, second]):
+        if _FOR_EACH * (terms.shape[1] + more.shape[1]) <= len(z):
+            terms = np.concatenate([terms, more], axis=1)
+    return terms

@@ -8,8 +8,7 @@ of z, whose direction from the origin it is: a circle has no seam there, and wha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -78,40 +77,13 @@ def _unit(pair: Float[Array, "... 2"]) -> Float[Array, "... 2"]:
     return pair * jax.lax.rsqrt((pair**2).sum(axis=-1, keepdims=True) + 1e-60)  # finite at the origin, its slope too
 
 
-_MARGINAL = 1024  # draws of the prior
-
-
-class Marginal(NamedTuple):
-    """How a quantity lies under the prior, whatever it depends on: its middle and its width, or those of its log."""
-
-    is_log: bool
-    middle: float
-    width: float
-
-    @classmethod
-    def of(cls, drawn: Float[np.ndarray, " draws"]) -> Marginal:
-        """Read them off draws: of a positive quantity whose draws go over decades, those of the log."""
-        is_log = bool((drawn > 0.0).all() and np.quantile(drawn, 0.84) > 1.5 * np.quantile(drawn, 0.16))
-        low, middle, high = np.quantile(np.log(drawn) if is_log else drawn, [0.16, 0.5, 0.84])
-        return cls(is_log, float(middle), max(float(0.5 * (high - low)), 1e-300))
-
-    def input(self, value: Float[Array, "..."]) -> Float[Array, "..."]:
-        """Return a value as networks see it, about as wide as a standard normal whatever tails it has."""
-        along = jnp.log(jnp.maximum(value, 1e-300)) if self.is_log else value
-        return jnp.arcsinh((along - self.middle) / self.width)
-
-
 class Space(eqx.Module):
     """Named quantities, some with a prior (free) and some fixed, and the map from whitened points to values."""
 
     priors: dict[str, Prior] = eqx.field(static=True)
     fixed: dict[str, float] = eqx.field(static=True)
-    marginals: dict[str, Marginal] = eqx.field(static=True)  # of dependent quantities, where an emulator sees these
 
-    def __init__(
-        self, values: Mapping[str, Prior | float], marginals: Mapping[str, Marginal] = MappingProxyType({})
-    ) -> None:
-        self.marginals = dict(marginals)
+    def __init__(self, values: Mapping[str, Prior | float]) -> None:
         self.priors = {name: value for name, value in values.items() if isinstance(value, Prior)}
         self.fixed = {name: float(value) for name, value in values.items() if not isinstance(value, Prior)}
 
@@ -232,38 +204,21 @@ class Space(eqx.Module):
     def families(self) -> tuple[str, ...]:
         """How the prior lies along each of the `inputs`: "uniform" or "normal"."""
         return tuple(
-            "uniform" if prior.dist in _FLAT and not prior.periodic and name not in self.marginals else "normal"
-            for name, prior in self.priors.items()
+            "uniform" if prior.dist in _FLAT and not prior.periodic else "normal"
+            for prior in self.priors.values()
             for _ in range(_num_components(prior))
         )
 
-    def inputs(self, whitened: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+    def inputs(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
         """Return what an emulator sees of whitened points, of mean 0 and variance 1 under the prior.
 
         It is z, but between the bounds of a flat prior the position itself: what is smooth in a parameter need not
-        be in z, which runs to infinity there. Of a periodic quantity they are its cosine and sine. A quantity whose
-        prior depends on others stands for itself (`with_marginals`): the simulator knows nothing of what it came from.
+        be in z, which runs to infinity there. Of a periodic quantity they are its cosine and sine.
         """
-        flat, z = np.asarray([family == "uniform" for family in self.families], bool), self.on_circle(whitened)
-        if flat.any():
-            z = jnp.where(flat, np.sqrt(12.0) * (ndtr(z) - 0.5), z)
-        if not self.marginals:
+        flat, z = np.asarray([family == "uniform" for family in self.families], bool), self.on_circle(z)
+        if not flat.any():
             return z
-        values = self.values(whitened)
-        for name, marginal in self.marginals.items():
-            z = z.at[..., self.places[name].start].set(marginal.input(values[name]))
-        return z
-
-    def with_marginals(self) -> Space:
-        """Return the space with what is known of dependent quantities by themselves, from draws of the prior.
-
-        It goes with an emulator: what its networks are given must not change.
-        """
-        if not self.dependent or self.marginals:
-            return self
-        drawn = self.values(np.random.default_rng(0).standard_normal((_MARGINAL, self.size)))
-        found = {name: Marginal.of(np.asarray(drawn[name])) for name in self.dependent}
-        return Space({**self.priors, **self.fixed}, found)
+        return jnp.where(flat, np.sqrt(12.0) * (ndtr(z) - 0.5), z)
 
     def speeds(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
         """Return each free quantity's derivative, in its own unit, by the one of the `inputs` that is its own."""
@@ -280,16 +235,13 @@ class Space(eqx.Module):
         lacking = {name: units.get(name, "") for name, prior in self.priors.items() if not prior.unit}
         told = {name: prior.model_copy(update={"unit": lacking[name]} if lacking.get(name) else {})
                 for name, prior in self.priors.items()}  # fmt: skip
-        return Space({**told, **self.fixed}, self.marginals)
+        return Space({**told, **self.fixed})
 
     def to_json(self) -> dict[str, Any]:
         """Describe the space in plain data."""
         # What was added to priors later is written where it says something: stores of before stay as they are.
         priors = {name: prior.model_dump(exclude=prior.unsaid) for name, prior in self.priors.items()}
-        stored = {"order": list(self.priors), "priors": priors, "fixed": self.fixed}
-        return stored | (
-            {"marginals": {name: list(each) for name, each in self.marginals.items()}} if self.marginals else {}
-        )
+        return {"order": list(self.priors), "priors": priors, "fixed": self.fixed}
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Space:
@@ -297,8 +249,7 @@ class Space(eqx.Module):
         from pydantic import TypeAdapter
 
         read: Any = TypeAdapter[Prior](AnyPriorOrPart).validate_python
-        marginals = {name: Marginal(*each) for name, each in stored.get("marginals", {}).items()}
-        return cls({name: read(stored["priors"][name]) for name in stored["order"]} | dict(stored["fixed"]), marginals)
+        return cls({name: read(stored["priors"][name]) for name in stored["order"]} | dict(stored["fixed"]))
 
     def __hash__(self) -> int:
         return hash((tuple(self.priors), tuple(self.fixed.items())))

@@ -112,7 +112,7 @@ def _without_rows(
     z, fold = dataset.points()
     bases = dataset.bases()
     header = make_header(
-        space=dataset.space.with_marginals(),
+        space=dataset.space,
         layout=dataset.layout,
         transform=dataset.transform,
         floor=dataset.floor,

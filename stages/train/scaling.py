@@ -51,7 +51,7 @@ def prepare(config: TrainConfig, dataset: TrainingSet) -> Prepared:
     settings, (z, fold) = config.train, dataset.points()
     end = int(np.flatnonzero(fold != TEST)[-1]) + 1  # of a share of the rows, those after it are test rows throughout
     z, fold = z[:end], fold[:end]
-    space, layout = dataset.space.with_marginals(), dataset.layout
+    space, layout = dataset.space, dataset.layout
     coordinates, training = np.asarray(space.inputs(z)), fold != TEST
     weighs = settings.derivative_weight > 0 and dataset.derivatives(0, 1) is not None
     at, targets = _sample(dataset, len(z), weighs, settings.memory)

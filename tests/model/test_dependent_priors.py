@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import jax
@@ -55,25 +54,6 @@ def test_whitening_goes_back_and_derivatives_go_through() -> None:
     above, below = np.split(np.asarray(made.theta(jnp.concatenate([Z[0] + step, Z[0] - step]))), 2)
     numerical = ((above - below) / 2e-5).T
     assert np.allclose(slope, numerical, rtol=1e-4, atol=1e-7)
-
-
-def test_an_emulator_sees_dependent_quantities_by_themselves() -> None:
-    made = space(HIERARCHY).with_marginals()
-    assert set(made.marginals) == set(made.dependent)
-    inputs = np.asarray(made.inputs(jnp.asarray(np.random.default_rng(1).normal(size=(500, made.size)))))
-    assert (np.abs(np.median(inputs, axis=0)) < 0.25).all() and (inputs.std(axis=0) < 1.3).all()
-    # The same rate of another center and spread, as the same input.
-    values = {name: float(value[0]) for name, value in made.values(Z[:1]).items()}
-    other = made.whiten(values | {"center": 0.5, "spread": 0.4})
-    at = made.names.index("rate")
-    assert not np.allclose(other[at], Z[0, at])
-    assert np.allclose(made.inputs(other)[at], made.inputs(Z)[0, at])
-    assert np.allclose(made.inputs(other)[1:3], other[1:3])  # the others are what they were
-    back = Space.from_json(json.loads(json.dumps(made.to_json())))
-    assert np.array_equal(back.inputs(Z), made.inputs(Z)) and back.marginals == made.marginals
-    # An emulator of before goes on seeing what it was trained on, and so does one of independent priors.
-    assert np.array_equal(space(HIERARCHY).inputs(Z)[:, [0, 4, 5]], Z[:, [0, 4, 5]])
-    assert space({"a": {"dist": "Normal"}}).with_marginals().marginals == {}
 
 
 def test_it_is_stored_and_read_back() -> None:

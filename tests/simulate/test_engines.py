@@ -14,10 +14,11 @@ import xarray as xr
 
 from simfer.pipeline.chain import ConfigError, StageError, UserCodeError
 from simfer.stages.artifacts.simulations import Simulations
-from simfer.stages.model.outputs import Status
+from simfer.stages.model.outputs import Layout, Output, Status
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Silent
 from simfer.stages.settings.engines import full_name
+from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.children.supervisor import Wanted
 from simfer.stages.simulate.engines import bundle, close_all, elsewhere, task, versions
 from simfer.stages.simulate.engines.scratch import scratch
@@ -278,3 +279,25 @@ def test_rows_of_a_simulator_in_jax_are_the_same_elsewhere(tmp_path: Path) -> No
         return filled.simulations.to_xarray()
 
     assert alike(rows("here"), rows("there", engine=engine))
+
+
+def test_failed_runs_of_a_program_bring_their_folders_home(tmp_path: Path) -> None:
+    program = tmp_path / "model.sh"
+    program.write_text('#!/bin/sh\necho "$1" > out.txt\ncase "$1" in -[1-9]*) echo too steep >&2; exit 3;; esac\n')
+    program.chmod(0o700)
+    command, outputs = [str(program), "{{ slope }}", "{{ intercept }}"], {"y": {"file": "out.txt", "pattern": "(.+)"}}
+    settings = {"simulator": None, "options": None, "num_simulations": 16, "engine": pool(tmp_path, "threads")}
+    checked = helpers.problem(helpers.line(simulate=settings | {"program": {"command": command, "outputs": outputs}}))
+    points, space = np.random.default_rng(3).normal(size=(16, 2)), Space(checked.parameters)
+    (tmp_path / "there").mkdir()
+    backend = build_backend(checked.simulate, space)
+    backend.know(Layout({"y": Output((), {})}))
+    filled = fill(tmp_path / "there", checked.simulate, space, 16, lambda a, b: points[a:b], Silent(), backend=backend)
+    rows = filled.simulations.to_xarray()
+    failed = rows["slope"].values <= -1.0
+    assert failed.any() and np.array_equal(rows["status"].values == Status.EXIT, failed)
+    assert np.array_equal(rows["y"].values[~failed], rows["slope"].values[~failed])
+    kept = {row["row"]: tmp_path / "there" / row["folder"] for row in rows_of(tmp_path / "there" / "failures.csv")}
+    assert len(kept) == failed.sum()
+    assert all((folder / "stderr").read_text() == "too steep\n" for folder in kept.values())
+    assert not any((scratch() / "runs").iterdir())

@@ -53,7 +53,7 @@ class CompiledElsewhere(Compiled):
             "environment": {name: os.environ[name] for name in _FLAGS if name in os.environ},
         }
         spec = json.loads(json.dumps(spec))
-        return Elsewhere(self._engine, spec, self._files(), self.settings.timeout, None)
+        return Elsewhere(self._engine, spec, self._files(), None, None)
 
     def _files(self) -> list[Path]:
         files = [Path(file) for file in self.settings.depends_on]

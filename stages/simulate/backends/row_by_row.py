@@ -136,7 +136,8 @@ class RowByRow(Backend):
         at = ", ".join(f"{name} = {value:.6g}" for name, value in values.items())
         for done in (first, again):
             if done.status != Status.OK:
-                what = f"a first run of {self.who}, at the priors' medians ({at}), failed: {told(done)}"
+                host = f" on {done.host}" if self._engine else ""
+                what = f"a first run of {self.who}{host}, at the priors' medians ({at}), failed: {told(done)}"
                 return [Mistake(self.where, what)]
         if self._facts["outputs"] is None:
             self._facts["outputs"], self._facts["units"] = first.more["outputs"], first.more["units"]

@@ -20,7 +20,7 @@ from simfer.stages.progress import Silent
 from simfer.stages.settings.engines import full_name
 from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.children.supervisor import Wanted
-from simfer.stages.simulate.engines import bundle, close_all, elsewhere, task, versions
+from simfer.stages.simulate.engines import bundle, close_all, elsewhere, engine_of, outgoing, task, versions
 from simfer.stages.simulate.engines.scratch import scratch
 from simfer.stages.simulate.rows import fill
 from tests import helpers
@@ -119,7 +119,14 @@ def test_sources_are_sent_where_a_worker_does_not_see_them(tmp_path: Path) -> No
     shutil.rmtree(model)
     bundle._are_at.cache_clear()
     assert bundle.place(sources, b"") is None
-    spec = {"kind": "python", "target": f"{model}/model.py:simulate", "options": {}, "dims": {}, "who": "it"}
+    spec = {
+        "kind": "python",
+        "target": f"{model}/model.py:simulate",
+        "options": {},
+        "dims": {},
+        "vectors": {},
+        "who": "it",
+    }
     root = bundle.place(sources, sent)
     assert root is not None
     where = bundle.relocated(spec, sources, root)["target"]
@@ -174,8 +181,6 @@ def test_rows_that_are_lost_three_times_stay_pending_and_all_others_are_kept(
 
 
 def _losing(name: str, lost: int) -> Any:
-    from simfer.stages.simulate.engines import engine_of
-
     engine: Any = engine_of(name)
     engine._executor.lost = lost
     return engine._executor
@@ -199,7 +204,7 @@ def test_a_file_that_cannot_be_imported_there_says_where_and_why(tmp_path: Path)
 def test_a_slow_row_whose_answer_got_lost_is_not_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(task, "SLOW", 0.0)
     target = f"{shutil.copy(PLAIN, tmp_path)}:counted"
-    spec = {"kind": "python", "target": target, "options": {}, "dims": {}, "who": "it"}
+    spec = {"kind": "python", "target": target, "options": {}, "dims": {}, "vectors": {}, "who": "it"}
     head = {"spec": spec, "sources": ["", {}, ""], "versions": versions.versions("python"), "outputs": None,
             "keep": False, "taken": [], "key": "one", "slow": True, "timeout": None, "most": None}  # fmt: skip
     row = {"row": 3, "parameters": {"slope": 2.0, "intercept": 0.0}, "seed": None}
@@ -301,3 +306,18 @@ def test_failed_runs_of_a_program_bring_their_folders_home(tmp_path: Path) -> No
     assert len(kept) == failed.sum()
     assert all((folder / "stderr").read_text() == "too steep\n" for folder in kept.values())
     assert not any((scratch() / "runs").iterdir())
+
+
+def test_workers_that_have_all_left_are_waited_for_and_it_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outgoing, "_DESERTED", 0.0)
+    name, said = pool(tmp_path, "threads"), list[str]()
+    engine: Any = engine_of(name)
+    slots = iter([2, 2, 0, 0, 0, 0])
+    monkeypatch.setattr(engine, "slots", lambda: next(slots, 2))
+    engine.note = said.append
+    made = elsewhere.Elsewhere(engine, {"kind": "python"}, [], None, None)
+    for _ in range(8):
+        made.refuse_gone()
+    assert said == ["  pools.py:threads: no worker is left; waiting for one (start some)"]

@@ -68,6 +68,7 @@ class CompiledElsewhere(Compiled):
 
     def ready(self, progress: Progress) -> None:
         """Wait until there is a worker."""
+        self._engine.note = progress.note
         self._engine.ready(progress.note)
 
     def solve(self, block: Block, tell: Callable[[int, int], Any]) -> Attempts:

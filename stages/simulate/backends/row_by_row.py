@@ -82,6 +82,7 @@ class RowByRow(Backend):
     def ready(self, progress: Progress) -> None:
         """Wait until an engine has a worker."""
         if self._engine:
+            self._engine.note = progress.note
             self._engine.ready(progress.note)
 
     @cached_property

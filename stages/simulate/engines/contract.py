@@ -17,6 +17,7 @@ class Engine(abc.ABC):
     """Who drains tasks. A task never fails by its rows: whatever its future raises is the machine's."""
 
     words: str  # what it is called, and where it is
+    note: Callable[[str], None] = staticmethod(lambda text: None)  # to whom something is said while rows run
 
     @abc.abstractmethod
     def slots(self) -> int:

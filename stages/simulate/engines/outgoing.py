@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -26,6 +27,7 @@ _MOST = 16384  # rows of a block
 _BYTES = 2**23  # of a block's answer
 _EACH = 2  # tasks in flight for each slot: one that runs, one that waits
 TURN = 1.0  # seconds between two looks at whether the engine is there
+_DESERTED = 10.0  # seconds without a worker before it is said
 _TOLD = 512  # rows of which workers are told that they have arrived
 
 
@@ -48,6 +50,7 @@ class Outgoing:
         text = json.dumps([key, self._sources.digest], sort_keys=True, default=str)
         self._key = hashlib.sha256(text.encode()).hexdigest()
         self._seconds: float | None = None  # of a row, as the last ones were
+        self._deserted: float | None = None  # since when there is no worker
         self._flying, self._lock, self._closed = 0, Condition(), False
         self._folders, self._taken = num_folders, deque[str](maxlen=_TOLD)
 
@@ -58,11 +61,18 @@ class Outgoing:
             self._lock.notify_all()
 
     def refuse_gone(self) -> None:
-        """Stop where there is nobody to wait for."""
+        """Stop where there is nobody to wait for; say so where all workers have left, as at the end of their job."""
         if self._closed:
             raise Closed
         if said := self.engine.gone():
             raise StageError(said)
+        if self.engine.slots():
+            self._deserted = None
+        elif self._deserted is None:
+            self._deserted = time.monotonic()
+        elif time.monotonic() - self._deserted > _DESERTED:
+            self.engine.note(f"  {self.engine.words}: no worker is left; waiting for one ({self.engine.help()})")
+            self._deserted = float("inf")  # it is said once
 
     def enter(self, *, waits: bool) -> bool:
         """Take a place among the tasks in flight, if there is one, after a turn's wait at most."""

@@ -96,6 +96,7 @@ _BESIDE = "simfer.stages.model.beside"
 STAGES = ("simulate", "dataset", "train", "infer", "check")
 _ROWS_OF = {"simulations": "simulate", "checks": "check"}
 _ROWS = frozenset(_ROWS_OF)
+_DENSITY = 1  # raised when an unchanged config would learn another density of the data, and nothing else
 _HANDED = {"simulate": "simulations.zarr/", "check": "simulations.zarr/", "dataset": "dataset.zarr/"}
 
 
@@ -278,7 +279,7 @@ def _data(problem: Problem) -> dict[str, Any]:
     """Return noise and data where training depends on them, and nothing elsewhere: others train no emulator anew."""
     if problem.train.scatter != "gaussian":  # a flow learns the density of what was measured, with its noise
         shared = {"noise_parameters": problem.noise_parameters}
-        return {"noise": problem.noise, "observation": problem.observation} | shared
+        return {"noise": problem.noise, "observation": problem.observation, "density": _DENSITY} | shared
     return {"noise": problem.noise} if problem.train.loss == "chi_squared" else {}
 
 

@@ -62,6 +62,7 @@ class TrainConfig(Slice):
     noise: Annotated[dict[str, AnyNoise], AddedLater()] = {}
     noise_parameters: Annotated[Parameters, AddedLater()] = {}
     observation: Annotated[Observation | None, AddedLater()] = None  # where a flow learns the data's density
+    density: Annotated[int, AddedLater()] = 0  # how it is learned
 
 
 class LikelihoodConfig(Slice):

@@ -16,6 +16,7 @@ from simfer.stages.model.censored import Limits
 from simfer.stages.model.covariance import has_header, joint_covariance
 from simfer.stages.model.observation import Series
 from simfer.stages.model.plugins import resolve
+from simfer.stages.model.tails import MOST_COUNTS
 from simfer.stages.model.truncated import Truncated
 from simfer.stages.settings import Column, CustomNoise, MultivariateNormalNoise, Noise, TruncatedNoise
 from simfer.stages.settings.expressions import parse
@@ -222,6 +223,7 @@ def mistakes(output: str, noise: Noise, series: Series) -> list[Mistake]:
         most = total if isinstance(total, int) else f"{total[beyond][0]:g}"
         found.append(Mistake(place, f"got {data[beyond].max():g}, above noise.{output}.total_count = {most}"))
     found += _columns_mistakes(output, noise, series)
+    found += _too_many(output, noise, series) if noise.dist in COUNTS else []
     found += _beyond_record(output, noise, series) if isinstance(noise, TruncatedNoise) else []
     if isinstance(noise, MultivariateNormalNoise):
         if series.side is not None:
@@ -252,6 +254,17 @@ def _columns_mistakes(output: str, noise: Noise, series: Series) -> list[Mistake
         if column in shares and (numbers > 1.0).any():
             found.append(Mistake(where, f"got {numbers.max():g}, expected shares of at most 1"))
     return found
+
+
+def _too_many(output: str, noise: Noise, series: Series) -> list[Mistake]:
+    """List bounds of counts up to which too many probabilities would have to be added up."""
+    bounds = [] if series.side is None else [series.values[series.side != 0]]
+    bounds += list(limits_of_record(noise, series)) if isinstance(noise, TruncatedNoise) else []
+    most = max((float(each[np.isfinite(each)].max(initial=0.0)) for each in bounds), default=0.0)
+    if most <= MOST_COUNTS:
+        return []
+    what = f"got the bound {most:g} of counts, whose probabilities are added up one by one to {MOST_COUNTS:,} at most"
+    return [Mistake(f"noise.{output}", f"{what}; so many scatter as a Normal or LogNormal does, which has no such end")]
 
 
 def _beyond_record(output: str, noise: TruncatedNoise, series: Series) -> list[Mistake]:

@@ -209,6 +209,14 @@ def test_what_cannot_be_on_record_is_refused() -> None:
     assert noises.mistakes("y", noise, Series(np.array([1.0, 2.0]), np.arange(2))) == []
 
 
+def test_bounds_of_counts_that_nobody_could_add_up_are_refused() -> None:
+    many = Series(np.array([3e6, 5.0]), np.arange(2), {}, np.array([1, 0]))
+    (mistake,) = noises.mistakes("y", TypeAdapter(AnyNoise).validate_python({"dist": "Poisson"}), many)
+    assert "got the bound 3e+06 of counts" in mistake.what
+    (mistake,) = noises.mistakes("y", made("TruncatedPoisson", high=1e9), Series(np.array([5.0]), np.arange(1)))
+    assert "got the bound 1e+09" in mistake.what
+
+
 @pytest.mark.parametrize(
     ("table", "words"),
     [

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
-from jax.scipy.special import log_ndtr, ndtri
+from jax.scipy.special import expit, log_ndtr, ndtri
 from jaxtyping import Array, Float
 
 from simfer.stages.model.quantiles import distribution, from_normal, standard, to_normal
@@ -108,7 +108,9 @@ def _middle(part: EarlierPart, values: Values) -> Any:
 
 def _value(margin: Margin, score: Float[Array, "..."]) -> Float[Array, "..."]:
     value = _spline(margin, score)
-    return jnp.exp(value) if margin.log else value
+    if margin.low is None:
+        return value
+    return margin.low + (jnp.exp(value) if margin.high is None else (margin.high - margin.low) * expit(value))
 
 
 def _spline(margin: Margin, score: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -132,7 +134,10 @@ def _spline(margin: Margin, score: Float[Array, "..."]) -> Float[Array, "..."]:
 
 def _score_of(margin: Margin, value: Any) -> Float[Array, "..."]:
     """Return the score of a value, by halving; a step of Newton's method then gives its derivative too."""
-    wanted = jnp.log(jnp.maximum(value, _NO_LESS)) if margin.log else jnp.asarray(value, float)
+    wanted = jnp.asarray(value, float)
+    if margin.low is not None:
+        wanted = jnp.log(jnp.maximum(value - margin.low, _NO_LESS))
+        wanted = wanted if margin.high is None else wanted - jnp.log(jnp.maximum(margin.high - value, _NO_LESS))
     fixed = jax.lax.stop_gradient(wanted)
 
     def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:

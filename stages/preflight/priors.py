@@ -34,7 +34,7 @@ def prior_remarks(config: Problem) -> list[str]:
     for key, joint in config.priors.items():
         if joint.file is not None:
             names = [name for name, prior in config.parameters.items() if isinstance(prior, EarlierPart)]
-            earlier = read(joint.file, joint.names or names, (), {})
+            earlier = read(joint.file, joint.names or names, (), {}, joint.bounds)
             what = (
                 f"priors.{key}: marginals and Gaussian copula of {Path(joint.file).name}, {earlier.num_draws:,} draws"
             )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 _GRID = [-4.0 + 0.25 * i for i in range(33)]  # of standard normal scores, where a marginal is known
@@ -16,10 +17,11 @@ _DIGITS = 9  # that are kept: the last ones differ from machine to machine
 
 
 class Margin(NamedTuple):
-    """One quantity's quantiles on the grid of scores, of its logarithm where all of its draws are positive."""
+    """One quantity's quantiles on the grid of scores: of its logarithm above `low`, or of its logit between bounds."""
 
     knots: list[float]
-    log: bool
+    low: float | None
+    high: float | None
 
 
 class Earlier(NamedTuple):
@@ -32,7 +34,13 @@ class Earlier(NamedTuple):
     """How far draws are from the copula: the largest Kolmogorov-Smirnov distance of what should be standard normal."""
 
 
-def read(file: str, names: Sequence[str], taken: Sequence[str], units: Mapping[str, str]) -> Earlier:
+def read(
+    file: str,
+    names: Sequence[str],
+    taken: Sequence[str],
+    units: Mapping[str, str],
+    bounds: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> Earlier:
     """Return the priors of an earlier posterior's quantities, each given those before it.
 
     Args:
@@ -40,6 +48,7 @@ def read(file: str, names: Sequence[str], taken: Sequence[str], units: Mapping[s
         names: The quantities; all but those derived, and those `taken`, if left out.
         taken: Names of this config's own.
         units: Units that are not those in the file.
+        bounds: Between what a quantity lies; what has positive draws alone stays positive without.
 
     Raises:
         ValueError: There is no such quantity, or too few draws of it.
@@ -56,7 +65,9 @@ def read(file: str, names: Sequence[str], taken: Sequence[str], units: Mapping[s
     theta = np.stack([draws[name] for name in wanted], axis=1)
     if not np.isfinite(theta).all() or (np.ptp(theta, axis=0) == 0.0).any():
         raise ValueError("file: got draws that are not finite, or all the same")
-    margins = [_margin(column) for column in theta.T]
+    if unknown := [name for name in bounds if name not in wanted]:
+        raise ValueError(f"bounds: got {unknown[0]}, expected some of {', '.join(wanted)}")
+    margins = [_margin(name, column, bounds.get(name)) for name, column in zip(wanted, theta.T, strict=True)]
     scores = _scores(theta)
     factor = np.linalg.cholesky(np.corrcoef(scores.T).reshape(len(wanted), len(wanted)))
     parts = {}
@@ -68,7 +79,7 @@ def read(file: str, names: Sequence[str], taken: Sequence[str], units: Mapping[s
             "after": wanted[:k],
             "gain": [_short(value) for value in gain],
             "scale": _short(factor[k, k]),
-            "margins": [{"knots": margin.knots, "log": margin.log} for margin in margins[: k + 1]],
+            "margins": [margin._asdict() for margin in margins[: k + 1]],
             **({"unit": unit} if unit else {}),
         }
     return Earlier(parts, len(theta), _distance(np.linalg.solve(factor, scores.T).T))
@@ -113,13 +124,16 @@ def _scores(theta: Any) -> Any:
     return ndtri((ranks + 0.5) / len(theta))
 
 
-def _margin(values: Any) -> Margin:
+def _margin(name: str, values: Any, bounds: Sequence[float] | None) -> Margin:
     """Fit a smooth increasing function of scores to a quantity's ordered draws: lines between knots, bent little."""
     import numpy as np
     from scipy.special import ndtri
 
-    log = bool((values > 0.0).all())
-    ordered = np.sort(np.log(values) if log else values)
+    low, high = bounds or ((0.0 if (values > 0.0).all() else None), None)
+    if bounds and not ((values > low) & (values < high)).all():
+        raise ValueError(f"bounds.{name}: got draws from {values.min():g} to {values.max():g}, beyond {low} to {high}")
+    along = values if low is None else np.log(values - low)
+    ordered = np.sort(along if high is None else along - np.log(high - values))
     at = ndtri((np.arange(len(ordered)) + 0.5) / len(ordered))
     step, grid = _GRID[1] - _GRID[0], np.array(_GRID)
     hats = np.maximum(1.0 - np.abs(np.clip(at, grid[0], grid[-1])[:, None] - grid) / step, 0.0)
@@ -127,7 +141,7 @@ def _margin(values: Any) -> Margin:
     knots = np.linalg.solve(hats.T @ hats + _STIFF * bends.T @ bends, hats.T @ ordered)
     least = 1e-6 * (knots[-1] - knots[0]) / len(grid)
     rising = np.maximum.accumulate(knots - least * np.arange(len(grid))) + least * np.arange(len(grid))
-    return Margin([_short(value) for value in rising], log)
+    return Margin([_short(value) for value in rising], low, high)
 
 
 def _short(value: float) -> float:

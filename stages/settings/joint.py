@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isclose, sqrt
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from simfer.stages.settings import earlier
 from simfer.stages.settings.fields import ExistingFile, Finite, Settings
@@ -31,6 +31,8 @@ class JointPrior(Settings):
     """The covariance matrix, a row for each parameter."""
     transform: Literal["none", "log"] = "none"
     """What is normal: the parameters, or their logarithms."""
+    bounds: dict[str, Annotated[list[Finite], Field(min_length=2, max_length=2)]] = {}
+    """Between what a parameter of an earlier posterior lies, `{ share = [0, 1] }`; positive draws stay positive."""
     units: dict[str, str] = {}
     """The unit of each parameter, for pictures and tables."""
 
@@ -41,6 +43,8 @@ class JointPrior(Settings):
             if rows or self.loc or self.transform != "none":
                 raise ValueError("got a file beside loc, covariance or transform; an earlier posterior says it all")
             return self
+        if self.bounds:
+            raise ValueError("bounds: those of an earlier file; a normal distribution has none")
         if size < 2 or not rows:
             raise ValueError("expected names of two parameters or more and their covariance, or an earlier file")
         if len(set(self.names)) < size:
@@ -60,7 +64,7 @@ class JointPrior(Settings):
         `taken` are names that a file may have, and that are not parameters here.
         """
         if self.file is not None:
-            return earlier.read(self.file, self.names, taken, self.units).parts
+            return earlier.read(self.file, self.names, taken, self.units, self.bounds).parts
         loc, factor = self.loc or [0.0] * len(self.names), _cholesky(self.covariance)
         assert factor is not None
         family = "Normal" if self.transform == "none" else "LogNormal"

@@ -82,9 +82,11 @@ class Margin(Settings):
     """A marginal of draws: quantiles at standard normal scores from -4 to 4."""
 
     knots: list[Finite]
-    """The quantiles, or their logarithms."""
-    log: bool
-    """Whether they are logarithms."""
+    """The quantiles, the logarithms of what they are above `low`, or the logits of where they are between bounds."""
+    low: Finite | None = None
+    """Below it there is nothing."""
+    high: Finite | None = None
+    """Above it there is nothing."""
 
 
 class EarlierPart(Part):

@@ -99,6 +99,19 @@ def test_the_map_has_the_derivatives_that_it_shows(tmp_path: Path) -> None:
     assert np.allclose(np.asarray(jax.jacrev(theta)(z)), np.stack(numeric, axis=1), rtol=1e-5, atol=1e-8)
 
 
+def test_bounds_are_kept(tmp_path: Path) -> None:
+    share = np.random.default_rng(3).beta(8.0, 0.7, 4000)  # most of it at the upper end
+    file = posterior_file(tmp_path, share=share)
+    space = Space(with_earlier(file, bounds={"share": [0, 1]}).parameters)
+    drawn = np.asarray(jax.jit(space.theta)(np.random.default_rng(2).normal(size=(4000, 1))))[:, 0]
+    assert drawn.max() < 1.0 and stats.ks_2samp(drawn, share).pvalue > 1e-3
+    assert np.allclose(space.whiten({"share": drawn[:5]})[:, 0], np.random.default_rng(2).normal(size=(4000, 1))[:5, 0])
+    with pytest.raises(ConfigError, match=r"bounds.share: got draws from"):
+        with_earlier(file, bounds={"share": [0.0, 0.5]})
+    with pytest.raises(ConfigError, match=r"bounds: got other, expected some of share"):
+        with_earlier(file, bounds={"other": [0.0, 0.5]})
+
+
 def test_what_a_copula_loses_is_told(tmp_path: Path) -> None:
     z = np.random.default_rng(1).normal(size=(4000, 2))
     file = posterior_file(tmp_path, a=z[:, 0], b=z[:, 0] ** 2 + 0.3 * z[:, 1])

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 from typer.testing import CliRunner
 
 import simfer
+from simfer import pipeline
 from simfer.pipeline.cli import app
 from simfer.stages.report.models import Model, compare, loo, pointwise, rank, stacking
 from tests import helpers
@@ -69,6 +70,35 @@ def test_predictions_are_drawn_side_by_side(tmp_path: Path) -> None:
     assert [row["difference"] for row in table] == [0.0, 0.0] and summary["facts"]["data"] == 9
     assert [row["stacking_weight"] for row in table] == pytest.approx([0.5, 0.5], abs=1e-6)
     assert (tmp_path / "models.png").stat().st_size > 5000
+
+
+def exact_evidence(free: tuple[str, ...]) -> float:
+    """Return the log density of the line's data, the prior of what is free integrated over (linear, Gaussian)."""
+    design = {"intercept": np.ones_like(helpers.X), "slope": helpers.X}
+    mean, covariance = np.zeros(len(helpers.X)), helpers.SIGMA**2 * np.eye(len(helpers.X))
+    for name, column in design.items():
+        location, sd = helpers.PRIOR[name] if name in free else (helpers.TRUTH[name], 0.0)
+        mean, covariance = mean + location * column, covariance + sd**2 * np.outer(column, column)
+    return float(multivariate_normal(mean, covariance).logpdf(helpers.line_data()))
+
+
+def test_evidence_through_the_chain_is_the_exact_one(tmp_path: Path) -> None:
+    drawn = {"infer": {"sampler": "smc", "num_samples": 500}}
+    tables = {
+        "both": helpers.line(**drawn),
+        "slope known": helpers.line(**drawn, parameters={"slope": helpers.TRUTH["slope"]}),
+    }
+    models = {
+        name: Model(
+            helpers.problem(table), pipeline.run(table, store=helpers.scratch() / "line", until="infer").folders
+        )
+        for name, table in tables.items()
+    }
+    (rows,) = (table for title, table in compare(models, tmp_path / "m.png")["tables"].items() if "evidence" in title)
+    exact = {"both": exact_evidence(("intercept", "slope")), "slope known": exact_evidence(("intercept",))}
+    for row in rows:
+        assert row["log_evidence"] == pytest.approx(exact[row["model"]], abs=max(3.0 * row["standard_error"], 0.05))
+        assert row["standard_error"] < 0.1
 
 
 def test_other_data_are_refused(tmp_path: Path) -> None:

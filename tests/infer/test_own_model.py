@@ -20,10 +20,12 @@ from simfer.pipeline.studies import STUDIES
 from simfer.stages.check.own_model import Asked, compare
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.errors import ConfigError
+from simfer.stages.infer.own_model.calls import Calls
 from simfer.stages.infer.own_model.table import read_columns
 from simfer.stages.infer.own_model.target import build_own_target, error_factor
 from simfer.stages.infer.own_model.whitening import Centre, scale_of, whitening
 from simfer.stages.model.outputs import Layout
+from simfer.stages.model.space import Space
 from simfer.stages.preflight.own_model import own_model_mistakes
 from simfer.stages.progress import Silent
 from simfer.stages.simulate.simulators.experiments import Experiments
@@ -205,6 +207,19 @@ def test_data_of_several_experiments_are_tables_of_their_own(tmp_path: Path) -> 
     data = read_columns(problem.observation, Layout(Experiments(parts, ()).outputs()))
     assert data["near"]["x_index"].tolist() == [1] and data["far"]["x"].tolist() == [4.0]
     assert "near.x_index" not in data["near"]
+
+
+def test_a_vector_of_the_simulator_is_an_array() -> None:
+    space = Space({f"effect[{i}]": each for i, each in enumerate(helpers.problem(helpers.line()).parameters.values())})
+    seen: list[Any] = []
+
+    def give(z: Any, before: int) -> dict[str, Any]:
+        seen.append(z)
+        return {"y": jnp.zeros((len(z), 3))}
+
+    calls = Calls(space, give)
+    assert calls({"effect": jnp.asarray([[0.5, -1.0], [1.5, -0.5], [0.5, -1.5]])})["y"].shape == (3, 3)
+    assert np.allclose(seen[0], [[0.0, 0.0], [1.0, 1.0], [0.0, -1.0]]) and calls.num_points == 3
 
 
 def test_an_edited_model_is_drawn_from_anew_by_the_same_emulator(tmp_path: Path) -> None:

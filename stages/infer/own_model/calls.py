@@ -15,6 +15,7 @@ from simfer.stages.infer.own_model.named import Named
 from simfer.stages.infer.own_model.whitening import WHERE
 from simfer.stages.infer.predictor import Predictor
 from simfer.stages.model.space import Space
+from simfer.stages.model.vectors import spread
 
 Outputs = dict[str, Any]  # by name, each with a leading axis of points
 Give = Callable[[Float[Array, "points size"], int], Outputs]
@@ -52,6 +53,7 @@ class Calls:
         if not isinstance(parameters, Mapping):
             what = f"got {type(parameters).__name__}, expected a table of the parameters: {', '.join(names)}"
             raise ConfigError([Mistake(WHERE, f"simulate(...): {what}")])
+        parameters = spread({name: jnp.asarray(value, float) for name, value in parameters.items()}, names)
         if unknown := [str(name) for name in parameters if name not in names]:
             fixed = unknown[0] in self._space.fixed
             what = "is a fixed number in [parameters]" if fixed else "is no free parameter of [parameters]"
@@ -60,7 +62,7 @@ class Calls:
             raise ConfigError([Mistake(WHERE, text)])
         if missing := [name for name in names if name not in parameters]:
             raise ConfigError([Mistake(WHERE, f"simulate(...): {', '.join(missing)} missing; it takes every one")])
-        return {name: jnp.asarray(parameters[name], float) for name in names}
+        return {name: parameters[name] for name in names}
 
 
 def flat_to_named(y: Float[Any, "points outputs"], layout: Any) -> Outputs:

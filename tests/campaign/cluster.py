@@ -131,7 +131,7 @@ class Cluster:
 
     def _next(self) -> str:
         """Choose who is next: a driver takes ten times as long to begin as a child."""
-        return self.random.choices(WHO, (3, 3, 1, 1))[0]
+        return self.random.choices(WHO, (6, 6, 1, 1))[0]
 
     def _victim(self, who: str) -> psutil.Process:
         assert self.driver and self.scheduler

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax.scipy.special import expit, log_ndtr, ndtri
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from simfer.stages.model.quantiles import distribution, from_normal, standard, to_normal
 from simfer.stages.settings import Prior
@@ -46,6 +46,19 @@ def score(part: Part, value: Float[Array, "..."], values: Values) -> Float[Array
         return (_score_of(part.margins[-1], value) - _middle(part, values)) / part.scale
     loc, scale, plain = _stretched(part, values)
     return to_normal(plain, (value - loc) / scale)
+
+
+def excludes(part: Part, value: Float[Array, "..."], values: Values) -> Bool[Array, "..."]:
+    """Say which values a part gives no density, given those before it."""
+    if isinstance(part, EarlierPart):
+        low, high = part.margins[-1].low, part.margins[-1].high
+        return (value <= (-jnp.inf if low is None else low)) | (value >= (jnp.inf if high is None else high))
+    if isinstance(part, OrderedPart):
+        support: Any = distribution(part.base, values).support
+        return jnp.logical_not(support(value)) | (value <= values[part.after[-1]] if part.after else False)
+    loc, scale, _ = _stretched(part, values)
+    place = (value - loc) / scale
+    return (place <= 0.0) | (place >= 1.0)
 
 
 def _stretched(part: Part, values: Values) -> tuple[Any, Any, dist.Distribution]:

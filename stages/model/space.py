@@ -65,11 +65,13 @@ def _to_components(prior: Prior, value: Any, values: Mapping[str, Any]) -> list[
     return [_RADIUS * jnp.cos(angle), _RADIUS * jnp.sin(angle)]
 
 
-def _excludes(prior: Prior, value: Any) -> Bool[Array, "..."]:
-    """Say which values a prior gives no density, those beyond its bounds; where these move, none is known."""
-    if prior.periodic or not prior.stands_alone:
+def _excludes(prior: Prior, value: Any, values: Mapping[str, Any]) -> Bool[Array, "..."]:
+    """Say which values a prior gives no density, those beyond its bounds, given what it depends on."""
+    if prior.periodic:
         return jnp.zeros(jnp.shape(value), bool)
-    support: Any = distribution(prior).support
+    if isinstance(prior, Part):
+        return parts.excludes(prior, jnp.asarray(value, float), values)
+    support: Any = distribution(prior, values).support
     return jnp.logical_not(support(jnp.asarray(value, float)))
 
 
@@ -146,8 +148,9 @@ class Space(eqx.Module):
 
     def whiten_held(self, values: Mapping[str, Any]) -> Float[Array, "... size"]:
         """Return the whitened point of named values, NaN where a prior excludes the value: there nothing is known."""
+        known = self.fixed | dict(values)
         held = {
-            name: jnp.where(_excludes(prior, values[name]), jnp.nan, jnp.asarray(values[name], float))
+            name: jnp.where(_excludes(prior, values[name], known), jnp.nan, jnp.asarray(values[name], float))
             for name, prior in self.priors.items()
         }
         return self.whiten(held)

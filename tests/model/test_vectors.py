@@ -15,7 +15,7 @@ from scipy import stats
 
 from simfer.stages.artifacts.posterior import scalars, together
 from simfer.stages.model.space import Space
-from simfer.stages.model.vectors import gathered
+from simfer.stages.model.vectors import gathered, spread
 from simfer.stages.simulate.ensemble import build_ensemble, build_simulator
 from tests import helpers
 
@@ -139,6 +139,22 @@ def test_draws_have_numpyros_distribution() -> None:
     theirs = np.sort(np.random.default_rng(3).normal(0.3, 1.7, (4000, 2)), axis=1)
     assert (np.diff(ordered, axis=1) > 0.0).all()
     assert all(stats.ks_2samp(a, b).pvalue > 1e-3 for a, b in zip(ordered.T, theirs.T, strict=True))
+
+
+def test_values_that_a_joint_prior_excludes_are_held_back() -> None:
+    shares = space(v={"dist": "Dirichlet", "size": 3})
+    held = np.asarray(shares.whiten_held({"v[0]": np.array([0.2, 0.7, 1.2]), "v[1]": np.array([0.5, 0.5, 0.1])}))
+    assert np.isfinite(held[0]).all() and np.isnan(held[1, 1]) and np.isnan(held[2, 0])
+    ordered = space(v=NORMAL | {"size": 2, "ordered": True})
+    assert np.isnan(ordered.whiten_held({"v[0]": 1.0, "v[1]": 0.5})[1])
+    bounded = space(a={"dist": "LogNormal"}, b={"dist": "Uniform", "low": 0.0, "high": "a"})
+    held = np.asarray(bounded.whiten_held({"a": np.array([2.0, 2.0]), "b": np.array([1.0, 3.0])}))
+    assert np.isfinite(held[0]).all() and np.isnan(held[1, 1])
+
+
+def test_arrays_are_spread_over_their_numbers() -> None:
+    found = spread({"v": np.array([1.0, 2.0, 3.0]), "a": 4.0}, ["v[0]", "v[1]", "a"])
+    assert found == {"a": 4.0, "v[0]": 1.0, "v[1]": 2.0}
 
 
 def test_ordered_numbers_keep_their_order_far_out() -> None:

@@ -43,7 +43,7 @@ def made(
 def log_likelihood(likelihood: Likelihood, mean: np.ndarray = MEAN, **values: float) -> float:
     at_data = np.concatenate([mean] * len(likelihood.layout.outputs))[likelihood.index]
     fixed = likelihood.noise_space.fixed
-    return float(likelihood.exact(jnp.asarray(at_data), fixed | values))
+    return float(jax.jit(likelihood.exact)(jnp.asarray(at_data), fixed | values))  # faster than step by step
 
 
 SD = "t,y,sd\n0,1.1,0.1\n1,2.2,0.2\n2,2.7,0.3\n3,2.4,0.4\n"
@@ -104,10 +104,9 @@ def test_censored_data_have_the_probability_beyond_their_bound(name: str, tmp_pa
     density = exact.logpmf if exact.dist.name in ("poisson", "nbinom", "binom") else exact.logpdf
     below = exact.logcdf(np.array([1.5] * 4))[0]  # of counts: 0 and 1
     expected = below + density(np.array([0, 2, 0, 3]))[[1, 3]].sum() + exact.logsf(np.array([3.0] * 4))[2]
-    assert log_likelihood(likelihood) == pytest.approx(expected, rel=1e-6)
-    mean = MEAN + 0.01  # a t's own derivative at its centre is taken to be 0
-    slope = jax.grad(lambda mean: likelihood.exact(mean, likelihood.noise_space.fixed))(jnp.asarray(mean))
-    assert np.isfinite(slope).all()
+    value = jax.jit(jax.value_and_grad(lambda mean: likelihood.exact(mean, likelihood.noise_space.fixed)))
+    assert float(value(jnp.asarray(MEAN))[0]) == pytest.approx(expected, rel=1e-6)
+    assert np.isfinite(value(jnp.asarray(MEAN + 0.01))[1]).all()  # a t's own derivative at its centre is taken to be 0
 
 
 def test_a_bound_that_belongs_to_it_counts_for_whole_numbers(tmp_path: Path) -> None:
@@ -121,7 +120,8 @@ def test_a_censored_datum_far_out_has_a_gradient(tmp_path: Path) -> None:
     for noise in ({"dist": "Normal", "scale": 0.01}, {"dist": "StudentT", "df": 4.0, "scale": 0.01}):
         likelihood = made(tmp_path, "t,y\n0,<-1\n1,>9\n", {"y": noise})
         fixed = likelihood.noise_space.fixed
-        value, slope = jax.value_and_grad(lambda mean: likelihood.exact(mean, fixed))(jnp.asarray(MEAN[:2]))  # noqa: B023
+        slope_of = jax.jit(jax.value_and_grad(lambda mean: likelihood.exact(mean, fixed)))  # noqa: B023
+        value, slope = slope_of(jnp.asarray(MEAN[:2]))
         assert np.isfinite(float(value)) and np.isfinite(slope).all() and (np.asarray(slope) != 0.0).all()
 
 

@@ -98,11 +98,14 @@ class BinomialNoise(Noise):
 
 
 class MultivariateNormalNoise(Noise):
-    """Gaussian with a covariance matrix from a CSV file, a row for each observed datum; the output is the mean."""
+    """Gaussian with a covariance matrix from a CSV file, of one output or of several; the output is the mean."""
 
     dist: Literal["MultivariateNormal"]
     covariance: TableFile
-    """A CSV file without a header: the covariance matrix, a row for each observed datum."""
+    """A CSV file: a row for each datum in the data's order, or with a header (`output`, coordinates, a name a row).
+
+    With a header, rows are found by output and coordinates, and outputs that name the same file scatter together.
+    """
     offset_scale: Annotated[Positive | None, Unit("of the output")] = None
     """Standard deviation of an offset common to all these data, integrated over; none if left out."""
 

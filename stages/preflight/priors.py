@@ -38,11 +38,11 @@ def prior_remarks(config: Problem) -> list[str]:
             what = (
                 f"priors.{key}: marginals and Gaussian copula of {Path(joint.file).name}, {earlier.num_draws:,} draws"
             )
-            if earlier.distance > max(_FAR, _BY_CHANCE / earlier.num_draws**0.5):
+            if earlier.distance > max(_FAR, _BY_CHANCE / earlier.num_effective**0.5):
                 what += f"; it is {earlier.distance:.2f} from them (0 to 1), more than chance: the posterior is bent, "
                 what += "or has several modes, which is lost here; infer from all data at once"
             else:
-                what += f"; {earlier.distance:.3f} from them (0 to 1), which is as good as nothing"
+                what += f"; {earlier.distance:.3f} from them (0 to 1), no more than chance"
             found.append(what)
     return found
 

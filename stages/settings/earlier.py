@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 _GRID = [-4.0 + 0.25 * i for i in range(33)]  # of standard normal scores, where a marginal is known
 _STIFF = 10.0  # draws' worth of smoothness: far out, where few draws are, a marginal becomes straight
 _FEWEST = 200  # draws that a marginal can be read from
+_BATCHES = 40  # of draws in a row, whose means say how independent draws are
 _DIGITS = 9  # that are kept: the last ones differ from machine to machine
 
 
@@ -30,6 +31,8 @@ class Earlier(NamedTuple):
     parts: dict[str, dict[str, Any]]
     num_draws: int
     """How many draws there are."""
+    num_effective: float
+    """How many independent draws they are worth."""
     distance: float
     """How far draws are from the copula: the largest Kolmogorov-Smirnov distance of what should be standard normal."""
 
@@ -82,7 +85,8 @@ def read(
             "margins": [margin._asdict() for margin in margins[: k + 1]],
             **({"unit": unit} if unit else {}),
         }
-    return Earlier(parts, len(theta), _distance(np.linalg.solve(factor, scores.T).T))
+    independent = np.linalg.solve(factor, scores.T).T
+    return Earlier(parts, len(theta), _effective(independent), _distance(independent))
 
 
 def _draws(file: str) -> tuple[dict[str, Any], dict[str, str]]:
@@ -146,6 +150,13 @@ def _margin(name: str, values: Any, bounds: Sequence[float] | None) -> Margin:
 
 def _short(value: float) -> float:
     return float(f"{float(value):.{_DIGITS}g}")
+
+
+def _effective(scores: Any) -> float:
+    """Return the number of independent draws that chains are worth, by the means of batches of them."""
+    length = len(scores) // _BATCHES
+    means = scores[: _BATCHES * length].reshape(_BATCHES, length, -1).mean(axis=1)
+    return float(min(len(scores), len(scores) / max(length * means.var(axis=0).max(), 1e-300)))
 
 
 def _distance(independent: Any) -> float:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -321,3 +323,21 @@ def test_workers_that_have_all_left_are_waited_for_and_it_is_said_once(
     for _ in range(8):
         made.refuse_gone()
     assert said == ["  pools.py:threads: no worker is left; waiting for one (start some)"]
+
+
+def test_the_processes_of_a_pool_end_with_their_driver(tmp_path: Path) -> None:
+    script = tmp_path / "driver.py"
+    script.write_text(
+        "import multiprocessing, os\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from simfer.stages.simulate.engines.wanted import is_wanted\n"
+        "if __name__ == '__main__':\n"
+        "    pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context('spawn'))\n"
+        "    assert pool.submit(is_wanted).result() is None\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    os.kill(os.getpid(), 9)\n"
+    )
+    # Its end of the pipe is read until all have closed theirs: those that it left behind too.
+    command, nowhere = [sys.executable, str(script)], subprocess.DEVNULL
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=nowhere, text=True, timeout=60)
+    assert done.returncode == -9 and done.stdout.strip().isdigit()

@@ -100,7 +100,10 @@ class Cluster:
             while not self.file.exists():
                 assert self.scheduler.poll() is None
                 time.sleep(0.02)
-        self.workers = [each for each in self.workers if each.poll() is None]
+        alive = [each for each in self.workers if each.poll() is None]
+        # One whose scheduler is gone ends by itself.
+        self.killed += [(time.time(), "worker")] * (len(self.workers) - len(alive))
+        self.workers = alive
         while len(self.workers) < 2:
             more = ["--nthreads", "1", "--memory-limit", "0", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
             worker = self._start("distributed.cli.dask_worker", "--scheduler-file", str(self.file), *more)
@@ -127,6 +130,7 @@ class Cluster:
         for process in (self.driver, self.scheduler, *self.workers):
             if process is not None and process.pid == victim.pid:
                 process.wait()
+        self.workers = [each for each in self.workers if each.pid != victim.pid]
         return True
 
     def _next(self) -> str:
@@ -154,7 +158,7 @@ class Cluster:
             if max(begins[row]) <= first:
                 continue
             near = min(self.killed, key=lambda kill: abs(kill[0] - first))
-            what = f"{row}: {near[1]} killed {near[0] - first:.3f} s after its end"
+            what = f"{row}: {near[1]} ended {near[0] - first:.3f} s after it"
             (in_the_act if -0.01 <= near[0] - first <= _AT_ONCE else again).append(what)
         return again, in_the_act
 

@@ -11,16 +11,14 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float
 
-from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model.censored import Limits
-from simfer.stages.model.covariance import has_header, joint_covariance
+from simfer.stages.model.covariance import joint_covariance
 from simfer.stages.model.observation import Series
 from simfer.stages.model.plugins import resolve
-from simfer.stages.model.tails import MOST_COUNTS
 from simfer.stages.model.truncated import Truncated
 from simfer.stages.settings import Column, CustomNoise, MultivariateNormalNoise, Noise, TruncatedNoise
 from simfer.stages.settings.expressions import parse
-from simfer.stages.settings.noise import COUNTS, SHARES, arguments
+from simfer.stages.settings.noise import arguments
 from simfer.stages.settings.noise_families import ZeroInflatedNoise
 
 SMALLEST = 1e-10  # a rate or a median is not let below it, but for data that are as small themselves
@@ -98,7 +96,7 @@ _FAMILIES: dict[str, Callable[..., dist.Distribution]] = {
     "NormalWithOutliers": _normal_with_outliers,
     "LogNormalWithOutliers": _log_normal_with_outliers,
 }
-_LOGARITHMIC = ("LogNormal", "TruncatedLogNormal", "LogNormalWithOutliers")  # whose output is a median above zero
+LOGARITHMIC = ("LogNormal", "TruncatedLogNormal", "LogNormalWithOutliers")  # whose output is a median above zero
 
 # The families that are Gaussian in a transformed scale: there the emulator's error adds to the noise exactly.
 GAUSSIAN: dict[str, str] = {"Normal": "none", "LogNormal": "log", "MultivariateNormal": "none"}
@@ -111,16 +109,9 @@ def known_scale(noise: Noise, transform: str) -> float | None:
     return float(scale) if gaussian and isinstance(scale, (int, float)) else None
 
 
-# Where data of each family can lie; anything else has no likelihood at all.
-_SUPPORT: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
-    **{name: ("numbers above 0", lambda x: x > 0) for name in _LOGARITHMIC},
-    **{name: ("whole numbers of at least 0", lambda x: (x >= 0) & (x == np.round(x))) for name in COUNTS},
-}
-
-
 def needs_log(noise: Noise) -> bool:
     """Say whether the output has to be above zero, as the median of data in a logarithm."""
-    return noise.dist in _LOGARITHMIC
+    return noise.dist in LOGARITHMIC
 
 
 def family(
@@ -136,7 +127,7 @@ def family(
     if isinstance(noise, CustomNoise):
         return resolve(noise.dist, {})
     base = _FAMILIES[noise.dist.removeprefix("Truncated").removeprefix("ZeroInflated")]
-    made = partial(base, least=smallest(series.values)) if noise.dist in _LOGARITHMIC else base
+    made = partial(base, least=smallest(series.values)) if noise.dist in LOGARITHMIC else base
     if isinstance(noise, TruncatedNoise):
         limits = limits_of_record(noise, series)
         return lambda y, **given: Truncated(made(y, **given), *limits)
@@ -205,80 +196,3 @@ def argument_values(
         else:
             taken[key] = values[name]
     return taken
-
-
-def mistakes(output: str, noise: Noise, series: Series) -> list[Mistake]:
-    """List the data that the noise could never have produced, and a covariance that does not fit them."""
-    found, data = [], series.values
-    place = f"observation.file: column {output}"
-    expected, allowed = _SUPPORT.get(noise.dist, ("", lambda x: np.ones(len(x), bool)))
-    measured = np.ones(len(data), bool) if series.side is None else series.side == 0  # a bound may be any number
-    if not (fine := allowed(data) | ~measured).all():
-        got = ", ".join(f"{x:g}" for x in data[~fine][:4])
-        found.append(Mistake(place, f"got {got}; {noise.dist} noise needs {expected}"))
-    total = getattr(noise, "total_count", None)
-    if isinstance(total, Column):
-        total = series.columns[total.column]
-    if isinstance(total, (int, np.ndarray)) and (beyond := data > total).any():
-        most = total if isinstance(total, int) else f"{total[beyond][0]:g}"
-        found.append(Mistake(place, f"got {data[beyond].max():g}, above noise.{output}.total_count = {most}"))
-    found += _columns_mistakes(output, noise, series)
-    found += _too_many(output, noise, series) if noise.dist in COUNTS else []
-    found += _beyond_record(output, noise, series) if isinstance(noise, TruncatedNoise) else []
-    if isinstance(noise, MultivariateNormalNoise):
-        if series.side is not None:
-            found.append(
-                Mistake(f"noise.{output}", "a joint distribution has no censored data; take independent noise")
-            )
-        try:
-            if not has_header(noise.covariance):
-                joint_covariance(noise, len(data))
-        except ConfigError as error:
-            found += error.mistakes
-    return found
-
-
-def _columns_mistakes(output: str, noise: Noise, series: Series) -> list[Mistake]:
-    """List columns with numbers that no argument of a family can have; one's own may have any."""
-    if isinstance(noise, CustomNoise):
-        return []
-    found = []
-    shares = {value.column for key, value in noise.arguments.items() if key in SHARES and isinstance(value, Column)}
-    limits = {value.column for value in (getattr(noise, "low", None), getattr(noise, "high", None))
-              if isinstance(value, Column)}  # fmt: skip
-    for column, numbers in series.columns.items():
-        where = f"observation.file: column {column}"
-        if column not in limits and (numbers < 0.0).any():
-            what = f"got {numbers.min():g}, which no noise.{output} can have; expected numbers of at least 0"
-            found.append(Mistake(where, what))
-        if column in shares and (numbers > 1.0).any():
-            found.append(Mistake(where, f"got {numbers.max():g}, expected shares of at most 1"))
-    return found
-
-
-def _too_many(output: str, noise: Noise, series: Series) -> list[Mistake]:
-    """List bounds of counts up to which too many probabilities would have to be added up."""
-    bounds = [] if series.side is None else [series.values[series.side != 0]]
-    bounds += list(limits_of_record(noise, series)) if isinstance(noise, TruncatedNoise) else []
-    most = max((float(each[np.isfinite(each)].max(initial=0.0)) for each in bounds), default=0.0)
-    if most <= MOST_COUNTS:
-        return []
-    what = f"got the bound {most:g} of counts, whose probabilities are added up one by one to {MOST_COUNTS:,} at most"
-    return [Mistake(f"noise.{output}", f"{what}; so many scatter as a Normal or LogNormal does, which has no such end")]
-
-
-def _beyond_record(output: str, noise: TruncatedNoise, series: Series) -> list[Mistake]:
-    """List data that could not be on record: a datum beyond the limits of a truncated family."""
-    limits, data = limits_of_record(noise, series), series.values
-    side = np.zeros(len(data), int) if series.side is None else series.side
-    beyond = {
-        "low": (data < limits.lower) | ((side < 0) & (data <= limits.lower)),
-        "high": (data > limits.upper) | ((side > 0) & (data >= limits.upper)),
-    }
-    found = []
-    for key, strange in beyond.items():
-        if strange.any():
-            what = f"got {data[strange][0]:g}, beyond noise.{output}.{key}, where by that no datum would be on record"
-            hint = "; data of which a bound is known are censored: write <BOUND or >BOUND, and take a plain family"
-            found.append(Mistake(f"observation.file: column {output}", what + hint))
-    return found

@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from simfer.stages.errors import ConfigError, Mistake, did_you_mean
 from simfer.stages.infer.derived import arguments_of
+from simfer.stages.model import impossible
 from simfer.stages.model import noise as noises
 from simfer.stages.model.likelihood import Block, Likelihood, read_data
 from simfer.stages.model.outputs import Layout
@@ -86,7 +87,7 @@ def data_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
             if name in layout.outputs and not config.experiments:  # of which each need not observe everything
                 found.append(Mistake(f"noise.{name}", f"the data hold no column {name}"))
             continue
-        found += noises.mistakes(name, noise, data.series[name])
+        found += impossible.mistakes(name, noise, data.series[name])
         found += series_mistakes(config, name, data.series[name])
         transform = config.dataset.transform.get(name, "none")
         if noises.needs_log(noise) and transform != "log":

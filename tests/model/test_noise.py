@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from scipy import integrate, stats
 
 from simfer.stages.errors import ConfigError
+from simfer.stages.model import impossible
 from simfer.stages.model import noise as noises
 from simfer.stages.model.covariance import read_covariance
 from simfer.stages.model.information import variance_of_output
@@ -83,7 +84,7 @@ def test_a_joint_gaussian_with_a_covariance_from_a_file(tmp_path: Path) -> None:
     noise = made(dist="MultivariateNormal", covariance=str(tmp_path / "c.csv"))
     data = np.array([0.5, 3.3, 12.0])
     assert log_prob(noise, data) == pytest.approx(stats.multivariate_normal.logpdf(data, Y, covariance))
-    assert noises.mistakes("y", noise, series(data)) == []
+    assert impossible.mistakes("y", noise, series(data)) == []
 
 
 COVARIANCE = np.array([[0.5, 0.2, 0.0], [0.2, 0.4, -0.1], [0.0, -0.1, 0.3]])
@@ -132,9 +133,9 @@ def test_an_offset_as_the_data_say_it_is(tmp_path: Path) -> None:
 
 
 def test_an_offset_so_wide_that_rounding_would_spoil_the_rest_is_refused(tmp_path: Path) -> None:
-    (problem,) = noises.mistakes("y", offset_noise(tmp_path, 1e9), series(NEAR))
+    (problem,) = impossible.mistakes("y", offset_noise(tmp_path, 1e9), series(NEAR))
     assert problem.where == "noise: offset_scale" and "got 1e+09, expected at most" in problem.what
-    assert noises.mistakes("y", offset_noise(tmp_path, 1e4), series(NEAR)) == []
+    assert impossible.mistakes("y", offset_noise(tmp_path, 1e4), series(NEAR)) == []
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_a_covariance_that_is_none_is_refused(tmp_path: Path, text: str, words: 
     ],
 )
 def test_data_that_a_family_cannot_make(table: dict[str, Any], data: list[float], words: str) -> None:
-    (problem,) = noises.mistakes("y", made(**table), series(np.asarray(data)))
+    (problem,) = impossible.mistakes("y", made(**table), series(np.asarray(data)))
     assert problem.where == "observation.file: column y" and words in problem.what
 
 

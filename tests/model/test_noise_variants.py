@@ -13,6 +13,7 @@ import pytest
 from pydantic import TypeAdapter
 from scipy import integrate, stats
 
+from simfer.stages.model import impossible
 from simfer.stages.model import noise as noises
 from simfer.stages.model.information import variance_of_output
 from simfer.stages.model.observation import Series
@@ -202,18 +203,18 @@ def test_censored_data_of_a_variant(name: str) -> None:
 
 def test_what_cannot_be_on_record_is_refused() -> None:
     noise = made("TruncatedNormal", low=1.0)
-    (mistake,) = noises.mistakes("y", noise, Series(np.array([0.5, 2.0]), np.arange(2)))
+    (mistake,) = impossible.mistakes("y", noise, Series(np.array([0.5, 2.0]), np.arange(2)))
     assert "got 0.5, beyond noise.y.low" in mistake.what and "censored" in mistake.what
-    (mistake,) = noises.mistakes("y", noise, Series(np.array([1.0, 2.0]), np.arange(2), {}, np.array([-1, 0])))
+    (mistake,) = impossible.mistakes("y", noise, Series(np.array([1.0, 2.0]), np.arange(2), {}, np.array([-1, 0])))
     assert "got 1, beyond noise.y.low" in mistake.what
-    assert noises.mistakes("y", noise, Series(np.array([1.0, 2.0]), np.arange(2))) == []
+    assert impossible.mistakes("y", noise, Series(np.array([1.0, 2.0]), np.arange(2))) == []
 
 
 def test_bounds_of_counts_that_nobody_could_add_up_are_refused() -> None:
     many = Series(np.array([3e6, 5.0]), np.arange(2), {}, np.array([1, 0]))
-    (mistake,) = noises.mistakes("y", TypeAdapter(AnyNoise).validate_python({"dist": "Poisson"}), many)
+    (mistake,) = impossible.mistakes("y", TypeAdapter(AnyNoise).validate_python({"dist": "Poisson"}), many)
     assert "got the bound 3e+06 of counts" in mistake.what
-    (mistake,) = noises.mistakes("y", made("TruncatedPoisson", high=1e9), Series(np.array([5.0]), np.arange(1)))
+    (mistake,) = impossible.mistakes("y", made("TruncatedPoisson", high=1e9), Series(np.array([5.0]), np.arange(1)))
     assert "got the bound 1e+09" in mistake.what
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import pytest
+from threadpoolctl import threadpool_limits
 
 from simfer.pipeline import runtime
 
@@ -17,8 +20,15 @@ _CHAIN = "chain", "check", "infer"
 # Before any test imports JAX; in the environment, so that processes which tests start have it too.
 runtime.prepare()
 os.environ["MPLBACKEND"] = "agg"
+# Matrices of tests are small, and tests run side by side: threads of BLAS spent thirty times what their work takes.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+threadpool_limits(1)  # and where a plugin of pytest's has imported NumPy before
 # A test computes for milliseconds what takes XLA a second to compile: three quarters of the tests' time, by default.
 os.environ["XLA_FLAGS"] += " --xla_backend_optimization_level=1"
+if version("jaxlib").startswith("0.10."):  # XLA ends a process that names a flag which it does not know
+    # A quarter of the time again; with level 0 beside it a gradient came out as NaN, so no lower.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_use_fusion_emitters=false"
+gc.set_threshold(100_000, 20, 20)  # what JAX has traced is much to look through, and hardly any of it is garbage
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -132,6 +132,12 @@ def test_without_the_converter_it_is_said_how_to_get_it(tmp_path: Path, monkeypa
         exported(tmp_path, "random", "onnx")
 
 
+def test_without_flatbuffers_it_is_said_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda name: None)
+    with pytest.raises(SimferError, match=r"needs flatbuffers, which is not installed"):
+        exported(tmp_path, "random", "stablehlo")
+
+
 PRIORS: list[dict[str, Any]] = [
     {"dist": "Gamma", "concentration": 1.7},
     {"dist": "Beta", "concentration1": 1.7, "concentration0": 0.8},

@@ -111,38 +111,107 @@ def test_a_full_disk(tmp_path: Path, cases: Cases, disk: Callable[[str], Path]) 
     assert ends["refused"] and not ends["wrong"]
 
 
-def numbers(store: Path) -> list[np.ndarray]:
-    """Return the draws, and what the check came to."""
-    [posterior] = (store / "infer").glob("[!.]*")
-    [verdict] = (store / "check").glob("[!.]*/verdict.json")
-    figures = [each["value"] for each in json.loads(verdict.read_text())["figures"]]
-    return [Posterior.load(posterior).z(), np.asarray(figures, float)]
+SMALL = """
+[parameters]
+intercept = { dist = "Normal", loc = 0.5, scale = 1.0 }
+slope = { dist = "Normal", loc = -1.0, scale = 0.5 }
+[simulate]
+simulator = "linear"
+num_simulations = 60
+options = { x = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0] }
+[refine]
+max_rounds = 1
+simulations_per_round = 20
+[train]
+architecture = "polynomial"
+[observation]
+file = "DATA"
+[noise.y]
+dist = "Normal"
+scale = 0.5
+[infer]
+sampler = "nuts"
+num_warmup = 300
+num_samples = 500
+num_chains = 2
+[check]
+num_draws = 25
+max_emulator_error = 1e-30  # which no check passes: there is a second round
+"""
 
 
-def test_the_real_chain_killed_at_random(tmp_path: Path, cases: Cases) -> None:
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Return the config of a problem of two rounds that are real, and quick."""
+    helpers.line()  # which writes the data
+    file = tmp_path / "small.toml"
+    file.write_text(SMALL.replace("DATA", str(helpers.scratch() / "line.csv")))
+    return file
+
+
+def numbers(store: Path) -> dict[str, np.ndarray]:
+    """Return the draws of every round, and what its check came to, by the folders' names."""
+    draws = {path.name: Posterior.load(path).z() for path in (store / "infer").glob("[!.]*")}
+    verdicts = {path.parent.name: json.loads(path.read_text()) for path in (store / "check").glob("[!.]*/verdict.json")}
+    values = {name: [each["value"] for each in verdict["figures"]] for name, verdict in verdicts.items()}
+    return draws | {name: np.asarray(each, float) for name, each in values.items()}
+
+
+def same(store: Path, right: dict[str, np.ndarray]) -> bool:
+    """Say whether a store holds the same numbers, and nothing half written."""
+    found = numbers(store)
+    whole = not [path for pattern in (".building-*", "*.partial") for path in store.rglob(pattern)]
+    return (
+        whole
+        and found.keys() == right.keys()
+        and all(np.array_equal(found[name], values, equal_nan=True) for name, values in right.items())
+    )
+
+
+def test_the_real_chain_killed_at_random(tmp_path: Path, cases: Cases, small: Path) -> None:
     """A run is killed again and again until it is done: each turn has longer than the last."""
     if not (most := cases(0, 200)):
-        pytest.skip("minutes a run: only in the whole campaign")
-    rng, kills, runs = random.Random(0), 0, 0
-    assert one_run(tmp_path / "right", None) is not None
+        pytest.skip("half an hour: only in the whole campaign")
+    rng, ends = random.Random(0), dict.fromkeys(("tried", "runs", "wrong"), 0)
+    assert one_run(small, tmp_path / "right", None)[0] == 4
     right = numbers(tmp_path / "right")
-    while kills < most:
-        store, patience = tmp_path / f"store-{runs}", 5.0
-        while (code := one_run(store, rng.uniform(0.0, patience))) is None:
-            kills, patience = kills + 1, 1.1 * patience
-        assert code in (0, 4)
-        assert all(np.array_equal(a, b, equal_nan=True) for a, b in zip(numbers(store), right, strict=True))
-        runs += 1
-    show("the real chain", {"tried": kills, "runs": runs, "wrong": 0})
+    while ends["tried"] < most:
+        store, patience = tmp_path / f"store-{ends['runs']}", 5.0
+        while (code := one_run(small, store, rng.uniform(0.0, patience))[0]) is None:
+            ends["tried"], patience = ends["tried"] + 1, 1.1 * patience
+        ends["runs"] += 1
+        ends["wrong"] += code != 4 or not same(store, right)
+        show("the real chain, killed", ends)
+    assert not ends["wrong"]
 
 
-def one_run(store: Path, seconds: float | None) -> int | None:
-    """Run the smallest problem, killed after so many seconds; return its exit code, or None if it was killed."""
-    command = [sys.executable, "-m", "simfer.pipeline.cli", "run", helpers.SMOKE, "--store", store, "--quiet"]
-    process = subprocess.Popen(command, cwd=helpers.ROOT)
+def test_the_real_chain_on_a_full_disk(tmp_path: Path, cases: Cases, small: Path, disk: Callable[[str], Path]) -> None:
+    """It ends in words wherever the disk is full, and goes on to the same numbers where there is room again."""
+    if not (most := cases(0, 12)):
+        pytest.skip("minutes a run: only in the whole campaign")
+    assert one_run(small, tmp_path / "right", None)[0] == 4
+    right, ends = numbers(tmp_path / "right"), dict.fromkeys(("tried", "refused", "taken", "wrong"), 0)
+    for kilobytes in np.geomspace(40, 3000, most).astype(int):
+        store = disk(f"size={kilobytes}k") / "store"
+        code, said = one_run(small, store, None)
+        ends["tried"] += 1
+        ends["refused" if code == 3 else "taken"] += 1
+        ends["wrong"] += code not in (3, 4) or "Traceback" in said or (code == 3 and "the disk is full" not in said)
+        subprocess.run(["mount", "-o", "remount,size=40m", store.parent], check=True)
+        ends["wrong"] += one_run(small, store, None)[0] != 4 or not same(store, right)
+        subprocess.run(["umount", store.parent], check=True)
+        show("the real chain, full disks", ends)
+    assert ends["refused"] and not ends["wrong"]
+
+
+def one_run(config: Path, store: Path, seconds: float | None) -> tuple[int | None, str]:
+    """Run a problem, killed after so many seconds; return its exit code, or None if it was killed, and what it said."""
+    command = [sys.executable, "-m", "simfer.pipeline.cli", "run", config, "--store", store, "--quiet"]
+    process = subprocess.Popen(command, cwd=helpers.ROOT, stderr=subprocess.PIPE, text=True)
     try:
-        return process.wait(seconds)
+        said = process.communicate(timeout=seconds)[1]
     except subprocess.TimeoutExpired:
         process.send_signal(signal.SIGKILL)
-        process.wait()
-        return None
+        process.communicate()
+        return None, ""
+    return process.returncode, said

@@ -101,8 +101,15 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
 def test_missing_sections(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_text("")
     found = complaints(tmp_path / "a.toml")
-    assert set(found) == {"parameters", "simulate", "observation", "noise"}
+    assert set(found) == {"parameters", "simulate", "observation"}
     assert found["simulate"] == "missing; the config needs a table [simulate]"
+
+
+def test_data_without_noise(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    path.write_text(CONFIG[: CONFIG.index("[noise")])
+    (said,) = complaints(path).values()
+    assert said.startswith("noise: missing; say for each output that was measured")
 
 
 def test_bad_toml_says_the_line(tmp_path: Path) -> None:

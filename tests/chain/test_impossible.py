@@ -57,6 +57,7 @@ def config(border: str, **sections: Any) -> dict[str, Any]:
         noise={"y": {"dist": "Normal", "scale": SIGMA}},
         check={"num_draws": 128},
     )
+    table["train"] = {"architecture": helpers.STRAIGHT}  # exact, as the simulator is a line where it has an answer
     return helpers.merged(table, sections)
 
 

@@ -91,7 +91,7 @@ def at_the_edge(edge: str) -> dict[str, Any]:
     """Run the line with a slope that can only be above -0.6, where the data would have it at -0.7."""
     slope = {"dist": "Uniform", "low": -0.6, "high": 2.0, "edge": edge}
     parameters = {"intercept": {"dist": "Normal", "loc": 0.5, "scale": 1.0}, "slope": slope}
-    table = helpers.line() | {"parameters": parameters}
+    table = helpers.line() | {"parameters": parameters, "train": {"architecture": helpers.STRAIGHT}}
     return run(table, store=helpers.scratch() / "edge").summaries["check"]
 
 

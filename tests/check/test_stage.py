@@ -130,7 +130,8 @@ def half(y: float, scale: float, **check: object) -> pipeline.Result:
         "noise": {"y": {"dist": "Normal", "scale": scale}},
         "check": check,
     }
-    return pipeline.run(helpers.line(**changes), store=folder / "half")
+    table = helpers.line(**changes) | {"train": {"architecture": helpers.STRAIGHT}}
+    return pipeline.run(table, store=folder / "half")
 
 
 def test_draws_that_cannot_be_solved_are_named() -> None:

@@ -164,7 +164,8 @@ def test_an_option_of_a_wrong_kind_or_value_is_refused(
 def test_an_option_for_any_network_is_held_against_the_one_named() -> None:
     found = mistakes(helpers.problem(helpers.line(train={"options": {}, "activation": "relu"})))
     assert [each.where for each in found] == ["train.activation"]
-    assert not mistakes(helpers.problem(helpers.line(train={"architecture": "cosmopower", "activation": "relu"})))
+    (found,) = mistakes(helpers.problem(helpers.line(train={"architecture": "cosmopower", "activation": "relu"})))
+    assert found.where == "train.activation" and "cosmopower has no such setting" in found.what
 
 
 def test_ones_own_class_needs_no_annotations(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_its_error_between_save_points_is_that_at_them(emulator: Emulator, swing
     rms = {}
     for kind, at in {"at": {"time": times, "place": places}, "between": between}.items():
         asked = jax.jit(jax.vmap(lambda p, at=at: emulator.between(p, at)))(points())
-        truth = jax.vmap(lambda p, at=at: swing["swing"](p, at["time"], at["place"]))(points())
+        truth = jax.jit(jax.vmap(lambda p, at=at: swing["swing"](p, at["time"], at["place"])))(points())
         assert {name: value.shape for name, value in asked.items()} == {n: v.shape for n, v in truth.items()}
         rms[kind] = {name: float(np.sqrt(np.mean((asked[name] - truth[name]) ** 2))) for name in asked}
     for name in ("angle", "field"):
@@ -104,9 +104,9 @@ def test_its_error_between_save_points_is_that_at_them(emulator: Emulator, swing
 
 
 def test_at_save_points_it_says_what_it_always_says(emulator: Emulator, swing: Any) -> None:
-    said = emulator(POINT)
+    said = jax.jit(emulator)(POINT)
     for at in ({}, {"time": swing["TIMES"]}, {"place": swing["PLACES"], "time": swing["TIMES"]}):
-        again = emulator.between(POINT, at)
+        again = jax.jit(lambda point, at=at: emulator.between(point, at))(POINT)
         for name, values in said.items():
             assert np.allclose(again[name], values, rtol=1e-5, atol=1e-6), name
     assert said["angle"][0] == pytest.approx(2.0, abs=1e-12)  # the start never varies
@@ -122,7 +122,7 @@ def test_a_number_drops_its_dimension_and_what_is_not_named_stays(emulator: Emul
 
 def test_it_has_a_slope_along_its_coordinate(emulator: Emulator) -> None:
     w, d, t = POINT["frequency"], POINT["damping"], 2.2
-    slope = jax.grad(lambda t: emulator.between(POINT, {"time": t})["angle"])(t)
+    slope = jax.jit(jax.grad(lambda t: emulator.between(POINT, {"time": t})["angle"]))(t)
     assert slope == pytest.approx(-2 * np.exp(-d * t) * (d * np.cos(w * t) + w * np.sin(w * t)), abs=0.1)
 
 

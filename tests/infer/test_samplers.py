@@ -76,7 +76,7 @@ def test_chains_that_stay_in_a_mode_do_not_pass() -> None:
     assert "take infer.sampler = 'smc'" in square("nuts").summaries["check"]["facts"]["verdict"]
 
 
-@pytest.mark.parametrize("sampler", ["smc", "auto"])
+@pytest.mark.parametrize("sampler", [pytest.param("smc", marks=pytest.mark.slow), "auto"])
 def test_one_mode_is_the_exact_answer(sampler: str) -> None:
     result = helpers.line_run(f'infer.sampler="{sampler}"', "infer.num_chains=4")
     mean, covariance = helpers.exact_line()

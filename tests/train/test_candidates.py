@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner, Result
 
 from simfer import pipeline
-from simfer.pipeline import chain, config
+from simfer.pipeline import chain, config, runtime
+from simfer.pipeline.cli import app
 from simfer.stages.emulator.saved import HEADER, LEAVES, load_emulator
 from simfer.stages.errors import SimferError
 from simfer.stages.train.candidates import _capped
@@ -115,55 +117,63 @@ AUTO = ("--set", "train.architecture=auto", "--set", 'train.candidates=["mlp", "
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(chain, "run", fakes.run_stage)
+    monkeypatch.setattr(chain, "mistakes", lambda problem, **_: [])
+    monkeypatch.setattr(chain, "write_report", fakes.write_report)
+    monkeypatch.setattr(runtime, "prepare", lambda: None)
     monkeypatch.setenv("FAKE_LOG", str(tmp_path / "log"))
     return fakes.write_project(tmp_path)
 
 
+def simfer(*arguments: str | Path, **environment: str) -> Result:
+    return CliRunner().invoke(app, list(map(str, arguments)), env=environment)
+
+
 def test_candidates_are_trained_once_and_shared_with_configs_that_name_them(project: Path) -> None:
-    fakes.simfer("run", project, "--until", "train")
+    simfer("run", project, "--until", "train")
     assert fakes.said().count("train-0") == 1
-    fakes.simfer("run", project, *AUTO, "--until", "train")
+    simfer("run", project, *AUTO, "--until", "train")
     assert [line for line in fakes.said() if "train" in line] == ["train-mlp-0", "train-0"]  # residual is the default
-    fakes.simfer("run", project, "--set", "train.architecture=mlp", "--until", "train")
+    simfer("run", project, "--set", "train.architecture=mlp", "--until", "train")
     assert fakes.said() == []
-    fakes.simfer("run", project, *AUTO)
+    simfer("run", project, *AUTO)
     assert fakes.said() == ["infer-0", "check-0"]
 
 
 def test_every_round_chooses_anew(project: Path) -> None:
-    done = fakes.simfer("run", project, *AUTO, "--set", "refine.max_rounds=1", FAKE_PASSES="1")
-    assert done.returncode == 0
+    done = simfer("run", project, *AUTO, "--set", "refine.max_rounds=1", FAKE_PASSES="1")
+    assert done.exit_code == 0
     said = fakes.said()
     assert said.index("train-mlp-1") < said.index("train-1") < said.index("infer-1")
 
 
 def test_a_failed_candidate_fails_no_run_and_its_reason_reaches_the_choice(project: Path) -> None:
-    done = fakes.simfer("run", project, *AUTO, FAKE_FAIL="train-mlp-0")
-    assert done.returncode == 0, done.stderr
+    done = simfer("run", project, *AUTO, FAKE_FAIL="train-mlp-0")
+    assert done.exit_code == 0, done.stderr
     assert "train-mlp-0: left out, since too many rows" in done.stderr
-    folder = Path(fakes.simfer("path", project, "train", *AUTO).stdout.strip())
+    folder = Path(simfer("path", project, "train", *AUTO).stdout.strip())
     assert 'failed: {"mlp": "too many rows"}' in (folder / "nested" / "out.txt").read_text()
-    status = fakes.simfer("status", project, *AUTO).stdout
+    status = simfer("status", project, *AUTO).stdout
     assert [line.split()[1] for line in status.splitlines() if line.startswith("train-mlp-0")] == [
         "not"
     ]  # "not needed"
-    again = fakes.simfer("run", project, *AUTO, FAKE_FAIL="train-mlp-0")
-    assert again.returncode == 0 and "train-mlp-0" not in fakes.said()[-1]
+    again = simfer("run", project, *AUTO, FAKE_FAIL="train-mlp-0")
+    assert again.exit_code == 0 and "train-mlp-0" not in fakes.said()[-1]
 
 
 def test_a_stage_that_is_no_candidate_still_fails_the_run(project: Path) -> None:
-    assert fakes.simfer("run", project, *AUTO, FAKE_FAIL="dataset-0").returncode == 3
+    assert simfer("run", project, *AUTO, FAKE_FAIL="dataset-0").exit_code == 3
 
 
 def test_redoing_trains_every_candidate_again(project: Path) -> None:
-    fakes.simfer("run", project, *AUTO, "--until", "train")
+    simfer("run", project, *AUTO, "--until", "train")
     fakes.said()
-    fakes.simfer("run", project, *AUTO, "--until", "train", "--redo", "train")
+    simfer("run", project, *AUTO, "--until", "train", "--redo", "train")
     assert fakes.said() == ["train-mlp-0", "train-residual-0", "train-0"]
 
 
 def test_a_choice_is_explained(project: Path) -> None:
-    fakes.simfer("run", project, *AUTO, "--until", "train")
-    why = fakes.simfer("status", project, "--why", *AUTO, "--set", "train.steps=7").stdout
+    simfer("run", project, *AUTO, "--until", "train")
+    why = simfer("status", project, "--why", *AUTO, "--set", "train.steps=7").stdout
     assert "train-0: train.steps: 5000 -> 7" in why
     assert "train-0: input mlp: changed, because of train.steps: 5000 -> 7" in why

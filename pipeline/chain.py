@@ -343,6 +343,11 @@ def write_report(material: Mapping[str, Any], file: Path) -> None:
     import_module("simfer.stages.report.page").write(_material(material), file)
 
 
+def write_overview(materials: Sequence[Mapping[str, Any]], pages: Mapping[str, str], file: Path) -> None:
+    """Write the page of several runs; `pages` says where those of each lie, as seen from it."""
+    import_module("simfer.stages.report.overview").write(list(map(_material, materials)), pages, file)
+
+
 def report_text(material: Mapping[str, Any]) -> str:
     """Return the page of a run as text."""
     return import_module("simfer.stages.report.page").render(_material(material))  # type: ignore[no-any-return]

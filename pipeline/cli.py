@@ -456,6 +456,26 @@ def compare_models(
 
 
 @app.command(cls=_Command, rich_help_panel=_LOOK)
+def overview(
+    configs: Annotated[
+        list[Path],
+        typer.Argument(metavar="CONFIG...", help="Two or more; others are held against the first.", show_default=False),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A .html file [default: STORE/reports/overview.html].", show_default=False),
+    ] = None,
+    store: Store = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+) -> None:
+    """Write several runs into one page: how each stands, what changed between their configs, and what came of it."""
+    with answering(as_json) as answer:
+        answer |= {"file": str(file := pages.overview(configs, store, output))}
+        if not as_json:
+            screen.written(file, console())
+
+
+@app.command(cls=_Command, rich_help_panel=_LOOK)
 def cite(
     config: Annotated[
         Path | None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,6 +148,26 @@ def compare_models(configs: Sequence[Path], chosen: str | None, file: Path) -> d
         models[name] = problem, {stage: outcome.folder for stage, outcome in found.items()}
     runtime.prepare()
     return chain.compare_models(models, file)
+
+
+def overview(configs: Sequence[Path], chosen: str | None, output: Path | None) -> Path:
+    """Write the page of several runs, the first being the one that others are held against; return its file."""
+    if len(configs) < 2:
+        raise UsageError([Mistake("overview", f"got {len(configs)} config, expected two or more")])
+    materials, pages = [], {}
+    runtime.prepare()
+    stems = [each.stem for each in configs]
+    store = Store(settings.store_folder(settings.project_folder(configs[0]), chosen))
+    file = output or store.root / _FOLDER / "overview.html"
+    for path in configs:
+        own = Store(settings.store_folder(settings.project_folder(path), chosen))
+        plan = Plan(settings.load(path), own)
+        name = path.stem if stems.count(path.stem) == 1 else str(path)
+        materials.append(_material(plan, list(plan.walk()), path, [], None) | {"name": name})
+        if (page := file_of(own, path)).exists():
+            pages[name] = Path(os.path.relpath(page, file.parent)).as_posix()
+    chain.write_overview(materials, pages, file)
+    return file
 
 
 def posterior_table(problem: Problem, found: Mapping[str, Outcome], format: str, interval: str, level: float) -> str:

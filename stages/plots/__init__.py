@@ -11,6 +11,7 @@ from simfer.stages.plots.models import models
 from simfer.stages.plots.planes import Field, Map, fields, maps
 from simfer.stages.plots.posterior import pair, trace
 from simfer.stages.plots.prior import Runs, prior_runs
+from simfer.stages.plots.runs import overlaid
 from simfer.stages.plots.simulations import design, failures
 from simfer.stages.plots.training import held_out, losses
 from simfer.stages.plots.verdicts import calibration, verdict
@@ -39,6 +40,7 @@ __all__ = [
     "maps",
     "marginals",
     "models",
+    "overlaid",
     "pair",
     "predictive",
     "prior_runs",

@@ -19,7 +19,7 @@ _MEANING = {
     "below are those that need none: runs that no network saw, and what the emulator predicts.",
     "none": "There is no posterior yet.",
 }
-_HEADLINE = {
+HEADLINE = {
     "passed": "Passed",
     "failed": "Failed",
     "unchecked": "Not checked",
@@ -43,7 +43,7 @@ def state(material: Material) -> str:
 def verdict(material: Material) -> str:
     """Write what a reader wants to know first."""
     word = state(material)
-    parts = [f'<p class="headline {word}">{_HEADLINE[word]}</p>']
+    parts = [f'<p class="headline {word}">{HEADLINE[word]}</p>']
     if material.failure:
         parts += _ended(material)
     else:

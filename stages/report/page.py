@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -27,9 +28,14 @@ _ANCHORS = {
 
 def write(material: Material, file: Path) -> None:
     """Write the page, whole or not at all."""
+    put(file, render(material))
+
+
+def put(file: Path, text: str) -> None:
+    """Write a file, whole or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(render(material), encoding="utf-8")
+    partial.write_text(text, encoding="utf-8")
     partial.replace(file)
 
 
@@ -50,15 +56,19 @@ def render(material: Material) -> str:
             account.reproduction(material),
         )
     )
-    return _framed(material, body)
-
-
-def _framed(material: Material, body: str) -> str:
-    links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in _ANCHORS.items() if f'id="{anchor}"' in body)
-    title = f"{material.name}: {answer.state(material)}"
     finished = max((step.finished for step in material.steps), default="")
     said = f"Simfer {material.simfer}" + (f", {finished[:16].replace('T', ' ')} UTC" if finished else "")
-    comment = "".join(line for line in _comment(material.config))
+    state = answer.state(material)
+    return framed(
+        material.name, body, _ANCHORS, said, title=f"{material.name}: {state}", about=_comment(material.config)
+    )
+
+
+def framed(
+    name: str, body: str, anchors: Mapping[str, str], said: str, title: str = "", about: Sequence[str] = ()
+) -> str:
+    """Put a head, a style and links to its sections about the body of a page."""
+    links = "".join(f'<a href="#{anchor}">{words}</a>' for anchor, words in anchors.items() if f'id="{anchor}"' in body)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -66,8 +76,8 @@ def _framed(material: Material, body: str) -> str:
         # Nothing is asked for, and nothing could be: what is in the file is all there is.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
         "script-src 'unsafe-inline'; img-src data:\">"
-        f"<title>{escape(title)}</title><style>{(_HERE / 'page.css').read_text('utf-8')}</style></head>"
-        f'<body><header><h1>{escape(material.name)}</h1>{comment}<p class="note">{escape(said)}</p>'
+        f"<title>{escape(title or name)}</title><style>{(_HERE / 'page.css').read_text('utf-8')}</style></head>"
+        f'<body><header><h1>{escape(name)}</h1>{"".join(about)}<p class="note">{escape(said)}</p>'
         f"<nav>{links}</nav></header><main>{body}</main></body></html>\n"
     )
 

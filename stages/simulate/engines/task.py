@@ -174,8 +174,8 @@ def _keep(file: Path, answer: bytes) -> None:
     with partial.open("wb") as out:
         out.write(answer)
         out.flush()
+        partial.rename(file)  # from here on no kill takes it away; a machine that goes down might, until
         os.fsync(out.fileno())
-    partial.rename(file)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, TypeAlias
@@ -55,6 +56,9 @@ class Held:
 Place: TypeAlias = Path | Held  # where a picture goes
 
 
+_SHOWN = 110  # dots per inch, in a notebook
+
+
 @dataclass(frozen=True)
 class Look:
     """How pictures are written; the default is what the stages put beside their results."""
@@ -68,6 +72,15 @@ class Look:
 
 _LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
 _UNDATED = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
+
+
+class ShownFigure(Figure):
+    """A figure that a notebook shows by itself: IPython knows others only where pyplot was imported."""
+
+    def _repr_png_(self) -> bytes:
+        with BytesIO() as file:
+            self.savefig(file, format="png", dpi=_SHOWN)
+            return file.getvalue()
 
 
 @contextmanager
@@ -90,7 +103,7 @@ def new_figure(file: Place, width: float, height: float, title: str, least: floa
     share = 1.0 if look.width is None else max(look.width, least) / width
     # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
     with matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
-        figure = Figure(figsize=(share * width, max(share, min(share, 1.0) ** 0.5) * height), layout="constrained")
+        figure = ShownFigure(figsize=(share * width, max(share, min(share, 1.0) ** 0.5) * height), layout="constrained")
         FigureCanvasAgg(figure)
         if look.title:
             figure.suptitle(title, x=0.01, ha="left", weight="bold")

@@ -75,3 +75,7 @@ def test_long_names_break_before_their_units() -> None:
     assert broken("beta [1/(predator time)]", 1.35) == "beta\n[1/(predator\ntime)]"
     assert broken("k [1/s]", 1.35) == "k [1/s]"
     assert broken(r"$\alpha_{long}^{name with words}$ [m]", 1.0) == "$\\alpha_{long}^{name with words}$\n[m]"
+
+
+def test_a_notebook_shows_a_picture_without_pyplot(result: Result) -> None:
+    assert simfer.plots.posterior(result)._repr_png_().startswith(b"\x89PNG")

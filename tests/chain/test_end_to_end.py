@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from pathlib import Path
 
 import jax
@@ -13,6 +14,8 @@ import pytest
 from simfer import pipeline
 from simfer.pipeline import config
 from simfer.pipeline.chain import STAGES, ConfigError
+from simfer.stages.emulator.architectures.base import ClosedForm
+from simfer.stages.model.plugins import resolve
 from simfer.stages.settings.names import ARCHITECTURES
 from tests import helpers
 
@@ -108,8 +111,13 @@ _QUICK = ["train.steps=100", "train.ensemble_size=2", "infer.num_warmup=50", "in
     ],
 )
 def test_an_architecture_is_swapped_in_one_word(architecture: str, smoke: pipeline.Result) -> None:
-    overrides = [f"train.architecture={architecture}", "train.width=16", "train.depth=1", *_QUICK]
-    swapped = pipeline.run(helpers.SMOKE, overrides=overrides, store=helpers.smoke_store(), until="train")
+    table = tomllib.loads(helpers.SMOKE.read_text().replace("../data", f"{helpers.ROOT}/data"))
+    for setting in ("width", "depth"):  # which an architecture without layers does not take
+        del table["train"][setting]
+    in_layers = not issubclass(resolve(architecture, ARCHITECTURES), ClosedForm)
+    layers = ["train.width=16", "train.depth=1"] if in_layers else []
+    overrides = [f"train.architecture={architecture}", *layers, *_QUICK]
+    swapped = pipeline.run(table, overrides=overrides, store=helpers.smoke_store(), until="train")
     cached = {stage: outcome.cached for stage, outcome in swapped.outcomes.items()}
     assert cached == {"simulate": True, "dataset": True, "train": False}
     assert swapped.emulator.header.architecture == architecture

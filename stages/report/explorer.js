@@ -38,7 +38,8 @@
     if (p.posterior) { const [a, , b] = p.posterior.map((x) => 100 * (x - low) / (high - low));
       const mark = tag("span", "", { className: "mark" }); mark.style.left = `${a}%`; mark.style.width = `${Math.max(b - a, 0.6)}%`; bar.append(mark); }
     input.addEventListener("input", () => { places[k] = +input.value; show(); });
-    row.append(tag("span", withUnit(p.name, p.unit)), value, input, bar); controls.append(row); rows.push({ input, value });
+    const effect = tag("span", "", { className: "effect" });
+    row.append(tag("span", withUnit(p.name, p.unit)), value, input, bar, effect); controls.append(row); rows.push({ input, value, effect });
   });
   const buttons = tag("p"); let next = 0;
   const button = (text, act) => { const b = tag("button", text, { type: "button" }); b.addEventListener("click", act); buttons.append(b, " "); };
@@ -109,12 +110,31 @@
     const rest = o.dims.slice(0, -1); if (rest.length) svg.append(draw("text", { x: L, y: B + 40, class: "small" },
       `${s.kept.length} of ${y.length / x.length} along ${rest.map((r) => withUnit(r[0], r[1])).join(", ")}`));
   }
+  // How far each parameter alone moves the outputs, the others staying where they are: over the posterior's 90 %, or the prior's.
+  const span = (values) => { const v = values.filter(Number.isFinite); return Math.max(...v) - Math.min(...v); };
+  function influence(p, k) {
+    const kept = places[k], n = p.steps.length, ends = p.posterior ? [p.posterior[0], p.posterior[2]] : [p.steps[Math.round(0.05 * n)], p.steps[Math.round(0.95 * n) - 1]];
+    const [low, high] = ends.map((at) => { places[k] = at; return run(point()); });
+    places[k] = kept; let most = 0, name = "";
+    d.outputs.forEach((o) => {
+      const moved = [...high[o.name]].map((v, i) => (v - low[o.name][i]) ** 2), size = span([...(o.data ? o.data.values : low[o.name]), ...(o.data ? [] : high[o.name])]);
+      const share = Math.sqrt(moved.reduce((a, b) => a + b, 0) / moved.length) / size;
+      if (share > most && Number.isFinite(share)) { most = share; name = o.name; }
+    });
+    return name && `its ${p.posterior ? "posterior" : "prior"}'s 90 % moves ${name} by ${digits(+(100 * most).toPrecision(2))} % of the ${d.outputs.some((o) => o.name === name && o.data) ? "data's range" : "range"}`;
+  }
+  let waiting = 0;
+  function influences() {
+    clearTimeout(waiting);
+    waiting = setTimeout(() => { d.parameters.forEach((p, k) => { rows[k].effect.textContent = influence(p, k); }); play.dataset.influences = "there"; }, 150);
+  }
   function show() {
     const answer = run(point());
     rows.forEach((r, k) => { r.input.value = places[k]; r.value.textContent = digits(interpolate(places[k], d.parameters[k].steps, d.parameters[k].values)); });
     inside.textContent = answer.inside && !answer.inside[0] ? " Outside of what the emulator was trained on: not to be relied on." : "";
     shown.forEach((s) => paint(s, answer));
     play.dataset.evaluated = (+play.dataset.evaluated || 0) + 1;
+    influences();
   }
   show();
 })();

@@ -54,7 +54,7 @@ def explorer(material: Material) -> str:
     said = (
         "The saved emulator, evaluated in this page. Each slider goes over its parameter's prior, from three standard "
         f"deviations below its median to three above{bar}. Bands are two standard deviations of the emulator's error "
-        "to either side." + note
+        "to either side. Below each slider stands how far its parameter alone moves the outputs." + note
     )
     scripts = (_HERE / "program.js").read_text("utf-8") + (_HERE / "explorer.js").read_text("utf-8")
     # In a script "</" would end it, wherever it stands.

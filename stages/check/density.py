@@ -36,6 +36,7 @@ _PAIRED = 3  # replicates in the energy test
 _PERMUTATIONS = 1999
 _MOST_DRAWS = 4000  # that members are asked of
 _OTHERS = 255  # draws among which data must find their own
+_AXES, _FOR_EACH = 4, 8  # of the data, and draws for each product of one with a parameter
 
 
 class Exchanged(NamedTuple):
@@ -123,7 +124,7 @@ def calibration_p(
     The draws are exchangeable, so that which of them made the data has the flow's density, normalised over them, for
     its probabilities: if the flow is right, whatever the draws are. It is what a posterior is made of: a density that
     looks right at its own parameters may still weigh two of them wrongly against each other. Looked at are that
-    probability itself, the parameters, and their squares, by Bonferroni.
+    probability itself, the parameters, their squares, and their products with the data, by Bonferroni.
     """
     flow, count = target.flow, len(draws)
     assert flow is not None
@@ -138,17 +139,33 @@ def calibration_p(
     logs = np.asarray(in_batches(one, (jnp.asarray(simulated), jnp.asarray(among)), together=False))
     named = draws[:, : target.num_named]
     unit = (named - named.mean(axis=0)) / np.maximum(named.std(axis=0), 1e-300)
-    return own_draw_p(logs, unit[among])
+    return own_draw_p(logs, unit[among], simulated)
 
 
-def own_draw_p(logs: Float[np.ndarray, "draws each"], unit: Float[np.ndarray, "draws each p"]) -> float:
-    """Return the p of the first of each row's draws having made its data, from the log densities of all of them."""
+def own_draw_p(
+    logs: Float[np.ndarray, "draws each"],
+    unit: Float[np.ndarray, "draws each p"],
+    simulated: Float[np.ndarray, "draws n"],
+) -> float:
+    """Return the p of the first of each row's draws having made its data, from the log densities of all of them.
+
+    A density that does not see a parameter at all is right about it on average; that the parameter goes with the data
+    shows in products of the two, the data along their first principal axes.
+    """
     if not np.isfinite(logs).all():
         return float("nan")
-    weights = softmax(logs, axis=1)
+    weights, along = softmax(logs, axis=1), _principal(simulated, len(logs) // (_FOR_EACH * unit.shape[2]))
     surprise = np.log(np.maximum(weights, 1e-300))[..., None]
-    looks = [found_p(values, weights) for values in (surprise, unit, np.clip(unit, -_FAR, _FAR) ** 2)]
+    both = (unit[..., None] * along[:, None, None]).reshape(*weights.shape, -1)
+    looks = [found_p(values, weights) for values in (surprise, unit, np.clip(unit, -_FAR, _FAR) ** 2, both)]
     return float(min(len(looks) * min(looks), 1.0))
+
+
+def _principal(data: Float[np.ndarray, "draws n"], most: int) -> Float[np.ndarray, "draws k"]:
+    """Return data along their first principal axes, one at least and four at most, at unit size."""
+    away = data - data.mean(axis=0)
+    axes = np.linalg.svd(away / np.maximum(away.std(axis=0), 1e-300), full_matrices=False)[0]
+    return np.clip(axes[:, : max(1, min(most, _AXES))] * np.sqrt(len(data)), -_FAR, _FAR)
 
 
 def found_p(values: Float[np.ndarray, "draws each k"], weights: Float[np.ndarray, "draws each"]) -> float:

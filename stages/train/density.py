@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import equinox as eqx
@@ -99,7 +100,7 @@ class Start(NamedTuple):
     members: Density
     about: Mapping[str, Any]
     rate: float
-    alone: bool = False  # every axis is bent for itself
+    frozen: tuple[str, ...] = ()  # weights of splines' layers that stay as they are
 
 
 def begin(settings: Train, rows: Sample, progress: Progress) -> Beginning:
@@ -139,7 +140,7 @@ def _settings(settings: Train, steps: int, rate: float) -> Train:
 
 def _descended(begun: Beginning, start: Start, feed: Any, progress: Progress, name: str) -> tuple[Density, History]:
     """Descend; where the loss is not finite, once more at a lower rate."""
-    loss = _of_axes_alone if start.alone else _negative_log_density
+    loss = partial(_with_frozen, start.frozen) if start.frozen else _negative_log_density
     for share in _RATES:
         try:
             slower = _settings(begun.settings, begun.settings.flow.steps, share * start.rate)
@@ -149,12 +150,12 @@ def _descended(begun: Beginning, start: Start, feed: Any, progress: Progress, na
     raise failure
 
 
-def _of_axes_alone(density: Density, rows: Rows, robust: bool | float) -> Float[Array, ""]:
-    """Return the same, splines learning nothing of other axes and of parameters."""
+def _with_frozen(frozen: tuple[str, ...], density: Density, rows: Rows, robust: bool | float) -> Float[Array, ""]:
+    """Return the same, some weights of the splines' layers learning nothing."""
 
     def weights(density: Density) -> list[Array]:
         assert density.bend is not None
-        return [layer.last for layer in density.bend.layers]
+        return [getattr(layer, name) for layer in density.bend.layers for name in frozen]
 
     still = [jax.lax.stop_gradient(each) for each in weights(density)]
     return _negative_log_density(eqx.tree_at(weights, density, still), rows, robust)

@@ -20,8 +20,8 @@ from simfer.stages.settings import Train
 from simfer.stages.train.density import Beginning, Candidate, Sample, Start, begin, residuals, train
 
 ONE_SCALE, GAUSSIAN, MARGINALS = "gaussian, one scale", "gaussian", "axes for themselves"
-ONE_SHAPE, BY_PARAMETERS = "one shape", "shape by parameters"
-LADDER = ONE_SCALE, GAUSSIAN, MARGINALS, ONE_SHAPE, BY_PARAMETERS
+FOLLOWING, ONE_SHAPE, BY_PARAMETERS = "axes by parameters", "one shape", "shape by parameters"
+LADDER = ONE_SCALE, GAUSSIAN, MARGINALS, FOLLOWING, ONE_SHAPE, BY_PARAMETERS
 STANDARD_ERRORS = 3.0  # by which held-out rows must be likelier to a density that can do more
 _QUICK = 1e-2  # learning rate of few numbers
 
@@ -30,10 +30,10 @@ def learn(settings: Train, rows: Sample, progress: Progress, last: str = LADDER[
     """Train the densities of the ladder, up to the last one that is asked for.
 
     A Gaussian whose scale is the same everywhere, one whose scale follows the parameters, splines of each axis for
-    itself, splines that see the axes before them, and splines that see the parameters too. Along principal axes of the
-    residuals, the loudest first, what all data share (a switch, a delay) is one axis' own shape. Where data are
-    measured alike (points from one distribution) these axes mix them without need, and a triangle of data in their
-    order is learned from far fewer rows. Held-out rows say which of all these it is.
+    itself, the same following the parameters, splines that see the axes before them, and splines that see both. Along
+    principal axes of the residuals, the loudest first, what all data share (a switch, a delay) is one axis' own shape.
+    Where data are measured alike (points from one distribution) these axes mix them without need, and a triangle of
+    data in their order is learned from far fewer rows. Held-out rows say which of all these it is.
 
     Args:
         settings: The section `[train]`.
@@ -48,6 +48,8 @@ def learn(settings: Train, rows: Sample, progress: Progress, last: str = LADDER[
     found: dict[str, Candidate] = {}
     for name in LADDER[: LADDER.index(last) + 1]:
         starts = _STARTS[name](begun, found[likeliest(found)] if found else None)
+        if not starts:
+            continue
         trained = {str(i): train(begun, name, start, progress) for i, start in enumerate(starts)}
         found[name] = trained[likeliest(trained)]
     return found
@@ -88,32 +90,44 @@ def _marginals(begun: Beginning, best: Candidate | None) -> list[Start]:
     assert best is not None
     about = {**best.about, "layers": 1}
     members = build_densities(about, begun.keys[:, 0])
-    return [Start(_along(axes, begun, members), about, _QUICK, alone=True) for axes in _all_axes(begun)]
+    return [Start(_along(axes, begun, members), about, _QUICK, frozen=("last",)) for axes in _all_axes(begun)]
+
+
+def _following(begun: Beginning, best: Candidate | None) -> list[Start]:
+    start = _deeper(begun, best, sees=True, layers=1)
+    assert start.members.bend is not None
+    (layer,) = start.members.bend.layers
+    alone = eqx.tree_at(lambda layer: layer.first, layer, jnp.zeros_like(layer.first))
+    members = eqx.tree_at(lambda members: members.bend.layers, start.members, [alone])
+    return [start._replace(members=members, frozen=("first",))]
 
 
 def _one_shape(begun: Beginning, best: Candidate | None) -> list[Start]:
-    return [_deeper(begun, best, sees=False)]
+    assert best is not None
+    return [] if best.about["layers"] and best.about["sees"] else [_deeper(begun, best, sees=False)]
 
 
 def _by_parameters(begun: Beginning, best: Candidate | None) -> list[Start]:
     return [_deeper(begun, best, sees=True)]
 
 
-def _deeper(begun: Beginning, best: Candidate | None, sees: bool) -> Start:
+def _deeper(begun: Beginning, best: Candidate | None, sees: bool, layers: int | None = None) -> Start:
     """Go on from a density that may have layers: those that come upon them are the identity."""
     assert best is not None
-    about = {**best.about, "layers": begun.settings.flow.layers, "sees": sees}
+    about = {**best.about, "layers": layers or begun.settings.flow.layers, "sees": sees}
     members, known = build_densities(about, begun.keys[:, 0]), best.flow.members
     bend, first = members.bend, known.bend.layers if known.bend is not None else []
     assert bend is not None
-    layers = [_widened(layer, first[i]) if i < len(first) else layer for i, layer in enumerate(bend.layers)]
-    bend = eqx.tree_at(lambda bend: bend.layers, bend, layers)
+    every = [_widened(layer, first[i]) if i < len(first) else layer for i, layer in enumerate(bend.layers)]
+    bend = eqx.tree_at(lambda bend: bend.layers, bend, every)
     return Start(replace(known, bend=bend), about, begun.settings.flow.learning_rate)
 
 
 def _widened(layer: Layer, known: Layer) -> Layer:
     """Return a known layer as one that may see more inputs, and does not yet."""
-    given = jnp.zeros_like(layer.given).at[..., : known.given.shape[-1]].set(known.given)
+    given = layer.given.at[..., : known.given.shape[-1]].set(known.given)
+    if bool((known.last != 0.0).any()):  # units that are heard would change what is known
+        given = given.at[..., known.given.shape[-1] :].set(0.0)
     return eqx.tree_at(lambda layer: layer.given, known, given)
 
 
@@ -126,6 +140,7 @@ _STARTS: dict[str, Callable[[Beginning, Candidate | None], list[Start]]] = {
     ONE_SCALE: _one_scale,
     GAUSSIAN: _gaussians,
     MARGINALS: _marginals,
+    FOLLOWING: _following,
     ONE_SHAPE: _one_shape,
     BY_PARAMETERS: _by_parameters,
 }

@@ -51,11 +51,12 @@ def test_the_energy_test_sees_what_no_single_coordinate_does() -> None:
     assert energy_p(data) < 0.005
 
 
-def found(rng: np.random.Generator, width: float = 1.0, rough: float = 0.0) -> float:
+def found(rng: np.random.Generator, width: float = 1.0, rough: float = 0.0, slope: float = 1.0) -> float:
     """Look for the draws that made data y = theta + noise, by a density of another width, or with errors at random."""
     theta, noise = rng.normal(size=(256, 128, 1)), rng.normal(size=(256, 1, 1))
-    logs = -0.5 * ((theta[:, :1] + noise - theta)[..., 0] / width) ** 2
-    return own_draw_p(logs + rough * rng.normal(size=logs.shape), theta)
+    data = theta[:, :1] + noise
+    logs = -0.5 * ((data - slope * theta)[..., 0] / width) ** 2
+    return own_draw_p(logs + rough * rng.normal(size=logs.shape), theta, data[:, 0])
 
 
 def test_data_find_their_own_draw_by_the_right_density_alone() -> None:
@@ -65,6 +66,7 @@ def test_data_find_their_own_draw_by_the_right_density_alone() -> None:
     assert found(rng, width=0.7) < 0.005  # posteriors too narrow
     assert found(rng, width=1.4) < 0.005  # and too wide
     assert found(rng, rough=1.0) < 0.005  # two parameters weighed against each other by chance
+    assert found(rng, slope=0.0) < 0.005  # a parameter that the density does not see
 
 
 def test_what_is_no_number_passes_nothing() -> None:

@@ -24,12 +24,15 @@ SETTINGS = Infer(num_samples=1000, num_warmup=500, num_chains=4)
 
 def target(log_ratio: Callable[[Any], Any], size: int) -> Any:
     """Return as much of a target as a sampler looks at."""
-    space, none = SimpleNamespace(components=[f"p{i}" for i in range(size)]), SimpleNamespace(components=[])
+    names = [f"p{i}" for i in range(size)]
+    space, none = SimpleNamespace(components=names, size=size, priors={}), SimpleNamespace(components=[])
     return SimpleNamespace(
         log_ratio=log_ratio,
         guide=None,
         chains=None,
         size=size,
+        space=space,
+        components=names,
         predictor=SimpleNamespace(space=space),
         likelihood=SimpleNamespace(noise_space=none),
     )
@@ -98,7 +101,7 @@ def test_where_no_prior_draw_is_possible_a_simulated_row_may_be() -> None:
     """Noise with ends (a Uniform, say) gives all but a corner of the prior no likelihood at all."""
     rows = np.array([[0.0], [5.5]])
     corner = target(lambda z: jnp.where(z[0] > 5.0, 0.0, -jnp.inf), 1)
-    corner.predictor.training_z, corner.log_likelihood, corner.chains = rows, corner.log_ratio, None
+    corner.starts, corner.log_likelihood, corner.chains = lambda: rows, corner.log_ratio, None
     draws = auto.sample(corner, SETTINGS.model_copy(update={"num_samples": 50, "num_warmup": 50}), Silent())
     assert draws.sampler == "nuts" and (draws.z > 5.0).all()
 

@@ -19,7 +19,7 @@ from simfer.stages.errors import StageError
 from simfer.stages.model.likelihood import Observed, read_likelihood
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Train, TrainConfig
-from simfer.stages.train.descent import History, descend
+from simfer.stages.train.descent import History, descend, descend_slower
 from simfer.stages.train.feed import Rows, whole
 from simfer.stages.train.losses import loss_of
 
@@ -27,7 +27,6 @@ _COPIED = 40_000  # rows with their copies: more noise than this on a row teache
 _MOST_COPIES = 8
 _MEAN_STEPS, _MEAN_RATE, _PATIENCE = 1500, 1e-2, 600
 _WILD = 30.0  # nats beyond the median row, from where on a row counts by the logarithm of its own
-_RATES = (1.0, 0.3, 0.1)  # of the learning rate, as often as a loss is not finite
 
 
 class Sample(NamedTuple):
@@ -141,13 +140,10 @@ def _settings(settings: Train, steps: int, rate: float) -> Train:
 def _descended(begun: Beginning, start: Start, feed: Any, progress: Progress, name: str) -> tuple[Density, History]:
     """Descend; where the loss is not finite, once more at a lower rate."""
     loss = partial(_with_frozen, start.frozen) if start.frozen else _negative_log_density
-    for share in _RATES:
-        try:
-            slower = _settings(begun.settings, begun.settings.flow.steps, share * start.rate)
-            return descend(slower, start.members, loss, feed, begun.keys[:, 1], progress, name)
-        except StageError as error:
-            failure = error
-    raise failure
+    settings = _settings(begun.settings, begun.settings.flow.steps, start.rate)
+    return descend_slower(
+        settings, lambda slower: descend(slower, start.members, loss, feed, begun.keys[:, 1], progress, name)
+    )
 
 
 def _with_frozen(frozen: tuple[str, ...], density: Density, rows: Rows, robust: bool | float) -> Float[Array, ""]:

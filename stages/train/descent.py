@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -19,6 +19,8 @@ from simfer.stages.train.feed import Feed
 from simfer.stages.train.losses import Loss
 from simfer.stages.train.phases import phases
 
+_RATES = (1.0, 0.3, 0.1)  # of the learning rate, as often as a loss is not finite
+
 
 class History(NamedTuple):
     """Losses of every member, and where each was best."""
@@ -27,6 +29,22 @@ class History(NamedTuple):
     train: Float[np.ndarray, "looks members"]
     validation: Float[np.ndarray, "looks members"]
     best: Float[np.ndarray, " members"]
+
+
+def descend_slower(settings: Train, attempt: Callable[[Train], tuple[PyTree, History]]) -> tuple[PyTree, History]:
+    """Descend; where the loss is not finite, once more at three tenths of the learning rate, and at a tenth.
+
+    Likelihoods that have a scale to learn run away more easily than squared errors do.
+    """
+    for share in _RATES:
+        slower = (
+            settings if share == 1.0 else settings.model_copy(update={"learning_rate": share * settings.learning_rate})
+        )
+        try:
+            return attempt(slower)
+        except StageError as error:
+            failure = error
+    raise failure
 
 
 def descend(

@@ -20,7 +20,7 @@ from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Train
 from simfer.stages.train.checkpoints import Checkpoint
-from simfer.stages.train.descent import History, descend
+from simfer.stages.train.descent import History, descend, descend_slower
 from simfer.stages.train.feed import Rows, whole
 from simfer.stages.train.losses import Loss, Metric, capped, loss_of, negative_log_likelihood
 from simfer.stages.train.stream import Stream
@@ -140,7 +140,9 @@ def fit_scatter(
     others = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, context)
     pair, feed = (fitted.networks, others), whole(rows, fold, fitted.unseen_folds)
     loss = _likelihood_loss(base, active)
-    (networks, others), history = descend(settings, pair, loss, feed, keys[:, 1], progress, *_named("scatter", folder))
+    (networks, others), history = descend_slower(
+        settings, lambda slower: descend(slower, pair, loss, feed, keys[:, 1], progress, *_named("scatter", folder))
+    )
     embedded = np.zeros((len(scale), len(active)))
     embedded[active] = scale[active, None] * base
     return fitted._replace(networks=networks), make_scatter(others, embedded, 0), history

@@ -16,7 +16,7 @@ from simfer.stages.emulator.networks import build_networks
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Train
-from simfer.stages.train.descent import Trace, descend
+from simfer.stages.train.descent import History, Trace, descend, descend_slower
 from simfer.stages.train.feed import Rows, stack, whole
 from simfer.stages.train.fitting import fit
 from simfer.stages.train.losses import loss_of
@@ -79,6 +79,25 @@ def test_a_loss_that_turns_nan_stops_and_says_when_and_what_to_try() -> None:
     rows, fold = curve()
     with pytest.raises(StageError, match=r"not finite at step \d+. Try a smaller train.learning_rate"):
         trained(rows, fold, steps=500, learning_rate=1e200, optimizer="sgd", schedule="constant")
+
+
+def test_a_likelihood_that_runs_away_is_trained_at_a_lower_rate() -> None:
+    rates: list[float] = []
+
+    def attempt(settings: Train) -> tuple[str, object]:
+        rates.append(settings.learning_rate)
+        if len(rates) < 3:
+            raise StageError("not finite")
+        return "trained", None
+
+    def never(settings: Train) -> tuple[object, History]:
+        raise StageError("not finite")
+
+    settings = Train(learning_rate=0.02)
+    assert descend_slower(settings, attempt)[0] == "trained"  # type: ignore[arg-type]
+    assert rates == pytest.approx([0.02, 0.006, 0.002])
+    with pytest.raises(StageError, match="not finite"):
+        descend_slower(settings, never)
 
 
 def test_a_loss_that_turns_nan_for_one_member_stops_too() -> None:

@@ -229,8 +229,9 @@ def install() -> None:
 if __name__ == "__main__":
     from simfer.pipeline.cli import main
 
-    # What a script runs in the background is deaf to Control-C and hands that on: the tests may be such a process.
+    # What a script runs in the background is deaf to Control-C, by nohup to a hangup, and hands that on to the tests.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     stopping.SECONDS = 0.5
     install()
     main()

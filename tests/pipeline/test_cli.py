@@ -188,7 +188,10 @@ def test_a_process_is_stopped_whatever_it_is_at(
     process = begun(project, **environment)
     time.sleep(0.3)
     process.send_signal(number)
-    shown, errors = process.communicate(timeout=50)
+    try:
+        shown, errors = process.communicate(timeout=50)
+    finally:
+        process.kill()
     assert process.returncode == 128 + number
     assert "Traceback" not in errors and f"simfer run {project}" in errors
     assert json.loads(shown)["error"]["kind"] == "interrupted"

@@ -134,35 +134,35 @@ def draw(problem: Problem, store: Store, folder: Path) -> list[Path]:
 
 def compare_models(configs: Sequence[Path], chosen: str | None, file: Path) -> dict[str, Any]:
     """Compare what several configs, run already, came to on the same data; return the summary."""
-    if len(configs) < 2:
-        raise UsageError([Mistake("compare-models", f"got {len(configs)} config, expected two or more")])
-    stems = [each.stem for each in configs]
     models = {}
-    for path in configs:
+    for name, path in _named("compare-models", configs).items():
         problem = settings.load(path)
         store = Store(settings.store_folder(settings.project_folder(path), chosen))
         found = built(Plan(problem, store))
         if "infer" not in found:
             raise SimferError(f"{path} has no posterior yet; `simfer run {path}` makes one")
-        name = path.stem if stems.count(path.stem) == 1 else str(path)
         models[name] = problem, {stage: outcome.folder for stage, outcome in found.items()}
     runtime.prepare()
     return chain.compare_models(models, file)
 
 
+def _named(command: str, configs: Sequence[Path]) -> dict[str, Path]:
+    """Return two configs or more by the names of their files, with their folders where these are not enough."""
+    if len(configs) < 2:
+        raise UsageError([Mistake(command, f"got {len(configs)} config, expected two or more")])
+    stems = [each.stem for each in configs]
+    return {path.stem if stems.count(path.stem) == 1 else str(path): path for path in configs}
+
+
 def overview(configs: Sequence[Path], chosen: str | None, output: Path | None) -> Path:
     """Write the page of several runs, the first being the one that others are held against; return its file."""
-    if len(configs) < 2:
-        raise UsageError([Mistake("overview", f"got {len(configs)} config, expected two or more")])
-    materials, pages = [], {}
+    named, materials, pages = _named("overview", configs), [], {}
     runtime.prepare()
-    stems = [each.stem for each in configs]
     store = Store(settings.store_folder(settings.project_folder(configs[0]), chosen))
     file = output or store.root / _FOLDER / "overview.html"
-    for path in configs:
+    for name, path in named.items():
         own = Store(settings.store_folder(settings.project_folder(path), chosen))
         plan = Plan(settings.load(path), own)
-        name = path.stem if stems.count(path.stem) == 1 else str(path)
         materials.append(_material(plan, list(plan.walk()), path, [], None) | {"name": name})
         if (page := file_of(own, path)).exists():
             pages[name] = Path(os.path.relpath(page, file.parent)).as_posix()

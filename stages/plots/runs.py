@@ -5,17 +5,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from simfer.stages.plots.densities import smooth
-from simfer.stages.plots.figures import CYCLE, Place, Values, broken, drawable, finite, hide_y, new_figure, out_of
+from simfer.stages.plots.figures import (
+    CYCLE,
+    Place,
+    Values,
+    broken,
+    drawable,
+    finite,
+    hide_y,
+    labels_of,
+    new_figure,
+    out_of,
+)
 
 _MOST = 24  # quantities
 
 
-def overlaid(file: Place, shown: Mapping[str, Mapping[str, Values]]) -> None:
+def overlaid(file: Place, shown: Mapping[str, Mapping[str, Values]], labels: Mapping[str, str] | None = None) -> None:
     """Draw each quantity's marginal density in every run that has it (at most 24 quantities).
 
     Args:
         file: Where the picture goes.
-        shown: Draws by the quantity's label, and by the run's name.
+        shown: Draws by the quantity's name, and by the run's.
+        labels: What quantities are called, where not by their names.
     """
     few = dict(list(shown.items())[:_MOST])
     runs = list(dict.fromkeys(run for each in shown.values() for run in each))
@@ -25,12 +37,12 @@ def overlaid(file: Place, shown: Mapping[str, Mapping[str, Values]]) -> None:
     title = "Posteriors of several runs" + out_of(list(few), shown, "quantities")
     with new_figure(file, max(1.85 * columns, 3.4), 1.45 * rows + 0.6, title) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax, (label, each) in zip(axes, few.items(), strict=False):
+        for ax, label, each in zip(axes, labels_of(list(few), labels), few.values(), strict=False):
             for run, values in each.items():
-                x, density = smooth(finite(values)[0], log=False)
+                x, density = smooth(finite(values.ravel())[0], log=False)
                 ax.plot(x, density, color=colours[run], label=drawable(run))
             hide_y(ax)
-            ax.set_xlabel(broken(drawable(label), 1.7))
+            ax.set_xlabel(broken(label, 1.7))
         for ax in axes[len(few) :]:
             ax.remove()
         found = {

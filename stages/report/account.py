@@ -48,8 +48,8 @@ def rounds(material: Material) -> str:
     """Write what each round did and what it cost."""
     rows = [_round(number, steps) for number, steps in material.rounds.items()]
     seconds = sum(step.seconds for step in material.steps)
-    simulated = sum(row["simulations"] + (row["checked"] or 0) for row in rows)
-    said = f"{simulated:,} runs of the simulator in all, those of the checks counted; {duration(seconds)} of computing."
+    simulated = f"{material.num_simulations:,} runs of the simulator in all, those of the checks counted"
+    said = f"{simulated}; {duration(seconds)} of computing."
     return section("rounds", "Rounds, and what each cost", paragraph(said), table(rows)) if rows else ""
 
 

@@ -78,6 +78,12 @@ class Material:
         return found
 
     @property
+    def num_simulations(self) -> int:
+        """How often the simulator was run, those of the checks counted."""
+        counted = {"simulate": "rows", "check": "simulations"}
+        return sum(int(step.facts.get(counted.get(step.stage, "")) or 0) for step in self.steps)
+
+    @property
     def passed(self) -> bool | None:
         """The verdict; None where there is none."""
         return self.latest["check"].facts.get("passed", False) if "check" in self.latest else None

@@ -7,9 +7,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from jaxtyping import Float
-
 from simfer.stages import plots
 from simfer.stages.report import answer
 from simfer.stages.report.elements import duration, figure, number, paragraph, section, table
@@ -48,19 +45,16 @@ def render(runs: Sequence[Material], pages: Mapping[str, str]) -> str:
 def _stand(runs: Sequence[Material], pages: Mapping[str, str]) -> str:
     rows = []
     for run in runs:
-        steps = run.steps
-        simulated = sum(int(s.facts.get("rows") or 0) for s in steps if s.stage == "simulate")
-        checked = sum(int(s.facts.get("simulations") or 0) for s in steps if s.stage == "check")
         facts = run.latest["infer"].facts if "infer" in run.latest else {}
         rows.append(
             {
                 "run": run.name,
                 "verdict": answer.HEADLINE[answer.state(run)],
                 "rounds": len(run.rounds) or None,
-                "runs_of_the_simulator": simulated + checked,
+                "runs_of_the_simulator": run.num_simulations,
                 "log_evidence": facts.get("log_evidence"),
-                "computing": duration(sum(step.seconds for step in steps)),
-                "finished": max((step.finished for step in steps), default="")[:16].replace("T", " "),
+                "computing": duration(sum(step.seconds for step in run.steps)),
+                "finished": max((step.finished for step in run.steps), default="")[:16].replace("T", " "),
             }
         )
     links = [f'<a href="{escape(pages[run.name])}">{escape(run.name)}</a>' for run in runs if run.name in pages]
@@ -115,7 +109,11 @@ def _rows(run: Material, stage: str, title: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _picture(runs: Sequence[Material]) -> str:
-    draws = {run.name: _draws(run) for run in runs if "infer" in run.latest}
+    draws = {
+        run.name: Gallery({stage: step.folder for stage, step in run.latest.items()}, run.problem).draws
+        for run in runs
+        if "infer" in run.latest
+    }
     names = list(dict.fromkeys(name for values in draws.values() for name in values))
     shared = {
         name: {run: values[name] for run, values in draws.items() if name in values}
@@ -125,14 +123,7 @@ def _picture(runs: Sequence[Material]) -> str:
     if not shared:
         return ""
     labels = {name: label for run in reversed(runs) for name, label in run.labels.items()}
-    svg = inline(0, _CAPTION, lambda held: plots.overlaid(held, {labels.get(k, k): v for k, v in shared.items()}))
-    return figure(svg, _CAPTION)
-
-
-def _draws(run: Material) -> dict[str, Float[np.ndarray, " draws"]]:
-    gallery = Gallery({stage: step.folder for stage, step in run.latest.items()}, run.problem)
-    posterior = gallery.tree["posterior"].to_dataset()
-    return {str(name): values.values.ravel() for name, values in posterior.data_vars.items() if values.ndim == 2}
+    return figure(inline(0, _CAPTION, lambda held: plots.overlaid(held, shared, labels)), _CAPTION)
 
 
 def _figures(runs: Sequence[Material]) -> str:

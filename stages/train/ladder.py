@@ -5,8 +5,9 @@ Few rows tell a shape that many numbers describe from noise only if most of it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from simfer.stages.train.density import Beginning, Candidate, Sample, Start, beg
 ONE_SCALE, GAUSSIAN, MARGINALS = "gaussian, one scale", "gaussian", "axes for themselves"
 FOLLOWING, ONE_SHAPE, BY_PARAMETERS = "axes by parameters", "one shape", "shape by parameters"
 LADDER = ONE_SCALE, GAUSSIAN, MARGINALS, FOLLOWING, ONE_SHAPE, BY_PARAMETERS
+AllAxes: TypeAlias = Sequence[Float[np.ndarray, "data data"]]  # the principal ones, and data in their order
 STANDARD_ERRORS = 3.0  # by which held-out rows must be likelier to a density that can do more
 _QUICK = 1e-2  # learning rate of few numbers
 
@@ -45,9 +47,11 @@ def learn(settings: Train, rows: Sample, progress: Progress, last: str = LADDER[
         What was trained, by its name in `LADDER`.
     """
     begun = begin(settings, rows, progress)
+    left = residuals(begun)
+    axes = [_principal(left), _triangle(left)]
     found: dict[str, Candidate] = {}
     for name in LADDER[: LADDER.index(last) + 1]:
-        starts = _STARTS[name](begun, found[likeliest(found)] if found else None)
+        starts = _STARTS[name](begun, axes, found[likeliest(found)] if found else None)
         if not starts:
             continue
         trained = {str(i): train(begun, name, start, progress) for i, start in enumerate(starts)}
@@ -72,12 +76,12 @@ def difference(one: Candidate, other: Candidate) -> tuple[float, float]:
     return float(gain.mean()), float(gain.std(ddof=1) / np.sqrt(len(gain)))
 
 
-def _one_scale(begun: Beginning, best: Candidate | None) -> list[Start]:
-    return [_gaussian(begun, _principal(residuals(begun)), scale_sees=False)]
+def _one_scale(begun: Beginning, axes: AllAxes, best: Candidate | None) -> list[Start]:
+    return [_gaussian(begun, axes[0], scale_sees=False)]
 
 
-def _gaussians(begun: Beginning, best: Candidate | None) -> list[Start]:
-    return [_gaussian(begun, axes, scale_sees=True) for axes in _all_axes(begun)]
+def _gaussians(begun: Beginning, axes: AllAxes, best: Candidate | None) -> list[Start]:
+    return [_gaussian(begun, each, scale_sees=True) for each in axes]
 
 
 def _gaussian(begun: Beginning, axes: Float[np.ndarray, "data data"], scale_sees: bool) -> Start:
@@ -86,14 +90,14 @@ def _gaussian(begun: Beginning, axes: Float[np.ndarray, "data data"], scale_sees
     return Start(_along(axes, begun, members), about, begun.settings.flow.learning_rate)
 
 
-def _marginals(begun: Beginning, best: Candidate | None) -> list[Start]:
+def _marginals(begun: Beginning, axes: AllAxes, best: Candidate | None) -> list[Start]:
     assert best is not None
     about = {**best.about, "layers": 1}
     members = build_densities(about, begun.keys[:, 0])
-    return [Start(_along(axes, begun, members), about, _QUICK, frozen=("last",)) for axes in _all_axes(begun)]
+    return [Start(_along(each, begun, members), about, _QUICK, frozen=("last",)) for each in axes]
 
 
-def _following(begun: Beginning, best: Candidate | None) -> list[Start]:
+def _following(begun: Beginning, axes: AllAxes, best: Candidate | None) -> list[Start]:
     start = _deeper(begun, best, sees=True, layers=1)
     assert start.members.bend is not None
     (layer,) = start.members.bend.layers
@@ -102,12 +106,12 @@ def _following(begun: Beginning, best: Candidate | None) -> list[Start]:
     return [start._replace(members=members, frozen=("first",))]
 
 
-def _one_shape(begun: Beginning, best: Candidate | None) -> list[Start]:
+def _one_shape(begun: Beginning, axes: AllAxes, best: Candidate | None) -> list[Start]:
     assert best is not None
     return [] if best.about["layers"] and best.about["sees"] else [_deeper(begun, best, sees=False)]
 
 
-def _by_parameters(begun: Beginning, best: Candidate | None) -> list[Start]:
+def _by_parameters(begun: Beginning, axes: AllAxes, best: Candidate | None) -> list[Start]:
     return [_deeper(begun, best, sees=True)]
 
 
@@ -136,7 +140,7 @@ def _along(axes: Float[np.ndarray, "data data"], begun: Beginning, members: Dens
     return replace(members, mean=begun.means, base=base)
 
 
-_STARTS: dict[str, Callable[[Beginning, Candidate | None], list[Start]]] = {
+_STARTS: dict[str, Callable[[Beginning, AllAxes, Candidate | None], list[Start]]] = {
     ONE_SCALE: _one_scale,
     GAUSSIAN: _gaussians,
     MARGINALS: _marginals,
@@ -144,11 +148,6 @@ _STARTS: dict[str, Callable[[Beginning, Candidate | None], list[Start]]] = {
     ONE_SHAPE: _one_shape,
     BY_PARAMETERS: _by_parameters,
 }
-
-
-def _all_axes(begun: Beginning) -> list[Float[np.ndarray, "data data"]]:
-    left = residuals(begun)
-    return [_principal(left), _triangle(left)]
 
 
 def _principal(residuals: Float[np.ndarray, "n data"]) -> Float[np.ndarray, "data data"]:

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from simfer.stages.progress import Silent
 from simfer.stages.settings.engines import full_name
 from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.children.supervisor import Wanted
-from simfer.stages.simulate.engines import bundle, close_all, elsewhere, engine_of, outgoing, task, versions
+from simfer.stages.simulate.engines import bundle, elsewhere, engine_of, outgoing, task, versions
 from simfer.stages.simulate.engines.scratch import scratch
 from simfer.stages.simulate.rows import fill
 from tests import helpers
@@ -65,14 +64,7 @@ def simulate(a):
 """
 
 
-@pytest.fixture(autouse=True)
-def _closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("SIMFER_SCRATCH", str(tmp_path / "scratch"))
-    scratch.cache_clear()
-    yield
-    close_all()
-    task.end_children()
-    scratch.cache_clear()
+pytestmark = pytest.mark.usefixtures("closed_engines")
 
 
 def pool(folder: Path, name: str) -> str:

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,19 +18,11 @@ from simfer.pipeline.chain import StageError
 from simfer.stages.model.outputs import Status
 from simfer.stages.simulate.engines import close_all, engine_of
 from simfer.stages.simulate.engines.heartbeat import Heartbeat
-from simfer.stages.simulate.engines.scratch import scratch
 from simfer.stages.simulate.engines.spool import DRIVERS, TASKS, WORKERS, write
 from simfer.stages.simulate.engines.work import work
 from tests.simulate.test_functions import PLAIN, simulate
 
-
-@pytest.fixture(autouse=True)
-def _closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("SIMFER_SCRATCH", str(tmp_path / "scratch"))
-    scratch.cache_clear()
-    yield
-    close_all()
-    scratch.cache_clear()
+pytestmark = pytest.mark.usefixtures("closed_engines")
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:

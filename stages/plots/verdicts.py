@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
 
 from simfer.stages.plots.figures import GREEN, RED, Place, Values, drawable, new_figure
+
+_MOST = 60  # letters of a figure's name in a line
 
 
 def verdict(file: Place, figures: Sequence[Mapping[str, Any]], checked: bool = True) -> None:
@@ -28,7 +31,7 @@ def verdict(file: Place, figures: Sequence[Mapping[str, Any]], checked: bool = T
         ax.barh(range(len(figures)), np.clip(shares, 1.04 * low, high) - low, left=low, height=0.62, color=colours)
         ax.axvline(1, color="k", lw=1)
         ax.set_xlabel("share of the limit used up (1 is the limit)")
-        ax.set_yticks(range(len(figures)), [drawable(str(f["figure"]).replace("_", " ")) for f in figures])
+        ax.set_yticks(range(len(figures)), [_in_lines(drawable(str(f["figure"]).replace("_", " "))) for f in figures])
         ax.tick_params(axis="y", length=0)
         for row, (f, colour) in enumerate(zip(figures, colours, strict=True)):
             limit = f"{f['value']:.4g} {'≥' if f['larger_is_better'] else '≤'} {f['threshold']:.4g}"
@@ -39,6 +42,11 @@ def verdict(file: Place, figures: Sequence[Mapping[str, Any]], checked: bool = T
             end: Any = {"xy": (1, row), "xycoords": ax.get_yaxis_transform()}
             ax.annotate("pass" if f["passed"] else "FAIL", xytext=(5, 0), weight="bold", **end, **at)
             ax.annotate(limit, xytext=(30, 0), **end, **at)
+
+
+def _in_lines(name: str) -> str:
+    """Return a name in lines that leave the bars their room."""
+    return "\n".join(wrap(name, _MOST, break_long_words=False, break_on_hyphens=False))
 
 
 def _from_one(figure: Mapping[str, Any]) -> tuple[float, float]:

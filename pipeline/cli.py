@@ -270,7 +270,7 @@ def _report(
     call: Call,
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .html file [default: STORE/reports/CONFIG.html].", show_default=False),
+        typer.Option(metavar="FILE", help="A .html file (default: STORE/reports/CONFIG.html).", show_default=False),
     ] = None,
 ) -> None:
     """Write all that there is of a run into one page of HTML, to look at, to send, to print."""
@@ -349,7 +349,7 @@ def _predict(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .csv or .nc file [default: POINTS_predicted.csv].", show_default=False),
+        typer.Option(metavar="FILE", help="A .csv or .nc file (default: POINTS_predicted.csv).", show_default=False),
     ] = None,
 ) -> None:
     """Write what the emulator predicts at many points, with errors, into a CSV or NetCDF file."""
@@ -387,7 +387,7 @@ def _plots(
     call: Call,
     output: Annotated[Path, typer.Option(metavar="FOLDER", help="The folder to write into.")] = Path("figures"),
 ) -> None:
-    """Draw what a run came to for a paper, as `[plots]` of the config has it: PDF and SVG, at a column's width."""
+    """Draw what a run came to for a paper, as the `plots` of the config have it: PDF and SVG, at a column's width."""
     with answering(call.json) as answer:
         files = pages.draw(call.problem, call.store, output)
         answer |= {"pictures": [str(file) for file in files]}
@@ -463,7 +463,7 @@ def overview(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A .html file [default: STORE/reports/overview.html].", show_default=False),
+        typer.Option(metavar="FILE", help="A .html file (default: STORE/reports/overview.html).", show_default=False),
     ] = None,
     store: Store = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
@@ -482,7 +482,7 @@ def cite(
         typer.Argument(metavar="[CONFIG]", help="Whose methods to cite as well.", show_default=False),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .bib file to write [default: print].", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="A .bib file to write (default: print).", show_default=False)
     ] = None,
 ) -> None:
     """Print what to cite in BibTeX: Simfer, the libraries that carry it, and the methods that a config names."""
@@ -527,7 +527,7 @@ def work(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="That of --engine spool:FOLDER.")],
     workers: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Rows at a time [default: the cores].", show_default=False),
+        typer.Option(min=1, metavar="N", help="Rows at a time (default: the cores).", show_default=False),
     ] = None,
     idle: Annotated[str, typer.Option(metavar="TIME", help="End when nothing was asked for so long: 30m, 1h.")] = "1h",
 ) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import xarray as xr
 
+from simfer.stages import plots
 from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import POSTERIOR, Posterior
 from simfer.stages.infer.derived import derived_draws
@@ -28,6 +29,11 @@ from simfer.stages.summary import Summary
 
 def run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Draw from the posterior, and write the draws, what they predict, and their pictures."""
+    with plots.looking(plots.Look(log=config.in_logs)):
+        return _run(config, inputs, folder, progress)
+
+
+def _run(config: InferConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     if config.infer.model:
         return sampling.run(config, inputs["emulator"][0], folder, progress)
     target = build_target(config, load_predictor(config, inputs["emulator"][0]))

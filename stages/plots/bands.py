@@ -40,6 +40,7 @@ class Panel:
     simulated: Float[np.ndarray, "draws m"] | None = None  # a random simulator's outputs, their scatter in them
     side: Int[np.ndarray, " n"] | None = None  # -1 where a datum lies below what is drawn, 1 above
     limits: tuple[float, ...] = ()  # beyond which no datum is on record
+    name: str = ""  # of the output, where what it is called here is another
 
 
 def predictive(file: Place, panels: Sequence[Panel]) -> None:
@@ -59,7 +60,7 @@ def predictive(file: Place, panels: Sequence[Panel]) -> None:
 def _predict(ax: Axes, panel: Panel) -> None:
     bands = quantiles_of(panel.replicated, LEVELS)
     inside = ((bands[0] <= panel.observed) & (panel.observed <= bands[3])).sum()
-    set_scale(ax, "y", is_log(np.append(panel.observed, bands), inner=1.0), 5)
+    set_scale(ax, "y", is_log(panel.name or panel.output, np.append(panel.observed, bands)), 5)
     (_series if panel.dim and len(np.unique(panel.x)) > 1 else _side_by_side)(ax, panel, bands)
     for limit in panel.limits:
         ax.axhline(limit, color="k", lw=0.7, ls=":", label="limit of what is recorded")
@@ -71,7 +72,7 @@ def _series(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> None:
     x, at = np.unique(panel.x, return_inverse=True)  # data that share a coordinate share a band
     pooled = [quantiles_of(panel.replicated[:, at == k].reshape(-1, 1), LEVELS)[:, 0] for k in range(len(x))]
     bands = np.stack(pooled, axis=1) if len(x) < len(panel.x) else bands
-    if is_log(x, inner=1.0):
+    if is_log(panel.dim, x):
         set_scale(ax, "x", True, 5)
     ax.fill_between(x, bands[0], bands[3], color=SKY, alpha=0.45, lw=0, label="90 % of predicted data")
     ax.fill_between(x, bands[1], bands[2], color=SKY, lw=0, label="50 % of predicted data")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -43,6 +43,7 @@ STYLE: Any = {
     "pdf.fonttype": 42,  # TrueType, as journals ask for
 }
 MOST_POINTS = 5000
+MOST_VECTORS = 150  # points of a panel of many: more of them are drawn as pixels, in a picture of lines too
 LEVELS = 0.05, 0.25, 0.75, 0.95  # the ends of the 90 % and of the 50 % interval
 Values = Float[np.ndarray, "..."]
 
@@ -68,6 +69,7 @@ class Look:
     dpi: float = 150
     style: Mapping[str, Any] = field(default_factory=dict)  # of Matplotlib's rcParams, over our own
     title: bool = True  # a paper has its caption
+    log: Collection[str] = ()  # what is drawn on logarithmic axes, by name: all else is on linear ones
 
 
 _LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
@@ -118,7 +120,13 @@ def new_figure(file: Place, width: float, height: float, title: str, least: floa
 
 @contextmanager
 def corner_figure(
-    file: Place, cell: float, title: str, labels: list[str], values: list[Values], outside: float = 0.0
+    file: Place,
+    cell: float,
+    title: str,
+    names: list[str],
+    labels: list[str],
+    values: list[Values],
+    outside: float = 0.0,
 ) -> Iterator[tuple[dict[tuple[int, int], Axes], list[Any]]]:
     """Lay out the lower triangle of panels, all scales and limits set, and a list to put the legend's keys in.
 
@@ -126,7 +134,7 @@ def corner_figure(
     """
     num, keys = len(labels), list[Any]()
     size = max(4.2, cell * num + 0.6)
-    logs = [is_log(each) for each in values]
+    logs = [is_log(name, each) for name, each in zip(names, values, strict=True)]
     limits = [limits_of(each, log, outside) for each, log in zip(values, logs, strict=True)]
     with new_figure(file, size, size if num > 1 else 3.2, title) as figure:
         grid = figure.add_gridspec(num, num)
@@ -213,13 +221,15 @@ def forward(values: Values, log: bool) -> Values:
     return np.log10(np.where(values > 0, values, np.nan)) if log else values
 
 
-def is_log(values: Values, inner: float = 0.9) -> bool:
-    """Whether values are positive and span over two decades, judged by their `inner` part, not by a tail."""
+def is_log(name: str, values: Values) -> bool:
+    """Whether what is called so is drawn in logarithms: where that is asked for, and its values go over some decades.
+
+    Of `c1.prey[0]` it may be asked for by any part of the name. Over less than a factor of 30 a logarithmic axis has
+    hardly a tick, and looks as a linear one does.
+    """
     (values,) = finite(values)
-    if not values.size or values.min() <= 0:
-        return False
-    low, high = np.quantile(values, [(1 - inner) / 2, (1 + inner) / 2])
-    return bool(high > low * 100**inner)
+    asked = {name, *re.split(r"[.\[]", name)} & set((_LOOK.get() or Look()).log)
+    return bool(asked) and bool(values.size) and bool(values.min() > 0) and bool(values.max() > 30 * values.min())
 
 
 def span_of(values: Values, outside: float = 0.0) -> tuple[float, float]:

@@ -61,7 +61,7 @@ def influences_along(file: Place, shown: Sequence[Influence], parameters: Sequen
         for row, one in zip(axes, some, strict=True):
             ((dim, x),) = one.dims.items()
             for ax, values, word in zip(row, (one.first_each, one.total_each), ("first order", "total"), strict=True):
-                image = _strips(ax, x, values)
+                image = _strips(ax, dim.partition(" [")[0], x, values)
                 _rows_of(ax, parameters)
                 ax.set(xlabel=drawable(dim), title=drawable(f"{one.output}: {word}"))
         _key_to_shares(figure, axes, image, [one.total_each for one in some])
@@ -108,9 +108,9 @@ def _rows_of(ax: Axes, parameters: Sequence[str]) -> None:
     ax.tick_params(axis="y", length=0)
 
 
-def _strips(ax: Axes, x: Values, values: Float[np.ndarray, "parameters n"]) -> Any:
+def _strips(ax: Axes, dim: str, x: Values, values: Float[np.ndarray, "parameters n"]) -> Any:
     """Draw a strip of cells for each parameter, each cell about its coordinate."""
-    log = is_log(x, inner=1.0)
+    log = is_log(dim, x)
     place = forward(np.asarray(x, float), log)
     middles = 0.5 * (place[1:] + place[:-1])
     edges = np.concatenate([[2 * place[0] - middles[0]], middles, [2 * place[-1] - middles[-1]]])

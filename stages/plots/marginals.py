@@ -40,7 +40,7 @@ class Marginal:
     prior: Float[np.ndarray, " n"]  # the prior's quantiles at `normal`
     normal: Float[np.ndarray, " n"]
     truth: float | None = None
-    log: bool = False  # whether the prior is one of the logarithm
+    name: str = ""  # where its label is another
 
 
 def marginals(file: Place, shown: Sequence[Marginal]) -> None:
@@ -65,7 +65,7 @@ def marginals(file: Place, shown: Sequence[Marginal]) -> None:
 
 def _draw(ax: Axes, one: Marginal) -> None:
     x, density = _prior(one)
-    log = one.log and is_log(np.append(x[density > 0.02 * density.max()], finite(one.draws.ravel())[0]), inner=1.0)
+    log = is_log(one.name or one.label, np.append(x[density > 0.02 * density.max()], finite(one.draws.ravel())[0]))
     set_scale(ax, "x", log, 4)
     at, height = smooth(one.draws, log)
     if log:  # densities for each decade

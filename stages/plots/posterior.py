@@ -34,6 +34,8 @@ from simfer.stages.plots.figures import (
     thinned,
 )
 
+_MOST_OF_A_TRACE, _MOST_OF_ALL = 400, 3000  # points: of one more than its width shows, of all what a page bears
+
 
 def trace(
     file: Place,
@@ -51,8 +53,9 @@ def trace(
         title += f", {divergent.sum():,} divergent"
     with new_figure(file, 7.0, 1.1 * len(names) + 1.1, title + out_of(names, draws, "quantities")) as figure:
         axes = figure.subplots(len(names), 2, squeeze=False, width_ratios=(1, 2))
+        most = min(_MOST_OF_A_TRACE, _MOST_OF_ALL // len(names))
         for name, label, (left, right) in zip(names, labels_of(names, labels), axes, strict=True):
-            _trace_row(left, right, np.asarray(draws[name], float), divergent)
+            _trace_row(name, left, right, np.asarray(draws[name], float), divergent, most)
             left.set_xlabel(label)
             right.set_ylabel(broken(label, 1.0))
             right.tick_params(labelbottom=name == names[-1])
@@ -83,7 +86,7 @@ def pair(
     marked = np.empty(0, int) if divergent is None else thinned(np.flatnonzero(divergent), 1000)
     title = f"Posterior, {values[0].size:,} draws{words}"
     seen = [v if o is None else np.append(v, o) for v, o in zip(values, others, strict=True)]
-    with corner_figure(file, 1.35, title, labels_of(names, labels), seen, 0.001) as (axes, keys):
+    with corner_figure(file, 1.35, title, names, labels_of(names, labels), seen, 0.001) as (axes, keys):
         for (i, j), ax in axes.items():
             if i == j:
                 _marginal(ax, values[i], others[i], values[i][marked])
@@ -120,8 +123,10 @@ def _mark(
     return keys
 
 
-def _trace_row(left: Axes, right: Axes, chains: Values, divergent: Bool[np.ndarray, "chains draws"]) -> None:
-    log, at = is_log(chains), thinned(np.arange(chains.shape[1]), 2000)
+def _trace_row(
+    name: str, left: Axes, right: Axes, chains: Values, divergent: Bool[np.ndarray, "chains draws"], most: int
+) -> None:
+    log, at = is_log(name, chains), thinned(np.arange(chains.shape[1]), most)
     set_scale(left, "x", log, 4)
     set_scale(right, "y", log, 3)
     for number, chain in enumerate(chains):
@@ -155,8 +160,14 @@ def _interval(low: float, middle: float, high: float, log: bool) -> str:
     """Write a median and its interval, to two digits of the interval's width."""
     decimals = 1 - int(np.floor(np.log10(high - low))) if high > low else 3
     plain = not log and -5 < decimals < 6
-    numbers = [f"{round(v, decimals) + 0.0:.{max(decimals, 0)}f}" if plain else f"{v:.3g}" for v in (middle, low, high)]
-    return "{} ({}, {})".format(*numbers).replace("-", "−")
+    if log or plain or not high > low:
+        written = f".{max(decimals, 0)}f"
+        numbers = [f"{round(v, decimals) + 0.0:{written}}" if plain else f"{v:.3g}" for v in (middle, low, high)]
+        return "{} ({}, {})".format(*numbers).replace("-", "−")
+    power = int(np.floor(np.log10(max(abs(low), abs(high)))))  # one for all three, or they would be too long
+    digits = max(decimals + power, 0)
+    numbers = [f"{v / 10.0**power:.{digits}f}" for v in (middle, low, high)]
+    return "{} ({}, {})".format(*numbers).replace("-", "−") + rf" $\times10^{{{power}}}$"
 
 
 def _regions(ax: Axes, x: Values, y: Values, outlines: bool = False) -> None:

@@ -4,11 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 
-from simfer.stages.plots.figures import SKY, Place, drawable, new_figure, set_scale, with_unit
+from simfer.stages.plots.figures import (
+    SKY,
+    Place,
+    drawable,
+    finite,
+    is_log,
+    limits_of,
+    new_figure,
+    set_scale,
+    with_unit,
+)
+
+_MOST_VECTORS = 2000  # points of runs in a panel: more of them are drawn as pixels
+_SHOWN = 0.05, 0.95  # the share of the runs' values that a panel reaches over, and all of the data
 
 
 @dataclass(frozen=True)
@@ -23,8 +39,8 @@ class Runs:
     runs: Float[np.ndarray, "runs n"]
     at: Float[np.ndarray, " m"]
     observed: Float[np.ndarray, " m"]
-    log: bool = False
     series: str = ""  # which one it is of an output with more dimensions
+    name: str = ""  # of the output, where what it is called here is another
 
 
 def prior_runs(file: Place, shown: Sequence[Runs], source: str) -> None:
@@ -36,8 +52,9 @@ def prior_runs(file: Place, shown: Sequence[Runs], source: str) -> None:
     with new_figure(file, max(4.4, 3.0 * columns), 2.3 * rows + 0.6, title) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for ax, one in zip(axes, few, strict=False):
-            set_scale(ax, "y", one.log, 5)
-            ax.plot(one.x, one.runs.T, color=SKY, lw=0.6, alpha=0.6, marker="." if len(one.x) < 3 else "")
+            set_scale(ax, "y", is_log(one.name or one.output, np.append(one.runs, one.observed)), 5)
+            _runs(ax, one)
+            _look_at(ax, one)
             ax.plot([], [], color=SKY, label="runs of the simulator")
             ax.plot(one.at, one.observed, "o", ms=3.4, mfc="k", mec="white", mew=0.4, label="data", zorder=5)
             ax.set_title(drawable(one.output + (f", {one.series}" if one.series else "")))
@@ -46,3 +63,28 @@ def prior_runs(file: Place, shown: Sequence[Runs], source: str) -> None:
             ax.remove()
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
+
+
+def _runs(ax: Axes, one: Runs) -> None:
+    """Draw the runs, as pixels where they are many: all of them as one thing, or each would be a picture."""
+    look: Any = {"colors": SKY, "linewidths": 0.6, "alpha": 0.6, "rasterized": one.runs.size > _MOST_VECTORS}
+    ax.add_collection(LineCollection([np.stack([one.x, each], axis=1) for each in one.runs], **look))
+    ax.set_xlim(limits_of(np.append(one.x, one.at), False))
+    if len(one.x) < 3:
+        ax.plot(one.x, one.runs.T, ".", color=SKY, alpha=0.6)
+
+
+def _look_at(ax: Axes, one: Runs) -> None:
+    """Have a panel reach over the data and most of the runs, so that a few that run away hide nothing."""
+    (runs,), (observed,) = finite(one.runs.ravel()), finite(one.observed)
+    if not runs.size:
+        return
+    low, high = np.quantile(runs, _SHOWN)
+    seen = np.concatenate([[low, high], observed])
+    whole = runs.max() - runs.min() <= 3.0 * (np.ptp(seen) or 1.0)
+    seen = np.append(seen, runs) if whole else seen
+    limits = limits_of(seen, ax.get_yscale() == "log")
+    ax.set_ylim(limits)
+    if not whole:
+        leave = int(((one.runs < limits[0]) | (one.runs > limits[1])).any(axis=1).sum())
+        ax.text(0.99, 0.98, f"{leave} of {len(one.runs)} runs go beyond", ha="right", va="top", transform=ax.transAxes)

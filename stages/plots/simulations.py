@@ -15,6 +15,7 @@ from simfer.stages.model.outputs import Status
 from simfer.stages.plots.figures import (
     BLUE,
     MOST_POINTS,
+    MOST_VECTORS,
     STATUSES,
     Place,
     Values,
@@ -43,7 +44,7 @@ def design(
     rows = {s: np.flatnonzero(status == s) for s in STATUSES if s == Status.OK or (status == s).any()}
     failed = (status > Status.OK).mean() if len(status) else 0.0
     title = f"{len(status):,} simulations, {100 * failed:.1f} % failed{words}"
-    with corner_figure(file, 1.45, title, labels_of(names, labels), values) as (axes, keys):
+    with corner_figure(file, 1.45, title, names, labels_of(names, labels), values) as (axes, keys):
         for (i, j), ax in axes.items():
             if i == j:
                 _histograms(ax, values[i], rows, counts=len(names) == 1)
@@ -51,7 +52,8 @@ def design(
             for s, at in rows.items():
                 at = thinned(at, MOST_POINTS // len(rows))
                 area, alpha = (3, 0.5) if s == Status.OK else (5, 0.8)
-                ax.scatter(values[j][at], values[i][at], s=area, alpha=alpha, color=STATUSES[s], linewidths=0)
+                look: Any = {"s": area, "alpha": alpha, "linewidths": 0, "rasterized": len(at) > MOST_VECTORS}
+                ax.scatter(values[j][at], values[i][at], color=STATUSES[s], **look)
         for s, at in rows.items():
             keys.append(Patch(color=STATUSES[s], label=f"{s.name.lower().replace('_', ' ')}: {len(at):,}"))
         if len(names) > 1:
@@ -73,8 +75,9 @@ def failures(
     with new_figure(file, 7.4, 3.9, title) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(1.15, 1))
         names, values, _ = first_few(plane, 2, "parameters")
-        set_scale(left, "x", is_log(values[0]), 5)
-        left.set(xlim=limits_of(values[0], is_log(values[0])), xlabel=drawable(names[0]))
+        log = is_log(names[0], values[0])
+        set_scale(left, "x", log, 5)
+        left.set(xlim=limits_of(values[0], log), xlabel=drawable(names[0]))
         (_statuses if len(names) > 1 else _stacked)(left, names, values, rows)
         for cut in cuts if boundary is None else ():
             left.axvline(cut, color="k", lw=1, ls="--")
@@ -109,7 +112,7 @@ def _named(status: Status) -> str:
 
 def _statuses(ax: Axes, names: list[str], values: list[Values], rows: Mapping[Status, np.ndarray]) -> None:
     """Draw rows as points, failed ones on top of at most some thousand others."""
-    log = is_log(values[1])
+    log = is_log(names[1], values[1])
     set_scale(ax, "y", log, 5)
     ax.set(ylim=limits_of(values[1], log), ylabel=drawable(names[1]))
     for s, at in rows.items():
@@ -126,7 +129,7 @@ def _failure_rate(
     ax: Axes, name: str, values: Values, failed: Bool[np.ndarray, " rows"], cuts: Sequence[float]
 ) -> None:
     """Draw the share of failed rows in bins of equally many, with 90 % intervals (Wilson 1927)."""
-    log = is_log(values)
+    log = is_log(name, values)
     set_scale(ax, "x", log, 5)
     parts = np.array_split(np.argsort(values), int(np.clip(np.sqrt(len(values)) / 1.5, 1, 16)))
     count = np.array([len(part) for part in parts])

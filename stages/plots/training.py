@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from simfer.stages.plots.figures import (
     Values,
     drawable,
     finite,
-    is_log,
     limits_of,
     new_figure,
     out_of,
@@ -64,15 +64,19 @@ def held_out(
     truth: Float[np.ndarray, "n D"],
     emulated: Float[np.ndarray, "n D"],
     sd: Float[np.ndarray, "n D"],
+    logs: Collection[str] = (),
 ) -> None:
-    """Draw held-out simulations against the emulator (at most 4 outputs), and its errors in its own sd."""
+    """Draw held-out simulations against the emulator (at most 4 outputs), and its errors in its own sd.
+
+    `logs` are the outputs of which the emulator learned the logarithm: they are drawn in what it learned.
+    """
     names = list(layout.slices)[:4]
     title = f"Emulator on {len(truth):,} held-out simulations{out_of(names, layout.slices, 'outputs')}"
     with new_figure(file, max(4.0, 2.4 * len(names)), 5.2, title) as figure:
         axes = figure.subplots(2, len(names), squeeze=False)
         for name, (top, bottom) in zip(names, axes.T, strict=True):
             part, unit = layout.slices[name], layout.outputs[name].unit
-            _one_to_one(top, truth[:, part].ravel(), emulated[:, part].ravel())
+            _one_to_one(top, truth[:, part].ravel(), emulated[:, part].ravel(), name in logs)
             top.set(title=drawable(name), xlabel=with_unit("simulated", unit), ylabel=with_unit("emulated", unit))
             _standardised(bottom, emulated[:, part] - truth[:, part], sd[:, part])
         axes[1, 0].set_ylabel("density")
@@ -82,10 +86,10 @@ def held_out(
         )
 
 
-def _one_to_one(ax: Axes, truth: Values, emulated: Values) -> None:
+def _one_to_one(ax: Axes, truth: Values, emulated: Values, log: bool) -> None:
     truth, emulated = finite(truth, emulated)
     both = np.concatenate([truth, emulated])
-    log = is_log(both)
+    log = log and bool(both.size) and bool(both.min() > 0)
     limits = limits_of(both, log)
     set_scale(ax, "x", log, 4)
     set_scale(ax, "y", log, 4)

@@ -10,6 +10,7 @@ import numpy as np
 
 from simfer.stages.plots.figures import GREEN, RED, Place, Values, drawable, new_figure
 
+_FAR = 3.0  # times the limit
 _MOST = 60  # letters of a figure's name in a line
 
 
@@ -21,14 +22,13 @@ def verdict(file: Place, figures: Sequence[Mapping[str, Any]], checked: bool = T
     says so.
     """
     shares = np.asarray([_share(*_from_one(f), f["larger_is_better"]) for f in figures])
-    known = np.log10(np.clip(shares, 1e-2, 1e2))
-    low, high = 10 ** np.floor(known.min(initial=-0.5)), 10 ** np.ceil(known.max(initial=0.4))
+    high = float(np.clip(1.05 * shares.max(initial=0.0), 1.2, _FAR))  # what is farther is drawn to the edge
     colours = [GREEN if f["passed"] else RED for f in figures]
     said = "Verdict" if checked else "NOT CHECKED against a simulator"
     title = f"{said}: {colours.count(GREEN)} of {len(figures)} figures within their limits"
     with new_figure(file, 6.2, 0.26 * len(figures) + 1.05, title, least=5.6) as figure:
-        ax = figure.add_subplot(xscale="log", xlim=(low, high), ylim=(len(figures) - 0.4, -0.6))
-        ax.barh(range(len(figures)), np.clip(shares, 1.04 * low, high) - low, left=low, height=0.62, color=colours)
+        ax = figure.add_subplot(xlim=(0, high), ylim=(len(figures) - 0.4, -0.6))
+        ax.barh(range(len(figures)), np.clip(shares, 0.004 * high, high), height=0.62, color=colours)
         ax.axvline(1, color="k", lw=1)
         ax.set_xlabel("share of the limit used up (1 is the limit)")
         ax.set_yticks(range(len(figures)), [_in_lines(drawable(str(f["figure"]).replace("_", " "))) for f in figures])

@@ -74,10 +74,15 @@ def failures(material: Material) -> str:
         if step.stage != "simulate" or not failed:
             continue
         parts.append(paragraph(f"{step.name}: {failed:,} of {step.facts.get('rows', 0):,} simulations failed."))
-        parts += [paragraph(title, "note") + table(rows) for title, rows in step.summary.get("tables", {}).items()]
+        parts += [
+            paragraph(title, "note") + table(rows) for title, rows in step.summary.get("tables", {}).items()
+        ]
     unsolved = material.latest["check"].table("draws that") if "check" in material.latest else []
     if unsolved:
-        parts += [paragraph("Posterior draws that the simulator cannot solve (the first few):"), table(unsolved)]
+        parts += [
+            paragraph("Posterior draws that the simulator cannot solve (the first few):"),
+            table(unsolved, whole=True),
+        ]
     if not parts and any(step.stage == "simulate" for step in material.steps):
         parts = [paragraph("No simulation failed.")]
     return section("failures", "Failures", *parts)

@@ -19,6 +19,7 @@ _MEANING = {
     "below are those that need none: runs that no network saw, and what the emulator predicts.",
     "none": "There is no posterior yet.",
 }
+_CURE = " What helps: "  # before what is to be done, where a message says both
 HEADLINE = {
     "passed": "Passed",
     "failed": "Failed",
@@ -82,13 +83,19 @@ def _ended(material: Material) -> list[str]:
     lines = [line for line in material.failure.what.strip().splitlines() if line.strip()]
     # Of an exception in the user's code the last line says what it was; of ours the first says what to do.
     head = lines[-1] if lines and lines[0].startswith(("Traceback", "  File")) else (lines or [""])[0]
-    parts = [paragraph(f"{material.failure.where}: {head}", "reason")]
+    reason, _, cure = head.partition(_CURE)
+    parts = [paragraph(f"{material.failure.where}: {reason}", "reason")]
+    parts += [_advice(cure)] if cure else []
     if len(lines) > 1:
         parts.append(fold("All that was said", f"<pre>{escape(material.failure.what)}</pre>", opened=len(lines) < 12))
     done = ", ".join(step.name for step in material.steps)
     after = f"Done before it, and kept: {done}." if done else "Nothing was done before it."
     parts.append(paragraph(f"{after} Mend what is said above and run the same command again: it goes on from there."))
     return parts
+
+
+def _advice(text: str) -> str:
+    return f'<p class="advice"><strong>What to do:</strong> {said(text)}</p>'
 
 
 def _tested(step: Step, earlier: bool) -> list[str]:
@@ -110,7 +117,7 @@ def _tested(step: Step, earlier: bool) -> list[str]:
     if advice.startswith("not checked"):
         advice = advice.partition(". ")[2]
     if failed and advice:
-        parts.append(f'<p class="advice"><strong>What to do:</strong> {said(advice)}</p>')
+        parts.append(_advice(advice))
     ordered = [*failed, *(row for row in figures if row["passed"])]
     return [*parts, fold("Every figure, with its limit", table(ordered), opened=bool(failed))]
 

@@ -8,6 +8,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+_MANY = 5  # columns, which a narrow screen has no room for
+_HEADS = {"q5": "5 %", "q95": "95 %", "r_hat": "R-hat", "ess_bulk": "ESS, bulk", "ess_tail": "ESS, tail"}
+
 
 def number(value: Any) -> str:
     """Write a value for a reader: four digits of a number, yes or no, a dash where there is none."""
@@ -17,6 +20,8 @@ def number(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, float) and 1e4 <= abs(value) < 1e7:
+        return f"{float(f'{value:.4g}'):,.0f}".replace("-", "−")
     if isinstance(value, float):
         return (
             f"{value:.4g}".replace("e-0", "e-").replace("e+0", "e").replace("-", "−") if math.isfinite(value) else "–"
@@ -32,25 +37,44 @@ def duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None) -> str:
-    """Write a table of rows by the names of their columns; on a narrow screen it is scrolled."""
+def table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = None, whole: bool = False) -> str:
+    """Write a table; on a narrow screen each row of many columns becomes a few lines.
+
+    Args:
+        rows: Its rows, values by the names of their columns.
+        columns: The columns, in their order; all that there are if left out.
+        whole: Whether columns have names that a user gave, which are written as they are.
+    """
     if not rows:
         return ""
     names = list(columns) if columns else list(dict.fromkeys(name for row in rows for name in row))
     names = [name for name in names if any(row.get(name) not in ("", None) for row in rows)]
     numeric = {name for name in names if not any(isinstance(row.get(name), (str, bool)) for row in rows)}
-    head = "".join(f"<th{_side(name in numeric)}>{escape(name.replace('_', ' '))}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(_cell(row.get(name), name in numeric) for name in names)}</tr>" for row in rows)
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    many = len(names) >= _MANY
+    words = {name: _HEADS.get(name, name if whole else name.replace("_", " ")) for name in names}
+    head = "".join(f"<th{_side(name in numeric)}>{escape(words[name])}</th>" for name in names)
+    body = "".join(
+        f"<tr>{''.join(_cell(row.get(name), name in numeric, words[name] if many else '') for name in names)}</tr>"
+        for row in rows
+    )
+    kind = ' class="many"' if many else ""
+    return f'<div class="wide"><table{kind}><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _side(numeric: bool) -> str:
     return ' class="n"' if numeric else ""
 
 
-def _cell(value: Any, numeric: bool) -> str:
+def _cell(value: Any, numeric: bool, head: str) -> str:
     kind = f' class="{"yes" if value else "no"}"' if isinstance(value, bool) else _side(numeric)
-    return f"<td{kind}>{escape(number(value))}</td>"
+    return (
+        f"<td{kind}{f' data-head={escape(head, quote=True)!r}' if head else ''}>{escape(_together(number(value)))}</td>"
+    )
+
+
+def _together(text: str) -> str:
+    """Keep a limit's sign beside its number."""
+    return re.sub(r"([≤≥]) ", "\\1\u00a0", text)
 
 
 def said(text: str) -> str:

@@ -43,7 +43,7 @@
   });
   const buttons = tag("p"); let next = 0;
   const button = (text, act) => { const b = tag("button", text, { type: "button" }); b.addEventListener("click", act); buttons.append(b, " "); };
-  if (d.draws.length) button("Posterior's median", () => { d.parameters.forEach((p, k) => { if (p.posterior) places[k] = p.posterior[1]; }); show(); });
+  if (d.parameters.some((p) => p.posterior)) button("Posterior's median", () => { d.parameters.forEach((p, k) => { if (p.posterior) places[k] = p.posterior[1]; }); show(); });
   if (d.draws.length) button("Another posterior draw", () => { settle(d.draws[next++ % d.draws.length]); show(); });
   button("Prior's median", () => { d.parameters.forEach((p, k) => { places[k] = (p.steps[0] + p.steps[p.steps.length - 1]) / 2; }); show(); });
   const inside = tag("span", "", { className: "note" }); buttons.append(inside); controls.append(buttons);
@@ -52,7 +52,9 @@
   // An output: its last dimension along the axis, a curve for each of a few entries of the others.
   const shown = d.outputs.map((o) => {
     const box = tag("div"), n = o.dims.length, x = n ? o.dims[n - 1][2] : [0], total = o.dims.reduce((t, e) => t * e[2].length, 1);
-    const curves = total / x.length, kept = [...Array(Math.min(curves, MOST)).keys()].map((i) => Math.round(i * (curves - 1) / Math.max(Math.min(curves, MOST) - 1, 1)));
+    const measured = o.data ? [...new Set(o.data.values.map((_, i) => lies(o, i)[0]))].sort((a, b) => a - b) : [];
+    const curves = measured.length ? measured : [...Array(total / x.length).keys()], count = Math.min(curves.length, MOST);
+    const kept = [...Array(count).keys()].map((i) => curves[Math.round(i * (curves.length - 1) / Math.max(count - 1, 1))]);
     const svg = draw("svg", { viewBox: "0 0 360 230", role: "img", "aria-label": `The emulator's ${o.name} at the sliders' place, and the data` });
     const state = { o, x, kept, svg, log: o.log, line: n > 0 && x.length > 1 };
     box.append(svg);
@@ -88,14 +90,17 @@
     let low = Math.min(...all), high = Math.max(...all); if (!(high > low)) { low -= 0.5; high += 0.5; }
     const pad = 0.06 * (high - low); low -= pad; high += pad;
     if (s.range) { low = Math.min(low, s.range[0]); high = Math.max(high, s.range[1]); } else if (data.length && Number.isFinite(low + high)) s.range = [low, high];
-    const L = 52, R = 350, T = 24, B = 188, x0 = x[0], x1 = x[x.length - 1];
-    const px = (v) => (s.line ? L + 6 + (R - L - 12) * (v - x0) / (x1 - x0) : (L + R) / 2);
+    const L = 52, R = 350, T = 24, B = 188, far = o.along && x[0] > 0, ac = (v) => (far ? Math.log10(Math.max(v, 1e-300)) : v);
+    const x0 = ac(x[0]), x1 = ac(x[x.length - 1]);
+    const px = (v) => (s.line ? L + 6 + (R - L - 12) * (ac(v) - x0) / (x1 - x0) : (L + R) / 2);
     const py = (v) => Math.max(T - 40, Math.min(B + 40, B - (B - T) * (up(v) - low) / (high - low)));
-    svg.replaceChildren(draw("title", {}, `${o.name}, emulated`), draw("text", { x: L, y: 12, "font-weight": 600 }, withUnit(o.name, o.unit) + (shift ? ", at the offset that the data ask for" : "")));
+    svg.replaceChildren(draw("title", {}, `${o.name}, emulated`), draw("text", { x: L, y: 12, "font-weight": 600 }, withUnit(o.name, o.unit)));
+    if (shift) svg.append(draw("text", { x: L, y: B + 40, class: "small" }, "at the offset that the data ask for"));
     const clip = draw("clipPath", { id: `clip-${d.outputs.indexOf(o)}` }); clip.append(draw("rect", { x: L, y: T - 2, width: R - L, height: B - T + 4 })); svg.append(clip);
     for (const t of ticks(low, high, s.log)) { const at = B - (B - T) * (t - low) / (high - low);
       svg.append(draw("line", { x1: L, x2: R, y1: at, y2: at, class: "grid" }), draw("text", { x: L - 5, y: at + 3, "text-anchor": "end" }, s.log ? digits(10 ** t) : digits(t))); }
-    if (s.line) for (const t of ticks(Math.min(x0, x1), Math.max(x0, x1), false)) svg.append(draw("text", { x: px(t), y: B + 14, "text-anchor": "middle" }, digits(t)));
+    if (s.line) for (const t of ticks(Math.min(x0, x1), Math.max(x0, x1), far)) { const v = far ? 10 ** t : t;
+      svg.append(draw("text", { x: px(v), y: B + 14, "text-anchor": "middle" }, digits(v))); }
     if (s.line) svg.append(draw("text", { x: (L + R) / 2, y: B + 30, "text-anchor": "middle" }, withUnit(o.dims[o.dims.length - 1][0], o.dims[o.dims.length - 1][1])));
     const g = draw("g", { "clip-path": `url(#clip-${d.outputs.indexOf(o)})` }); svg.append(g);
     s.kept.forEach((c, k) => { const colour = `var(${COLOURS[k % COLOURS.length]})`, from = c * x.length;

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import xarray as xr
+from jaxtyping import Float, Int
 
 from simfer.stages.artifacts.posterior import POINTS, Posterior, scalars
 from simfer.stages.emulator.architectures.base import ClosedForm
@@ -19,25 +21,34 @@ from simfer.stages.emulator.labels import ERROR
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.model import pca as basis
 from simfer.stages.model.likelihood import read_data
+from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.report.elements import paragraph, section
 from simfer.stages.report.material import Material
 from simfer.stages.report.program import Program, Unknown, sizes
 
 _HERE = Path(__file__).parent
-_MOST = 1_600_000  # characters of a network's numbers: the page stays below 3 MB
+_SCRIPTS = 90_000  # characters of what stands beside the numbers: scripts, sliders, data, draws
+_SERIES = 6  # of an output with several dimensions, along its last one
 _NUMBERS = 1_200_000  # of an emulator: with more nothing is even traced
+_OUTPUTS = 8  # of more, those alone that were measured are drawn
 _RANGE = np.linspace(-3.0, 3.0, 121)  # of a prior, as a standard normal
 _DRAWS = 60
 
 
-def explorer(material: Material) -> str:
-    """Return the section with the emulator in it, or words on why there is none."""
+def explorer(material: Material, room: int) -> str:
+    """Return the section with the emulator in it, or words on why there is none.
+
+    Args:
+        material: What is there of the run.
+        room: How many characters it may take.
+    """
     if "train" not in material.latest:
         return ""
     title = "Explorer"
     try:
         emulator = load_emulator(material.latest["train"].folder, **material.loading, outside="ignore")
-        program, note = _program(emulator)
+        shown = narrowed(emulator, _kept(emulator, material))
+        program, note = _program(shown, room - _SCRIPTS)
     except Exception as error:  # the page is there all the same
         return section("explorer", title, paragraph(f"The emulator could not be put into this page: {error}", "note"))
     if program is None:
@@ -46,7 +57,7 @@ def explorer(material: Material) -> str:
     data = {
         "program": program,
         "parameters": _parameters(emulator, material, tree),
-        "outputs": _outputs(emulator, material),
+        "outputs": _outputs(emulator, shown, material),
         "draws": _draws(emulator, tree),
         "error": ERROR if any(name.endswith(ERROR) for name in program["outputs"]) else "",
     }
@@ -68,7 +79,7 @@ def explorer(material: Material) -> str:
     )
 
 
-def _program(emulator: Emulator) -> tuple[dict[str, Any] | None, str]:
+def _program(emulator: Emulator, room: int) -> tuple[dict[str, Any] | None, str]:
     """Return the program of an emulator, with its error if there is room; or None, and why there is none."""
     reasons = []
     for function, note in (
@@ -76,7 +87,7 @@ def _program(emulator: Emulator) -> tuple[dict[str, Any] | None, str]:
         (_mean, " The error is left out: it takes more numbers than a page has room for."),
     ):
         try:
-            program = _traced(emulator, function)
+            program = _traced(emulator, function, room)
         except Unknown as unknown:
             reasons.append(f"its architecture, {emulator.header.architecture}, does what the page cannot do: {unknown}")
             continue
@@ -86,11 +97,13 @@ def _program(emulator: Emulator) -> tuple[dict[str, Any] | None, str]:
     return None, f"The emulator cannot be asked in this page: {reasons[-1]}. Python can: `simfer.load(...).emulator`."
 
 
-def _traced(emulator: Emulator, function: Callable[[Emulator, Any], Mapping[str, Any]]) -> dict[str, Any] | None:
+def _traced(
+    emulator: Emulator, function: Callable[[Emulator, Any], Mapping[str, Any]], room: int
+) -> dict[str, Any] | None:
     if sum(leaf.size for leaf in jax.tree.leaves(emulator.bases)) > _NUMBERS or emulator.layout.size > _NUMBERS:
         return None
     program = Program.of(lambda z: function(emulator, z), emulator.space.size)
-    return program if sizes(program) <= _MOST else None
+    return program if sizes(program) <= room else None
 
 
 def _with_error(emulator: Emulator, z: Any) -> Mapping[str, Any]:
@@ -135,28 +148,79 @@ def _components(steps: np.ndarray, periodic: bool) -> np.ndarray:
     return np.sqrt(2.0) * np.stack([np.cos(2 * np.pi * steps), np.sin(2 * np.pi * steps)], axis=1)
 
 
-def _outputs(emulator: Emulator, material: Material) -> list[dict[str, Any]]:
+def _outputs(emulator: Emulator, shown_of: Emulator, material: Material) -> list[dict[str, Any]]:
     """Return each output with its coordinates and its data; those that were measured first."""
     own = bool(material.problem.infer.model)  # whose data are columns of its own
     shown, series = [], {} if own else read_data(material.problem, emulator.layout).series
-    for name, output in emulator.layout.outputs.items():
+    for name, output in shown_of.layout.outputs.items():
         one: dict[str, Any] = {
             "name": name,
             "unit": output.unit,
             "dims": [
-                [dim, emulator.units.get(dim, ""), np.asarray(output.coords[dim], float).tolist()]
+                [dim.rpartition(".")[2], emulator.units.get(dim, ""), np.asarray(output.coords[dim], float).tolist()]
                 for dim in output.dims
             ],
-            "log": emulator.transform[name] == "log",
+            "log": bool({name, name.rpartition(".")[2]} & set(material.problem.plots.log)),
+            "along": bool(output.dims) and output.dims[-1].rpartition(".")[2] in material.problem.plots.log,
             "offset": getattr(material.problem.noise.get(name), "offset_scale", None) is not None,
         }
         if name in series:
-            at = np.unravel_index(series[name].index, output.shape) if output.dims else ()
-            coords = [np.asarray(output.coords[dim], float) for dim in output.dims]
-            places = [coord[i].tolist() for coord, i in zip(coords, at, strict=True)]
-            one["data"] = {"at": places, "values": series[name].values.tolist()}
+            places = _places(emulator.layout.outputs[name], series[name].index)
+            there = np.ones(len(series[name].values), bool)
+            for dim, place in zip(output.dims[:-1], places, strict=False):
+                there &= np.isin(place, np.asarray(output.coords[dim], float))
+            values = series[name].values[there].tolist()
+            one["data"] = {"at": [place[there].tolist() for place in places], "values": values}
         shown.append(one)
-    return sorted(shown, key=lambda one: "data" not in one)
+    measured = [one for one in shown if "data" in one]
+    return measured + [one for one in shown if "data" not in one and (not measured or len(shown) <= _OUTPUTS)]
+
+
+def _places(output: Output, index: Int[np.ndarray, " n"]) -> list[Float[np.ndarray, " n"]]:
+    """Return where along each dimension data lie."""
+    at = np.unravel_index(index, output.shape) if output.dims else ()
+    return [np.asarray(output.coords[dim], float)[i] for dim, i in zip(output.dims, at, strict=True)]
+
+
+Kept = Mapping[str, Sequence[Int[np.ndarray, " n"]]]  # along each dimension of an output
+
+
+def _kept(emulator: Emulator, material: Material) -> Kept:
+    """Return which of an output's series are shown, where components would take room for each of its values.
+
+    Those with data, along the last dimension.
+    """
+    kept = {}
+    series = {} if material.problem.infer.model else read_data(material.problem, emulator.layout).series
+    for name in emulator.bases:
+        output = emulator.layout.outputs[name]
+        if len(output.dims) < 2:
+            continue
+        at = np.unravel_index(series[name].index if name in series else np.arange(output.size), output.shape)
+        some = [np.unique(each) for each in at[:-1]]
+        few = [each[np.unique(np.linspace(0, len(each) - 1, _SERIES).astype(int))] for each in some]
+        kept[name] = [*few, np.arange(output.shape[-1])]
+    return kept
+
+
+def narrowed(emulator: Emulator, kept: Kept) -> Emulator:
+    """Return an emulator that knows outputs with components at some of their places alone, and costs less there."""
+    if not kept or emulator.random is not None:
+        return emulator
+    outputs, index, bases = dict(emulator.layout.outputs), [], dict(emulator.bases)
+    for name, at in emulator.layout.slices.items():
+        places = np.arange(at.start, at.stop)
+        if name in kept:
+            output = outputs[name]
+            coords = {dim: np.asarray(output.coords[dim])[i] for dim, i in zip(output.dims, kept[name], strict=True)}
+            outputs[name] = replace(output, coords=coords)
+            places = places.reshape(output.shape)[np.ix_(*kept[name])].ravel()
+            bases[name] = emulator.bases[name][:, places - at.start]
+        index.append(places)
+    flat = np.concatenate(index)
+    header = replace(emulator.header, layout=Layout(outputs))
+    location, variance = emulator.location[flat], emulator.base_variance[flat]
+    return replace(emulator, location=location, base_variance=variance, bases=bases, header=header)
 
 
 def _draws(emulator: Emulator, tree: xr.DataTree | None) -> list[list[float]]:

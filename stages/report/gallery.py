@@ -44,6 +44,7 @@ class Gallery:
             "posterior": (self.posterior, "infer"),
             "prior_posterior": (self.prior_posterior, "infer"),
             "predictive": (self.predictive, "infer"),
+            "maps": (self.maps, "infer"),
             "trace": (self.trace, "infer"),
             "verdict": (self.verdict, "check"),
             "design": (self.design, "simulate"),
@@ -51,6 +52,8 @@ class Gallery:
         }
         if self.problem.infer.model:  # which has priors of its own, and alone knows what its data belong to
             every = {name: each for name, each in every.items() if not name.startswith("prior")}
+        if "infer" in self.folders and not self._over_planes:
+            del every["maps"]
         return {name: draw for name, (draw, stage) in every.items() if stage in self.folders}
 
     def figure(self, name: str, **options: Any) -> Figure:
@@ -81,7 +84,7 @@ class Gallery:
         if unknown := sorted(set(told.style) - set(matplotlib.rcParams)):
             what = f"got {', '.join(unknown)}, expected names of Matplotlib's rcParams, such as font.family"
             raise ConfigError([Mistake("plots.style", what)])
-        return plots.Look(told.formats, told.width, told.dpi, told.style, title)
+        return plots.Look(told.formats, told.width, told.dpi, told.style, title, self.problem.in_logs)
 
     @cached_property
     def tree(self) -> xr.DataTree:
@@ -111,7 +114,7 @@ class Gallery:
     ) -> None:
         """Draw every marginal and every pair; the truth and a best fit where they are given."""
         marks = {label: values for label, values in (("truth", truth), ("best fit", best)) if values}
-        plots.pair(place, self._some(names), self._divergent(), self._labels(), marks=marks)
+        plots.pair(place, self._some(names), self._divergent(), self.labels, marks=marks)
 
     def prior_posterior(
         self,
@@ -122,12 +125,12 @@ class Gallery:
         """Draw each quantity's posterior over its prior."""
         shown = [
             plots.Marginal(
-                self._labels()[name],
+                self.labels[name],
                 values,
                 prior_quantiles(self.priors[name]),
                 _NORMAL,
                 (truth or {}).get(name),
-                self.priors[name].dist in ("LogNormal", "LogUniform"),
+                name,
             )
             for name, values in self._some(names).items()
             if name in self.priors and self.priors[name].stands_alone  # whose own curve is that of no single prior
@@ -136,7 +139,7 @@ class Gallery:
 
     def trace(self, place: plots.figures.Place, names: Sequence[str] | None = None) -> None:
         """Draw each quantity chain by chain."""
-        plots.trace(place, self._some(names), self._divergent(), self._labels())
+        plots.trace(place, self._some(names), self._divergent(), self.labels)
 
     def predictive(self, place: plots.figures.Place, outputs: Sequence[str] | None = None) -> None:
         """Draw the data on the intervals in which the posterior expects data."""
@@ -151,6 +154,10 @@ class Gallery:
         observed = self.tree["observed_data"].to_dataset()
         return {str(name): self._panel(str(name), observed) for name in observed.data_vars}
 
+    def maps(self, place: plots.figures.Place) -> None:
+        """Draw data that differ in two coordinates on their plane, beside what the posterior expects there."""
+        plots.maps(place, [self._map(name, dims) for name, dims in self._over_planes.items()])
+
     def verdict(self, place: plots.figures.Place) -> None:
         """Draw how much of its limit each figure of the verdict uses up."""
         verdict = Verdict.load(self._folder("check"))
@@ -163,7 +170,7 @@ class Gallery:
         z, status, _ = simulations.endings()
         space = simulations.space
         theta = np.asarray(space.theta(jnp.asarray(z)))
-        labels = {name: labelled(name, prior) for name, prior in space.priors.items()} | self._labels()
+        labels = {name: labelled(name, prior) for name, prior in space.priors.items()} | self.labels
         plots.design(place, dict(zip(space.names, theta.T, strict=True)), status, labels)
 
     def prior_predictive(self, place: plots.figures.Place) -> None:
@@ -181,10 +188,20 @@ class Gallery:
             raise SimferError(f"got names {sorted(unknown)}, expected some of {list(draws)}")
         return draws if names is None else {name: draws[name] for name in names}
 
-    def _labels(self) -> dict[str, str]:
-        return {name: name for name in self.draws if "infer" in self.folders} | {
-            name: self.problem.plots.labels.get(name) or labelled(name, prior) for name, prior in self.priors.items()
-        }
+    @property
+    def labels(self) -> dict[str, str]:
+        """What pictures call each quantity, with its unit."""
+        units = self._posterior_units if "infer" in self.folders else {}
+        labels = {name: f"{name} [{unit}]" if unit else name for name, unit in units.items()}
+        labels |= {name: labelled(name, prior) for name, prior in self.priors.items() if prior.label or prior.unit}
+        return labels | self.problem.plots.labels
+
+    @cached_property
+    def _posterior_units(self) -> dict[str, str]:
+        """The unit of each quantity of the posterior: the config's own, or that of the file."""
+        stored = self.tree["posterior"].to_dataset()
+        whole = {name: str(stored[name].attrs.get("units", "")) for name in map(str, stored.data_vars)}
+        return {name: self.problem.units.get(name) or whole.get(name.partition("[")[0], "") for name in self.draws}
 
     def _divergent(self) -> np.ndarray | None:
         statistics = self.tree["sample_stats"].to_dataset()
@@ -193,21 +210,62 @@ class Gallery:
     def _panel(self, name: str, observed: xr.Dataset) -> plots.Panel:
         values = np.asarray(observed[name]).reshape(-1)
         replicated = np.asarray(self.tree["posterior_predictive"].to_dataset()[name]).reshape(-1, len(values))
-        dims = [str(each) for each in observed.coords if observed[each].dims == (f"{name}_datum",)]
-        varied = [dim for dim in dims if len(np.unique(observed[dim])) > 1]
+        dims = self._coordinates(name)
+        varied = [dim for dim, at in dims.items() if len(np.unique(at)) > 1]
         line = len(dims) == 1 or len(varied) == 1
-        dim = (varied or dims)[0] if line and dims else ""
-        x = np.asarray(observed[dim], float) if dim else np.arange(len(values), dtype=float)
+        dim = (varied or list(dims))[0] if line else ""
+        x = dims[dim] if dim else np.arange(len(values), dtype=float)
+        side = f"{name}_censored"
         order = np.argsort(x, kind="stable")
         return plots.Panel(
             output=self.problem.plots.labels.get(name, name),
             unit=self.units.get(name, ""),
-            dim=dim.removeprefix(f"{name}_"),
-            dim_unit=self.units.get(dim.removeprefix(f"{name}_"), ""),
+            dim=dim.rpartition(".")[2],  # of several experiments each has its own
+            dim_unit=self.units.get(dim, ""),
             x=x[order],
             observed=values[order],
             replicated=replicated[:, order],
             curve_x=x[order],
+            side=np.asarray(observed[side])[order] if side in observed.coords else None,
+            name=name,
+        )
+
+    def _coordinates(self, name: str) -> dict[str, np.ndarray]:
+        """Return the places of an output's data by dimension; their censoring is none."""
+        observed = self.tree["observed_data"].to_dataset()
+        lying = [str(each) for each in observed.coords if observed[each].dims == (f"{name}_datum",)]
+        return {
+            each.removeprefix(f"{name}_"): np.asarray(observed[each], float)
+            for each in lying
+            if each != f"{name}_censored"
+        }
+
+    @cached_property
+    def _over_planes(self) -> dict[str, tuple[str, str]]:
+        """The outputs whose data differ in two coordinates, and which those are."""
+        found = {}
+        for name in map(str, self.tree["observed_data"].to_dataset().data_vars):
+            varied = [dim for dim, at in self._coordinates(name).items() if np.ptp(at) > 0]
+            if len(varied) == 2:
+                found[name] = (varied[0], varied[1])
+        return found
+
+    def _axis(self, dim: str) -> str:
+        unit = self.units.get(dim, "")
+        return f"{dim} [{unit}]" if unit else dim
+
+    def _map(self, name: str, dims: tuple[str, str]) -> plots.Map:
+        places, observed = self._coordinates(name), np.asarray(self.tree["observed_data"].to_dataset()[name])
+        drawn = np.asarray(self.tree["posterior_predictive"].to_dataset()[name]).reshape(-1, observed.size)
+        return plots.Map(
+            self.problem.plots.labels.get(name, name),
+            self.units.get(name, ""),
+            (self._axis(dims[0]), self._axis(dims[1])),
+            places[dims[0]],
+            places[dims[1]],
+            observed.ravel(),
+            drawn.mean(axis=0),
+            drawn.std(axis=0),
         )
 
 

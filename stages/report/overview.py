@@ -70,7 +70,11 @@ def _changed(runs: Sequence[Material]) -> str:
         if len(set(values)) > 1:
             rows.append({"setting": key} | dict(zip((run.name for run in runs), values, strict=True)))
     same = f"{len(keys) - len(rows)} settings are the same in all of them."
-    return (table(rows) + paragraph(same, "note")) if rows else paragraph("Nothing: their configs say the same.")
+    return (
+        (table(rows, whole=True) + paragraph(same, "note"))
+        if rows
+        else paragraph("Nothing: their configs say the same.")
+    )
 
 
 def _flat(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -83,6 +87,7 @@ def _flat(value: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 def _short(value: Any) -> str:
     text = "–" if value is None else str(value)
+    text = Path(text).name if Path(text).is_absolute() else text  # a file, wherever it lies on this machine
     return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
 
 
@@ -101,7 +106,7 @@ def _posteriors(runs: Sequence[Material]) -> str:
                 row[f"{run.name}, shift"] = float((mine["mean"] - first["mean"]) / first["sd"])
         rows.append(row)
     words = f"Means ± standard deviations. A shift is that of a mean, in standard deviations of {runs[0].name}."
-    return (table(rows) + paragraph(words, "note")) if rows else ""
+    return (table(rows, whole=True) + paragraph(words, "note")) if rows else ""
 
 
 def _rows(run: Material, stage: str, title: str) -> Sequence[Mapping[str, Any]]:
@@ -109,11 +114,12 @@ def _rows(run: Material, stage: str, title: str) -> Sequence[Mapping[str, Any]]:
 
 
 def _picture(runs: Sequence[Material]) -> str:
-    draws = {
-        run.name: Gallery({stage: step.folder for stage, step in run.latest.items()}, run.problem).draws
+    galleries = {
+        run.name: Gallery({stage: step.folder for stage, step in run.latest.items()}, run.problem)
         for run in runs
         if "infer" in run.latest
     }
+    draws = {name: each.draws for name, each in galleries.items()}
     names = list(dict.fromkeys(name for values in draws.values() for name in values))
     shared = {
         name: {run: values[name] for run, values in draws.items() if name in values}
@@ -122,7 +128,7 @@ def _picture(runs: Sequence[Material]) -> str:
     }
     if not shared:
         return ""
-    labels = {name: label for run in reversed(runs) for name, label in run.labels.items()}
+    labels = {name: label for each in reversed(galleries.values()) for name, label in each.labels.items()}
     return figure(inline(0, _CAPTION, lambda held: plots.overlaid(held, shared, labels)), _CAPTION)
 
 
@@ -132,4 +138,4 @@ def _figures(runs: Sequence[Material]) -> str:
         for row in _rows(run, "check", "verdict"):
             mine = rows.setdefault(row["figure"], {"figure": row["figure"], "limit": row["limit"]})
             mine[run.name] = number(row["value"]) + ("" if row["passed"] else ", beyond")
-    return table(list(rows.values()))
+    return table(list(rows.values()), whole=True)

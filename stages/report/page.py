@@ -12,6 +12,7 @@ from simfer.stages.report.material import Material
 from simfer.stages.report.pictures import pictures
 
 _HERE = Path(__file__).parent
+_MOST = 2_950_000  # bytes of a page: a journal takes 3 MB as a supplement
 _ANCHORS = {
     "verdict": "Verdict",
     "posterior": "Posterior",
@@ -42,20 +43,17 @@ def put(file: Path, text: str) -> None:
 def render(material: Material) -> str:
     """Return the page."""
     first, behind = pictures(material)
-    body = "".join(
-        (
-            answer.verdict(material),
-            answer.posterior(material),
-            first,
-            explorer(material),
-            account.errors(material),
-            account.rounds(material),
-            account.failures(material),
-            behind,
-            account.source(material),
-            account.reproduction(material),
-        )
-    )
+    above = [answer.verdict(material), answer.posterior(material), first]
+    below = [
+        account.errors(material),
+        account.rounds(material),
+        account.failures(material),
+        behind,
+        account.source(material),
+        account.reproduction(material),
+    ]
+    room = _MOST - sum(len(part.encode()) for part in (*above, *below))
+    body = "".join((*above, explorer(material, room), *below))
     finished = max((step.finished for step in material.steps), default="")
     said = f"Simfer {material.simfer}" + (f", {finished[:16].replace('T', ' ')} UTC" if finished else "")
     state = answer.state(material)

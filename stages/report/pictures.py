@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from simfer.stages.report.elements import figure, fold, number, paragraph, section
@@ -13,6 +13,7 @@ from simfer.stages.report.svg import inline
 _MOST = 600_000  # characters of one picture: beyond, a page would be too large for a journal's supplement
 _CAPTIONS = {
     "predictive": "Data on the intervals in which the posterior expects data, emulator's error and noise in them.",
+    "maps": "Data over their plane, what the posterior expects there, and the difference in predicted sd.",
     "prior_posterior": "Each parameter's prior and posterior.",
     "posterior": "Posterior: every parameter, and every pair of the first ten.",
     "verdict": "How much of its limit each figure of the verdict uses up.",
@@ -20,7 +21,7 @@ _CAPTIONS = {
     "prior_predictive": "Fifty of the first runs over the data, before anything was inferred.",
     "design": "Where the simulator was run last, and how it ended there.",
 }
-_ORDER = ("predictive", "prior_posterior", "posterior")
+_ORDER = ("predictive", "maps", "prior_posterior", "posterior")
 
 
 def pictures(material: Material) -> tuple[str, str]:
@@ -31,7 +32,7 @@ def pictures(material: Material) -> tuple[str, str]:
     gallery = Gallery(folders, material.problem)
     drawable = gallery.pictures
     drawn = {
-        name: _drawn(number, name, drawable[name], _alt(name, material))
+        name: _drawn(number, name, drawable[name], _alt(name, material), material.problem.in_logs)
         for number, name in enumerate(_CAPTIONS)
         if name in drawable
     }
@@ -40,10 +41,10 @@ def pictures(material: Material) -> tuple[str, str]:
     return shown, section("behind", "Behind it", *behind)
 
 
-def _drawn(count: int, name: str, draw: Any, alt: str) -> str:
+def _drawn(count: int, name: str, draw: Any, alt: str, log: Sequence[str]) -> str:
     """Return a picture, or words where it could not be drawn: a page is there all the same."""
     try:
-        svg = inline(count, alt, draw)
+        svg = inline(count, alt, draw, log)
     except Exception as error:  # what is on disk may be of another version, or damaged
         return paragraph(f"The picture “{name}” could not be drawn: {type(error).__name__}: {error}", "note")
     if len(svg) > _MOST:

@@ -101,16 +101,16 @@ class PriorPredictive:
         for row in np.unique(rows)[:_MOST_SERIES]:
             own = rows == row
             yield plots.Runs(
-                output=name,
+                output=self.problem.plots.labels.get(name, name),
                 unit=output.unit,
-                dim=dim,
+                dim=dim.rpartition(".")[2],
                 dim_unit=units.get(dim, ""),
                 x=x,
                 runs=flat[:, row],
                 at=x[series.index[own] % length],
                 observed=series.values[own],
-                log=self.problem.dataset.transform.get(name) == "log" and bool((series.values > 0).all()),
                 series=_series(output, int(row)),
+                name=name,
             )
 
 
@@ -130,5 +130,6 @@ def run(problem: Problem, folder: Path, file: Path) -> Summary:
     file.parent.mkdir(parents=True, exist_ok=True)
     words = prior.words()
     if len(prior.runs):
-        prior.draw(file)
+        with plots.looking(plots.Look(log=problem.in_logs)):
+            prior.draw(file)
     return {"facts": {}, "warnings": words, "pictures": [file.name] if len(prior.runs) else []}

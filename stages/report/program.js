@@ -101,7 +101,7 @@ function simferProgram(program) {
   };
   function unpack(stored) {
     const bytes = Uint8Array.from(atob(stored.data), (c) => c.charCodeAt(0)), n = size(stored.shape);
-    const kind = make[stored.kind], own = new kind(bytes.buffer);
+    const kind = make[stored.kind], own = kind.from(new make[stored.as || stored.kind](bytes.buffer));
     return { s: stored.shape, d: own.length === n ? own : new kind(n).fill(own[0]) };
   }
   const constants = Object.entries(program.constants).map(([at, stored]) => [at, unpack(stored)]);

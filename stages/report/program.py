@@ -28,6 +28,8 @@ _BINARY = {"add", "add_any", "sub", "mul", "div", "max", "min", "pow", "rem", "a
 _REDUCE = {"reduce_sum", "reduce_max", "reduce_min", "reduce_prod", "reduce_and", "reduce_or"}
 _MOVE = {"gather", "scatter", "dynamic_slice", "rev", "pad", "split", "tile", "stack", "unstack"}
 _TURNS = 64  # of a loop
+_LARGE = 4096  # numbers of a matrix, such as principal components, that halves what it takes by its digits
+_BEYOND = 1e30  # which float32 hardly holds
 _FOLDED = 4096  # numbers that a constant may have more than what it is computed from
 
 
@@ -236,13 +238,15 @@ def _kind(dtype: Any) -> str:
 
 
 def _packed(value: np.ndarray) -> dict[str, Any]:
-    """Return a constant as text; of one that is the same everywhere a single number."""
+    """Return a constant as text; of one that is the same everywhere a single number, large matrices in float32."""
     kind = _kind(value.dtype)
-    stored = {"b": "u1", "i4": "<i4", "f4": "<f4", "f8": "<f8"}[kind]
+    short = kind == "f8" and value.ndim > 1 and value.size > _LARGE and bool(np.abs(value).max() < _BEYOND)
+    stored = {"b": "u1", "i4": "<i4", "f4": "<f4", "f8": "<f8"}["f4" if short else kind]
     flat = np.ascontiguousarray(value).astype(stored).ravel()
     if flat.size > 1 and (flat == flat[0]).all():
         flat = flat[:1]
-    return {"shape": list(value.shape), "kind": kind, "data": base64.b64encode(flat.tobytes()).decode()}
+    packed = {"shape": list(value.shape), "kind": kind, "data": base64.b64encode(flat.tobytes()).decode()}
+    return packed | ({"as": "f4"} if short else {})
 
 
 def sizes(program: Mapping[str, Any]) -> int:

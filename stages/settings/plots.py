@@ -22,5 +22,7 @@ class Plots(Settings):
     """Whether pictures have titles; a paper has captions."""
     style: dict[str, Any] = {}
     """Matplotlib's rcParams, such as "font.family" = "serif"."""
+    log: list[str] = []
+    """Parameters, outputs and coordinates on logarithmic axes, as are those of a LogUniform prior; all else is not."""
     labels: dict[str, str] = {}
     """How pictures name parameters and outputs, LaTeX between dollars; a parameter's own `label` otherwise."""

@@ -174,6 +174,12 @@ class Problem(Settings):
         return [name for name, value in every if isinstance(value, Prior) and value.edge == "meant"]
 
     @property
+    def in_logs(self) -> list[str]:
+        """What is drawn on logarithmic axes: what `[plots]` names, and what the prior is even in the logarithm of."""
+        even = [name for name, prior in self.parameters.items() if getattr(prior, "dist", "") == "LogUniform"]
+        return [*self.plots.log, *even]
+
+    @property
     def units(self) -> dict[str, str]:
         """The units that the config gives to parameters, and to those of the noise."""
         every = [*self.parameters.items(), *((each.name, each.value) for each in self._noise_quantities)]

@@ -26,6 +26,7 @@ class SimulateConfig(Slice):
 
     parameters: Parameters
     simulate: Simulate
+    in_logs: Annotated[list[str], NotInKey()] = []  # what pictures have on logarithmic axes
 
 
 class RefineConfig(Slice):
@@ -35,6 +36,7 @@ class RefineConfig(Slice):
     simulate: Simulate
     refine: Refine
     round: int
+    in_logs: Annotated[list[str], NotInKey()] = []  # what pictures have on logarithmic axes
 
 
 class DatasetConfig(Slice):
@@ -82,6 +84,7 @@ class InferConfig(LikelihoodConfig):
 
     derived: Annotated[dict[str, AnyDerived], AddedLater()] = {}
     units: Annotated[dict[str, str], NotInKey()] = {}  # of each quantity, as tables and files are to have them
+    in_logs: Annotated[list[str], NotInKey()] = []  # what pictures have on logarithmic axes
 
 
 class FitConfig(LikelihoodConfig):

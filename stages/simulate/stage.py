@@ -124,10 +124,11 @@ def _summary(
         name: (f"${prior.label.strip('$')}$" if prior.label else name) + (f" [{prior.unit}]" if prior.unit else "")
         for name, prior in space.priors.items()
     }
-    plots.design(folder / "design.png", theta, status, labels)
-    if failed.any():
-        plots.failures(folder / "failures.png", status, *drawn(z, failed, space))
-        pictures.append("failures.png")
+    with plots.looking(plots.Look(log=config.in_logs)):
+        plots.design(folder / "design.png", theta, status, labels)
+        if failed.any():
+            plots.failures(folder / "failures.png", status, *drawn(z, failed, space))
+            pictures.append("failures.png")
     # A later round has an answer before it: there too many failures are the verdict's to tell.
     if isinstance(config, SimulateConfig) and config.simulate.failures == "excluded":
         _refuse_too_many(config.simulate, status, lies, folder)

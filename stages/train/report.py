@@ -56,7 +56,7 @@ def report(
         "facts": {"architecture": emulator.header.architecture} | _size(fitted),
         "tables": {title: _table(emulator, dataset, tested, slopes)},
         "warnings": [_UNUSED] if slopes and fitted.twins else [],
-        "pictures": _draw_losses(folder, losses) + _draw_errors(folder, emulator.layout, tested),
+        "pictures": _draw_losses(folder, losses) + _draw_errors(folder, emulator, tested),
     }
 
 
@@ -159,9 +159,10 @@ def _draw_losses(folder: Path, losses: dict[str, History | None]) -> list[str]:
     return list(drawn)
 
 
-def _draw_errors(folder: Path, layout: Layout, tested: _Tested) -> list[str]:
-    plots.held_out(folder / "held_out.png", layout, tested.truth, tested.emulated, tested.sd)
-    if not (fields := _fields(layout, tested.truth, tested.emulated)):
+def _draw_errors(folder: Path, emulator: Emulator, tested: _Tested) -> list[str]:
+    logs = [name for name, transform in emulator.transform.items() if transform == "log"]
+    plots.held_out(folder / "held_out.png", emulator.layout, tested.truth, tested.emulated, tested.sd, logs)
+    if not (fields := _fields(emulator.layout, tested.truth, tested.emulated)):
         return ["held_out.png"]
     plots.fields(folder / "fields.png", fields, len(tested.truth))
     return ["held_out.png", "fields.png"]

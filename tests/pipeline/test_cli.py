@@ -298,6 +298,12 @@ def test_new(tmp_path: Path) -> None:
     assert (folder / "my_model.py").read_text() == "mine"
 
 
+def test_nothing_in_a_help_is_taken_for_markup() -> None:
+    for command in app.registered_commands:
+        shown = simfer(str(command.name or command.callback.__name__), "--help").stdout  # type: ignore[union-attr]
+        assert "``" not in shown and " ." not in shown.replace(" ...", ""), command.name
+
+
 def test_help_tells_the_exit_codes() -> None:
     result = simfer("run", "--help")
     assert result.exit_code == 0 and "4 the verdict is bad" in " ".join(result.stdout.split())

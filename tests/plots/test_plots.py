@@ -190,6 +190,7 @@ def test_label_is_broken_where_its_name_has_joints(label, width, lines):
         (0.501, 0.5487, 0.596, False, "0.549 (0.501, 0.596)"),
         (-1.64, -0.003, 1.66, False, "0.0 (−1.6, 1.7)"),
         (12340.0, 45670.0, 78900.0, False, "46000 (12000, 79000)"),
+        (2.872e7, 3.009e7, 3.157e7, False, r"3.01 (2.87, 3.16) $\times10^{7}$"),
         (2.81e-6, 1.07e-3, 0.368, True, "0.00107 (2.81e−06, 0.368)"),
         (3.0, 3.0, 3.0, False, "3.000 (3.000, 3.000)"),
     ],
@@ -210,3 +211,24 @@ def test_interval_is_written_with_the_digits_it_deserves(low, middle, high, log,
 )
 def test_longer_bars_are_worse(value, threshold, larger, share):
     assert _share(value, threshold, larger) == share
+
+
+@pytest.mark.parametrize(("asked", "scale"), [((), "linear"), (["rate"], "log"), (["other"], "linear")])
+def test_an_axis_is_logarithmic_where_that_is_asked_for_alone(asked, scale):
+    with plots.looking(plots.Look(log=asked)):
+        plots.pair(held := plots.Held(), {"rate[0]": np.exp(3 * NORMAL), "b": NORMAL})
+    assert [ax.get_xscale() for ax in held.figure.axes] == [scale, scale, "linear"]
+
+
+def test_a_few_runs_that_run_away_do_not_hide_the_data():
+    runs = np.vstack([NORMAL[:, :25], 1e6 * NORMAL[:1, :25]])
+    one = plots.Runs("y", "kg", "time", "s", TIMES, np.repeat(runs, 6, axis=0)[:25], TIMES, NORMAL[0, :25])
+    plots.prior_runs(held := plots.Held(), [one], "from the prior")
+    (ax,) = held.figure.axes
+    assert max(map(abs, ax.get_ylim())) < 10 and "1 of 25 runs go beyond" in [text.get_text() for text in ax.texts]
+
+
+def test_a_verdict_s_bars_begin_at_nothing():
+    plots.verdict(held := plots.Held(), [figure(0.25), figure(50.0, passed=False)])
+    (ax,) = held.figure.axes
+    assert ax.get_xlim() == (0.0, 3.0) and [bar.get_width() for bar in ax.patches] == [0.5, 3.0]

@@ -3,15 +3,32 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.report.explorer import narrowed
 from simfer.stages.report.page import render
 from tests import helpers
 from tests.report.browser import needs_browser, opened
 from tests.report.test_overview import material
+
+
+def test_an_emulator_of_a_few_series_says_there_what_the_whole_one_does() -> None:
+    emulator = helpers.line_run(until="train").emulator
+    layout = Layout({"y": Output(("row", "column"), {"row": np.arange(3.0), "column": np.arange(3.0)})})
+    components = {"y": jnp.asarray(np.random.default_rng(0).normal(size=(9, 9)))}
+    whole = replace(emulator, header=replace(emulator.header, layout=layout), bases=components)
+    few = narrowed(whole, {"y": [np.array([0, 2]), np.arange(3)]})
+    assert few.layout.outputs["y"].coords["row"].tolist() == [0.0, 2.0] and few.layout.size == 6
+    z = jnp.array([0.3, -1.2])
+    all_of_it, some = whole.everything_at(z), few.everything_at(z)
+    for name in ("y", "y_error"):
+        np.testing.assert_allclose(some[name], all_of_it[name][jnp.array([0, 2])], rtol=1e-12)
 
 
 @needs_browser()

@@ -46,6 +46,17 @@ def test_how_pictures_look_is_in_no_key() -> None:
     assert keys[0] == keys[1]
 
 
+def test_what_is_drawn_in_logarithms_is_in_no_key_and_a_log_uniform_prior_asks_for_it() -> None:
+    prior = {"dist": "LogUniform", "low": 0.1, "high": 10.0}
+    problem = helpers.problem(helpers.line(plots={"log": ["y"]}, parameters={"slope": prior}))
+    assert problem.in_logs == ["y", "slope"]
+    keys = [
+        [step.key for step in Plan(helpers.problem(helpers.line(plots=look)), Store(helpers.scratch() / "none")).walk()]
+        for look in ({}, {"log": ["y"]})
+    ]
+    assert keys[0] == keys[1]
+
+
 def test_a_style_that_there_is_none_of(result: Result, tmp_path: Path) -> None:
     problem = helpers.problem(helpers.line(plots={"style": {"font.sise": 7}}))
     with pytest.raises(simfer.ConfigError, match=r"plots.style: got font.sise"):

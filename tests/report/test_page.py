@@ -12,6 +12,7 @@ import pytest
 
 from simfer.pipeline.report import _material
 from simfer.stages.report import answer
+from simfer.stages.report.elements import table
 from simfer.stages.report.material import Failure, Material, Step
 from simfer.stages.report.page import render
 from tests import helpers
@@ -60,7 +61,7 @@ def test_a_page_is_whole_and_small() -> None:
 
 def test_a_page_asks_for_nothing() -> None:
     without_references = re.sub(r"<pre>.*?</pre>", "", page(), flags=re.DOTALL)
-    loading = re.findall(r"(?:src|href)=\"(?!#)[^\"]*|url\((?!#)[^)]*|@import", without_references)
+    loading = re.findall(r"(?:src|href)=\"(?!#|data:image/)[^\"]*|url\((?!#)[^)]*|@import", without_references)
     assert loading == []
     assert "default-src 'none'" in page()
 
@@ -103,6 +104,20 @@ def test_a_failed_run_says_so_at_the_top(tmp_path: Path) -> None:
     top = text[text.index("<main>") : text.index("<h2>")]
     assert "The run could not go on" in top and "raise simulate.max_failed" in top and "simulate-0" in top
     assert "could not be drawn" in text  # nothing is there of what was done: words, and no traceback
+
+
+def test_of_a_failure_what_helps_stands_apart() -> None:
+    failure = Failure("A stage could not go on", "94 % failed, where rate > 2. What helps: other priors")
+    said = answer.verdict(material(failure=failure))
+    assert "where rate &gt; 2.</p>" in said and "<strong>What to do:</strong> other priors" in said
+
+
+def test_a_table_of_many_columns_names_each_cell_for_a_narrow_screen() -> None:
+    row = {"parameter": "n_0", "mean": 1.0, "sd": 12345.6, "q5": 1.0, "r_hat": 1.0}
+    assert 'class="many"' in table([row]) and "data-head='5 %'" in table([row])
+    assert ">12,350</td>" in table([row]) and ">n_0</td>" in table([row])
+    assert "many" not in table([{"figure": 1, "value": 2.0}])
+    assert ">n_0</th>" in table([{"n_0": 1.0}], whole=True)
 
 
 @pytest.mark.parametrize("what", ["Traceback (most recent call last):\n  File ...\nValueError: no such thing", "no"])

@@ -51,7 +51,11 @@ def scatter(z: jax.Array) -> dict[str, jax.Array]:
     triangle = lower(jnp.sin(jnp.arange(6.0) + z[0]), 3)
     solved = jax.scipy.linalg.solve_triangular(triangle, jnp.eye(3) + z[1], lower=True, trans=1)
     special = {"erf": jax.scipy.special.ndtr(3 * z), "ndtri": jax.scipy.special.ndtri(jax.nn.sigmoid(z))}
-    inverse = {"erf_inv": jax.scipy.special.erfinv(jnp.tanh(z)), "flipped": jnp.flip(z) ** 3}
+    inverse = {
+        "erf_inv": jax.scipy.special.erfinv(jnp.tanh(z)),
+        "flipped": jnp.flip(z) ** 3,
+        "many": jnp.cos(jnp.arange(4800.0).reshape(2400, 2)) @ z,
+    }
     return special | inverse | {"solved": solved, "inside": (jnp.abs(z) < 1).all()}
 
 
@@ -87,6 +91,13 @@ def test_a_browser_computes_what_python_does(every: bool, tmp_path: Path) -> Non
 def test_what_a_page_cannot_do_is_named() -> None:
     with pytest.raises(Unknown, match="sort"):
         Program.of(lambda z: {"y": jnp.sort(jnp.sin(z))}, 3)
+
+
+def test_a_large_matrix_takes_half_the_room() -> None:
+    matrix = np.random.default_rng(0).normal(size=(70, 70))
+    program = Program.of(lambda z: {"y": matrix @ z}, 70)
+    (packed,) = program["constants"].values()
+    assert packed["as"] == "f4" and packed["kind"] == "f8" and len(packed["data"]) < 70 * 70 * 5.5
 
 
 def test_what_nothing_needs_is_left_out() -> None:

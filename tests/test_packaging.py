@@ -32,3 +32,12 @@ def test_the_recipe_is_of_this_version_and_has_its_command() -> None:
     assert version == project()["version"]
     assert all(f"{name} = {where}" in recipe() for name, where in project()["scripts"].items())  # type: ignore
     assert f'summary: "{project()["description"]}"' in recipe() and f"license: {project()['license']}" in recipe()
+
+
+def test_whoever_cites_it_and_whoever_reads_of_changes_is_told_this_version() -> None:
+    cited = dict(
+        re.findall(r"^(version|date-released): (.+)$", (helpers.ROOT / "CITATION.cff").read_text("utf-8"), re.MULTILINE)
+    )
+    told = re.findall(r"^## \[([\d.]+)\] - ([\d-]+)$", (helpers.ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    assert cited["version"] == project()["version"] == told[0][0]
+    assert cited["date-released"] == told[0][1]

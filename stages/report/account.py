@@ -74,9 +74,7 @@ def failures(material: Material) -> str:
         if step.stage != "simulate" or not failed:
             continue
         parts.append(paragraph(f"{step.name}: {failed:,} of {step.facts.get('rows', 0):,} simulations failed."))
-        parts += [
-            paragraph(title, "note") + table(rows) for title, rows in step.summary.get("tables", {}).items()
-        ]
+        parts += [paragraph(title, "note") + table(rows) for title, rows in step.summary.get("tables", {}).items()]
     unsolved = material.latest["check"].table("draws that") if "check" in material.latest else []
     if unsolved:
         parts += [

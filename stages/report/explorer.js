@@ -100,7 +100,7 @@
     for (const t of ticks(low, high, s.log)) { const at = B - (B - T) * (t - low) / (high - low);
       svg.append(draw("line", { x1: L, x2: R, y1: at, y2: at, class: "grid" }), draw("text", { x: L - 5, y: at + 3, "text-anchor": "end" }, s.log ? digits(10 ** t) : digits(t))); }
     if (s.line) for (const t of ticks(Math.min(x0, x1), Math.max(x0, x1), far)) { const v = far ? 10 ** t : t;
-      svg.append(draw("text", { x: px(v), y: B + 14, "text-anchor": "middle" }, digits(v))); }
+      svg.append(draw("text", { x: px(v), y: B + 14, "text-anchor": px(v) > R - 20 ? "end" : "middle" }, digits(v))); }
     if (s.line) svg.append(draw("text", { x: (L + R) / 2, y: B + 30, "text-anchor": "middle" }, withUnit(o.dims[o.dims.length - 1][0], o.dims[o.dims.length - 1][1])));
     const g = draw("g", { "clip-path": `url(#clip-${d.outputs.indexOf(o)})` }); svg.append(g);
     s.kept.forEach((c, k) => { const colour = `var(${COLOURS[k % COLOURS.length]})`, from = c * x.length;

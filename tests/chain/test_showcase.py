@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpyro.infer import MCMC, NUTS
 from scipy import stats
 from scipy.special import gammaln, log_ndtr, ndtr
 
@@ -264,7 +268,32 @@ def vessels() -> np.ndarray:
     return drawn(to_theta, log_likelihood, 15, 200_000)
 
 
+def patients() -> np.ndarray:
+    """Draw by NUTS through the curve itself: 46 quantities are more than weights can bear."""
+    spec = spec_from_file_location("patients", CONFIGS / "patients.py")
+    module = module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    hours = jnp.asarray(column("patients.csv", "time"))
+    data = {name: jnp.asarray(column("patients.csv", name)) for name in table("patients.csv")}
+
+    def simulate(p: dict[str, Any]) -> dict[str, Any]:
+        ka, k, volume, dose = (each[:, None] for each in (p["ka"], p["CL"] / p["V"], p["V"], p["dose"]))
+        return {"concentration": dose * ka / volume / (ka - k) * (jnp.exp(-k * hours) - jnp.exp(-ka * hours))}
+
+    chains = MCMC(
+        NUTS(lambda: module.trial(simulate, data), target_accept_prob=0.9),
+        num_warmup=1500,
+        num_samples=DRAWS,
+        progress_bar=False,
+    )
+    chains.run(jax.random.key(0))
+    draws = chains.get_samples()
+    return np.column_stack([*(draws[name] for name in POPULATION), draws["CL"], draws["V"]])
+
+
+POPULATION = ["ka", "CL_center", "CL_spread", "V_center", "V_spread", "sigma"]
 SYSTEMS = {
+    "patients": System([*POPULATION, *(f"{each}[{i}]" for each in ("CL", "V") for i in range(20))], patients),
     "vessels": System(
         ["center", "spread", "sigma", *(f"{each}[{i}]" for each in ("r", "capacity", "n_0") for i in range(4))], vessels
     ),

@@ -24,7 +24,7 @@ from simfer.stages.plots.figures import (
 )
 
 _MOST_VECTORS = 2000  # points of runs in a panel: more of them are drawn as pixels
-_SHOWN = 0.05, 0.95  # the share of the runs' values that a panel reaches over, and all of the data
+_SHOWN = 0.05, 0.95  # the share of the values that a panel is laid out by
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,9 @@ def _look_at(ax: Axes, one: Runs) -> None:
     if not runs.size:
         return
     low, high = np.quantile(runs, _SHOWN)
-    seen = np.concatenate([[low, high], observed])
-    whole = runs.max() - runs.min() <= 3.0 * (np.ptp(seen) or 1.0)
-    seen = np.append(seen, runs) if whole else seen
-    limits = limits_of(seen, ax.get_yscale() == "log")
+    around = max(runs.min(), 2 * low - high), min(runs.max(), 2 * high - low)  # as far again to either side
+    log = ax.get_yscale() == "log"
+    limits = limits_of(np.append(runs if log else around, observed), log)
     ax.set_ylim(limits)
-    if not whole:
-        leave = int(((one.runs < limits[0]) | (one.runs > limits[1])).any(axis=1).sum())
+    if leave := int(((one.runs < limits[0]) | (one.runs > limits[1])).any(axis=1).sum()):
         ax.text(0.99, 0.98, f"{leave} of {len(one.runs)} runs go beyond", ha="right", va="top", transform=ax.transAxes)

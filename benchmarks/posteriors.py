@@ -45,7 +45,7 @@ RANDOM = {  # coordinates of an observation's numbers
 }
 BUDGETS: dict[int, list[str]] = {  # runs at most, those of the checks counted
     10_000: [],  # as the configs are
-    1_000: ["simulate.num_simulations=400", "refine.simulations_per_round=140", "check.num_draws=50"],
+    1_000: ["simulate.num_simulations=380", "refine.simulations_per_round=140", "check.num_draws=50"],
 }
 FILES = {"supernova": "union3"}  # where a reference is not named after its task
 SERIES = {

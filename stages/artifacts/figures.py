@@ -40,6 +40,7 @@ _FIGURES = {
     "data simulated at the posterior, p": _Kind("check.min_scatter_p", "density"),
     "shift between the flow's members": _Kind("check.max_member_shift", "density"),
     "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
+    "posterior mass that the flow's members": _Kind("check.max_member_mass", "density"),
     "draws outside the training domain": _Kind("check.max_outside", "domain"),
     _UNSOLVED: _Kind("check.max_outside", "failures"),
     "simulations of this round that failed": _Kind("simulate.max_failed", "failures"),

@@ -39,6 +39,14 @@ _OTHERS = 255  # draws among which data must find their own
 _AXES, _FOR_EACH = 4, 8  # of the data, and draws for each product of one with a parameter
 
 
+class Apart(NamedTuple):
+    """How far a member's posterior is from that of all: of the members the root of the mean square."""
+
+    shift: float  # of a mean in posterior sd, of the parameters the largest
+    change: float  # of an sd as a share of it, of the parameters the largest
+    mass: float  # total variation distance: of any shape, and of all parameters together
+
+
 class Exchanged(NamedTuple):
     """At each usable draw the simulated data, first, and the flow's replicates: what is made of each of them."""
 
@@ -105,14 +113,18 @@ def density_figures(limits: Check, target: Target, found: Exchanged, draws: np.n
         looks: How often the simulator has been asked so far, this round counted: whoever asks often enough passes a
             test by chance, so the p that is asked for grows with it.
     """
-    shift, change = agreement(target, draws)
+    apart = agreement(target, draws)
     return [
         Figure("simulated data among the flow's, p of being alike", "density",
                alike_p(found) / looks, limits.min_scatter_p, True),
         Figure("data simulated at the posterior, p of finding their own draw", "density",
                found.calibration_p / looks, limits.min_scatter_p, True),
-        Figure("shift between the flow's members (posterior sd)", "density", shift, limits.max_member_shift),
-        Figure("change of an sd between the flow's members (share)", "density", change, limits.max_scatter_error),
+        Figure("shift between the flow's members (posterior sd)", "density",
+               apart.shift, limits.max_member_shift),
+        Figure("change of an sd between the flow's members (share)", "density",
+               apart.change, limits.max_scatter_error),
+        Figure("posterior mass that the flow's members place elsewhere", "density",
+               apart.mass, limits.max_member_mass),
     ]  # fmt: skip
 
 
@@ -231,26 +243,27 @@ def energy_p(values: Float[np.ndarray, "draws each n"]) -> float:
     return float((1 + np.count_nonzero(statistic[1:] >= statistic[0])) / (1 + _PERMUTATIONS))
 
 
-def agreement(target: Target, draws: Float[np.ndarray, "draws size"]) -> tuple[float, float]:
-    """Return how far a member's posterior is from that of all: by a mean in posterior sd, by a share of an sd.
-
-    Draws are weighed by each member's density over that of all; of the members the root of the mean square is taken,
-    of the parameters the largest.
-    """
+def agreement(target: Target, draws: Float[np.ndarray, "draws size"]) -> Apart:
+    """Return how far members' posteriors are from that of all, draws being weighed by one density over the other."""
     flow, likelihood = target.flow, target.likelihood
     assert flow is not None
     z = draws[:: -(-len(draws) // _MOST_DRAWS)]
     each = _by_member(flow, target, jnp.asarray(z), likelihood.flat()[0])
     if each.shape[1] < 2 or not np.isfinite(each).any(axis=0).all():
-        return float("nan"), float("nan")
-    named = z[:, : target.num_named]
+        return Apart(float("nan"), float("nan"), float("nan"))
+    return members_apart(each, z[:, : target.num_named])
+
+
+def members_apart(each: Float[np.ndarray, "draws members"], named: Float[np.ndarray, "draws p"]) -> Apart:
+    """Return how far apart members are, from their log densities at the draws of all of them."""
     middle, spread = named.mean(axis=0), np.maximum(named.std(axis=0), 1e-300)
     weights = softmax(each - logsumexp(each, axis=1, keepdims=True), axis=0)
     means = weights.T @ named
     sds = np.sqrt(np.maximum(weights.T @ named**2 - means**2, 0.0))
+    mass = 0.5 * np.abs(weights - 1.0 / len(weights)).sum(axis=0)
     freedom = each.shape[1] / (each.shape[1] - 1)
     rms = lambda away: float(np.sqrt(freedom * (away**2).mean(axis=0)).max())  # noqa: E731
-    return rms((means - middle) / spread), rms(sds / spread - 1.0)
+    return Apart(rms((means - middle) / spread), rms(sds / spread - 1.0), rms(mass))
 
 
 def _by_member(flow: Flow, target: Target, z: Array, y: Array) -> Float[np.ndarray, "draws members"]:

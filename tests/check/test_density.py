@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simfer.stages.check.density import Exchanged, alike_p, energy_p, own_draw_p
+from simfer.stages.check.density import Exchanged, alike_p, energy_p, members_apart, own_draw_p
 
 _DRAWS, _EACH = 200, 16
 
@@ -67,6 +67,21 @@ def test_data_find_their_own_draw_by_the_right_density_alone() -> None:
     assert found(rng, width=1.4) < 0.005  # and too wide
     assert found(rng, rough=1.0) < 0.005  # two parameters weighed against each other by chance
     assert found(rng, slope=0.0) < 0.005  # a parameter that the density does not see
+
+
+def test_members_are_apart_by_place_by_width_and_by_shape() -> None:
+    draws = np.random.default_rng(6).normal(size=(4000, 2))
+
+    def apart(*logs: np.ndarray) -> list[float]:
+        return [round(value, 2) for value in members_apart(np.stack(logs, axis=1), draws)]
+
+    x = draws[:, 0]
+    assert apart(x, x) == [0.0, 0.0, 0.0]
+    shift, change, mass = apart(0.2 * x, -0.2 * x)  # by 0.2 sd each, and 0.2 phi(0) of the mass: twice the mean square
+    assert shift == pytest.approx(0.28, abs=0.02) and change < 0.05 and mass == pytest.approx(0.11, abs=0.01)
+    ripples = np.cos(12.0 * x)  # finer than any mean or width
+    shift, change, mass = apart(0.5 * ripples, -0.5 * ripples)
+    assert shift < 0.03 and change < 0.03 and mass > 0.14
 
 
 def test_what_is_no_number_passes_nothing() -> None:

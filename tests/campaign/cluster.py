@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from simfer.stages.simulate.children.frames import Reader
+
 CONFIG = """
 [parameters]
 a = {{ dist = "Normal" }}
@@ -48,8 +50,6 @@ def simulate(a, b):
     return {"y": a * b, "sum": a + b}
 """
 WHO = "child", "worker", "driver", "scheduler"
-_AT_ONCE = 0.1  # seconds: what was killed within them of a row's end had no time to tell
-_NOTICED = 1.2  # seconds in which a worker ends what nobody waits for any more, since a driver or a scheduler is gone
 _MEDIANS = "0.0 1.0"  # where a first run is made twice, on purpose
 
 
@@ -58,7 +58,8 @@ class Cluster:
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.folder, self.random = folder, random.Random(seed)
-        self.kills, self.killed = Counter[str](), list[tuple[float, str]]()
+        self.kills = Counter[str]()
+        self.kept: dict[tuple[float, ...], float] = {}  # when a row's outputs were first seen in the driver's journal
         self.environment = os.environ | {"SIMFER_SCRATCH": str(folder / "scratch"), "PYTHONWARNINGS": "ignore"}
         self.scheduler: subprocess.Popen[bytes] | None = None
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -81,6 +82,7 @@ class Cluster:
                 assert code in (3, -signal.SIGKILL), (self.folder / "driver.log").read_text()[-3000:]
                 self.driver = None
                 continue
+            self._look(store)
             begun = len(self._counted())
             if begun > seen and not due:  # something has gone on since the last kill
                 due = time.monotonic() + self.random.uniform(0.1, 1.5)
@@ -93,6 +95,18 @@ class Cluster:
         file = self.folder / "counted.txt"
         return file.read_text().splitlines() if file.exists() else []
 
+    def _look(self, store: str) -> None:
+        """See which rows the driver has: from then on none of them may begin again."""
+        for file in (self.folder / store).glob("simulate/*/journal/*"):
+            reader = Reader()
+            try:
+                reader.feed(file.read_bytes())
+            except FileNotFoundError:  # its rows are in the store by now
+                continue
+            for frame in reader.frames():
+                assert frame.numbers is not None
+                self.kept.setdefault(tuple(frame.numbers.tolist()), time.time())
+
     def _stand_up(self, store: str) -> None:
         """Begin again what is gone."""
         if self.scheduler is None or self.scheduler.poll() is not None:
@@ -102,10 +116,7 @@ class Cluster:
             while not self.file.exists():
                 assert self.scheduler.poll() is None
                 time.sleep(0.02)
-        alive = [each for each in self.workers if each.poll() is None]
-        # One whose scheduler is gone ends by itself.
-        self.killed += [(time.time(), "worker")] * (len(self.workers) - len(alive))
-        self.workers = alive
+        self.workers = [each for each in self.workers if each.poll() is None]  # without a scheduler one ends by itself
         while len(self.workers) < 2:
             more = ["--nthreads", "1", "--memory-limit", "0", "--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
             worker = self._start("distributed.cli.dask_worker", "--scheduler-file", str(self.file), *more)
@@ -127,7 +138,6 @@ class Cluster:
             victim.send_signal(signal.SIGKILL)
         except (psutil.NoSuchProcess, IndexError):
             return False
-        self.killed.append((time.time(), who))
         self.kills[who] += 1
         for process in (self.driver, self.scheduler, *self.workers):
             if process is not None and process.pid == victim.pid:
@@ -147,23 +157,30 @@ class Cluster:
         pid = {"driver": self.driver, "scheduler": self.scheduler, "worker": self.random.choice(self.workers)}[who].pid
         return psutil.Process(pid)
 
-    def run_twice(self) -> tuple[list[str], list[str]]:
-        """Return the rows that were run again after they had ended, and those where a kill came as they ended."""
-        ends: dict[str, list[float]] = {}
-        begins: dict[str, list[float]] = {}
+    def run_twice(self) -> tuple[list[str], int, list[float]]:
+        """Return the rows that began again although the driver had them; how many did since it had not; all delays.
+
+        A row that ends is on its way for a moment, from a child through a worker and the scheduler to the journal. What
+        is killed meanwhile takes it along.
+        """
+        ends, begins = dict[str, float](), dict[str, float]()  # the first end, the last beginning
         for line in self._counted():
             what, a, b, at = line.split()
-            (ends if what == "ends" else begins).setdefault(f"{a} {b}", []).append(float(at))
-        again, in_the_act = list[str](), list[str]()
-        for row, times in ends.items():
-            first = min(times)
-            if row == _MEDIANS or max(begins[row]) <= first:
-                continue
-            kills = sorted((at - first, who) for at, who in self.killed)
-            near = [(round(at, 3), who) for at, who in kills if abs(at) < 3]
-            is_close = any(_before(who) <= at <= _AT_ONCE for at, who in kills)
-            (in_the_act if is_close else again).append(f"{row}: {near}")
-        return again, in_the_act
+            if what == "ends":
+                ends.setdefault(f"{a} {b}", float(at))
+            else:
+                begins[f"{a} {b}"] = float(at)
+        again, on_the_way, delays = list[str](), 0, list[float]()
+        for row, ended in ends.items():
+            a, b = map(float, row.split())
+            kept = self.kept.get((a * b, a + b))
+            if kept is not None:
+                delays.append(kept - ended)
+            if kept is not None and begins[row] > kept:
+                again.append(f"{row}: kept {kept - ended:.3f} s after its end, begun again {begins[row] - ended:.3f} s")
+            elif row != _MEDIANS and begins[row] > ended:
+                on_the_way += 1
+        return again, on_the_way, sorted(delays)
 
     def end(self) -> None:
         """End all of it."""
@@ -171,7 +188,3 @@ class Cluster:
             if process is not None:
                 process.kill()
                 process.wait()
-
-
-def _before(who: str) -> float:
-    return -_NOTICED if who in ("driver", "scheduler") else -0.01

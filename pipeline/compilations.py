@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
 import platform
+import re
 import sys
 import time
+import warnings
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 _MAX_BYTES = 512 * 2**20  # a run leaves five to twenty MB
 _SWEPT = ".swept"  # when what was long not asked for was last looked for: once a day
+_BROKEN = re.compile(r"Error reading persistent compilation cache entry for '([^']+)'")
 _DAY = 24 * 3600.0
 _OFF = "0", "false", "False"
 # Half of what is compiled takes XLA less than the second that JAX would have it take; together they are seconds.
@@ -33,6 +38,7 @@ def keep() -> None:
         _sweep(folder.parent)
     except (OSError, RuntimeError):  # not writable, or a user without a home
         return
+    _mend_in(folder)
     settings = _JAX | {"JAX_COMPILATION_CACHE_DIR": str(folder)}
     for name, value in settings.items():
         os.environ.setdefault(name, value)
@@ -41,6 +47,25 @@ def keep() -> None:
         jax.config.update("jax_compilation_cache_dir", str(folder))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _mend_in(folder: Path) -> None:
+    """Remove what is broken (its process was killed while it wrote) as JAX warns of it: then it is written anew.
+
+    JAX itself writes nothing where something is, and would warn for ever. It names the program, and no file.
+    """
+    show: Any = warnings.showwarning
+    if getattr(show, "mends", None) == folder:
+        return
+
+    def mend(message: Any, *about: Any, **more: Any) -> None:
+        if broken := _BROKEN.match(str(message)):
+            for file in folder.glob(f"{glob.escape(broken[1])}-*"):
+                file.unlink(missing_ok=True)
+        show(message, *about, **more)
+
+    mend.mends = folder  # type: ignore[attr-defined]
+    warnings.showwarning = mend
 
 
 def cache_folder() -> Path:

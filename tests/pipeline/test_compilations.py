@@ -51,6 +51,8 @@ class TestKept:
         value, _, warned = run(tmp_path)
         assert value == "11.0" and "Error reading persistent compilation cache entry" in warned
         assert "Traceback" not in warned
+        value, counts, warned = run(tmp_path)  # and is written anew
+        assert (value, counts) == ("11.0", "1 0") and "Error reading" not in warned
 
     def test_unless_that_is_not_wanted_or_cannot_be(self, tmp_path: Path) -> None:
         assert run(tmp_path, JAX_ENABLE_COMPILATION_CACHE="0")[:2] == ["11.0", "0 0"]

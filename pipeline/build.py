@@ -21,6 +21,7 @@ from simfer.pipeline.plan import Plan, Step, outdated, user_files
 from simfer.pipeline.progress import Progress, duration, place
 from simfer.pipeline.stopping import Stoppable
 from simfer.pipeline.store import Found, Store, Workplace
+from simfer.pipeline.timing import Timed, timed
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,7 +67,8 @@ class Builder:
         lease: Lease | None = None,
     ) -> None:
         self.lease = lease or Lease(store.root)
-        self.problem, self.store, self.reporter, self.folder = problem, store, Stoppable(reporter), folder
+        self.problem, self.store, self.folder = problem, store, folder
+        self.reporter = Timed(Stoppable(reporter))
         self.plan, self.redo = Plan(problem, store), redo
         self.again: set[str] = set()  # fingerprints of the steps that are built again
         self.is_checked = False  # the config, against the simulator
@@ -159,13 +161,14 @@ class Builder:
         building = work.open(keep=keep)
         if keep:
             self._borrow(step, building)
-        summary = self._run(step, inputs, failed, building)
-        if any(not (work.building / file).exists() for file in removed):
-            # The stage took itself for done without what was damaged; to publish that would be to lose it unseen.
-            self.reporter.note(f"{name}: not to be repaired in part; building all of it")
-            summary = self._run(step, inputs, failed, work.open(keep=False))
+        with timed() as timing:
+            summary = self._run(step, inputs, failed, building)
+            if any(not (work.building / file).exists() for file in removed):
+                # The stage took itself for done without what was damaged; to publish that would be to lose it unseen.
+                self.reporter.note(f"{name}: not to be repaired in part; building all of it")
+                summary = self._run(step, inputs, failed, work.open(keep=False))
         seconds = time.monotonic() - clock
-        entries = self._entries(step, summary, started, seconds)
+        entries = self._entries(step, summary, started, seconds) | {"timing": timing.seconds()}
         manifest = work.publish(entries, partial(self.plan.shelf.identify, work.building))
         manifest = self.store.share(step.stage, work.final, manifest)
         self.reporter.note(f"{name}: done in {duration(seconds)}, {place(work.final)}")

@@ -50,6 +50,7 @@ from simfer.stages.settings import (
     short_name,
     tree,
 )
+from simfer.stages.spans import span
 
 __all__ = [
     "STAGES",
@@ -309,7 +310,9 @@ def run(
     A stage with inputs that may fail is told which did, and why.
     """
     more = {"failed": failed} if link.optional else {}
-    return _module(link.stage).run(link.config, inputs, folder, progress, **more)  # type: ignore[no-any-return]
+    with span("import"):
+        stage = _module(link.stage)
+    return stage.run(link.config, inputs, folder, progress, **more)  # type: ignore[no-any-return]
 
 
 def run_row(link: Link, row: int, begun: Sequence[Path], progress: Any) -> dict[str, Any]:

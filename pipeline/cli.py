@@ -238,12 +238,18 @@ def _show(
     ] = None,
     interval: Annotated[Literal["equal-tailed", "hdi"], typer.Option(help="Of that table.")] = "equal-tailed",
     level: Annotated[float, typer.Option(metavar="SHARE", help="Probability that the interval holds.")] = 0.9,
+    timing: Annotated[
+        bool, typer.Option("--timing", help="Print where the time went alone: each step by part, in seconds.")
+    ] = False,
 ) -> None:
     """Show the verdict, the posterior, the emulator's error, and where the files lie."""
     with answering():
         if not 0.0 < level < 1.0:
             raise UsageError([Mistake("--level", f"got {level:g}, expected a share between 0 and 1, such as 0.9")])
         plan = Plan(call.problem, call.store)
+        if timing:
+            screen.timing([(step, plan.find(step)) for step in plan.walk()], console())
+            return
         found = built(plan)
         if format is None:
             screen.show(found, console(), damaged(plan))

@@ -21,6 +21,7 @@ from simfer.pipeline.runner import Outcome
 from simfer.pipeline.runtime import versions
 from simfer.pipeline.store import Found
 from simfer.pipeline.sweep import Swept
+from simfer.pipeline.timing import PARTS
 
 _STYLES = {True: "bold green", False: "bold red", None: "yellow"}
 _WORDS = 24  # characters that a column of words has at least, if they are that many
@@ -95,6 +96,24 @@ def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], to_build: Collecti
     for step, found, _ in rows:
         for line in _other_versions(step, found.manifest):
             console.print(Text(line, style="yellow"), soft_wrap=True)
+
+
+def timing(rows: Sequence[tuple[Step, Found]], console: Console) -> None:
+    """Print how long each step took that is there, and how that is shared out among its parts."""
+    made = [(step, found.manifest) for step, found in rows if found.sound and found.manifest]
+    parts = [part for part in PARTS if any(part in manifest.get("timing", {}) for _, manifest in made)]
+    table = Table(box=None, pad_edge=False, title="seconds", title_justify="left", title_style="bold")
+    for column in ("step", *parts, "all"):
+        table.add_column(column, justify="left" if column == "step" else "right", no_wrap=True)
+    for step, manifest in made:
+        spent = manifest.get("timing")
+        cells = ["-" if spent is None else _seconds(spent.get(part)) for part in parts]
+        table.add_row(step.link.name, *cells, _seconds(manifest["seconds"]))
+    console.print(table if made else "nothing has been run yet")
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}" if value < 100 else f"{value:,.0f}"
 
 
 def further(rows: Sequence[tuple[Step, Found, Sequence[str]]], most: int, console: Console) -> None:

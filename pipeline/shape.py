@@ -112,7 +112,12 @@ _ENTRIES: dict[str, Test] = {
     "seconds": _is_number,
     "files": _table_of(_is_table),
 }
-_MAY_BE: dict[str, Test] = {"handed": _is_text, "identity": _matches(r"[0-9a-f]{16}"), "precision": _is_text}
+_MAY_BE: dict[str, Test] = {
+    "handed": _is_text,
+    "identity": _matches(r"[0-9a-f]{16}"),
+    "precision": _is_text,
+    "timing": _table_of(_is_number),
+}
 _MAY_SAY: dict[str, Test] = {
     "tables": _table_of(_list_of(_table_of(_is_scalar))),
     "warnings": _list_of(_is_text),

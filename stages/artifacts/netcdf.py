@@ -6,9 +6,12 @@ from pathlib import Path
 
 import xarray as xr
 
+from simfer.stages.spans import span
+
 
 def write_netcdf(data: xr.DataTree | xr.Dataset, file: Path) -> None:
     """Write a dataset, or a tree of them, into a file."""
-    content = data.to_netcdf(engine="h5netcdf")
-    assert isinstance(content, memoryview)
-    file.write_bytes(content)
+    with span("write"):
+        content = data.to_netcdf(engine="h5netcdf")
+        assert isinstance(content, memoryview)
+        file.write_bytes(content)

@@ -22,6 +22,7 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from simfer.stages.model.outputs import Status
+from simfer.stages.spans import span
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
 BLUE, ORANGE, GREEN, RED, PINK, SKY, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#AAAAAA"
@@ -104,7 +105,7 @@ def new_figure(file: Place, width: float, height: float, title: str, least: floa
     look = _LOOK.get() or Look()
     share = 1.0 if look.width is None else max(look.width, least) / width
     # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
-    with matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
+    with span("draw"), matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
         figure = ShownFigure(figsize=(share * width, max(share, min(share, 1.0) ** 0.5) * height), layout="constrained")
         FigureCanvasAgg(figure)
         if look.title:

@@ -23,6 +23,7 @@ from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.backends.contract import Attempts, Backend, Block
 from simfer.stages.simulate.engines.contract import LostRows
 from simfer.stages.simulate.threads import map_in_threads
+from simfer.stages.spans import span
 
 _SHARD_BYTES = 2**23  # a shard is one chunk of each output, all of them together about this large
 _SHARDS = 16  # or more, if each has rows enough: what a kill loses is the two that are being solved
@@ -150,8 +151,9 @@ class _Store:
         values = {**rows.outputs, **dict(zip(self._parameters, rows.theta.T, strict=True)), "z": z}
         values |= {name: rows.derivatives[name.removesuffix(DERIVATIVES)] for name in self._slopes}
         values |= dict.fromkeys(self._counts, attempts.attempt)
-        for name, value in (values | {"num_steps": rows.num_steps, "status": rows.status}).items():
-            self._arrays[name][at] = value
+        with span("write"):
+            for name, value in (values | {"num_steps": rows.num_steps, "status": rows.status}).items():
+                self._arrays[name][at] = value
 
 
 def _open(path: Path, space: Space, backend: Backend, num: int, settings: Simulate) -> _Store:

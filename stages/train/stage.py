@@ -12,6 +12,7 @@ from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.saved import load_emulator, save_emulator
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Train, TrainConfig
+from simfer.stages.spans import span
 from simfer.stages.summary import Summary
 from simfer.stages.train.assemble import assemble_emulator
 from simfer.stages.train.candidates import select
@@ -50,7 +51,8 @@ def run(
     if dataset.stochastic and settings.scatter != "gaussian":
         shape = learn_shape(config, dataset, emulator, rows, progress)
         emulator = shape.emulator
-    save_emulator(emulator, folder)
+    with span("write"):
+        save_emulator(emulator, folder)
     summary = report(folder, emulator, fitted, scatter_history, dataset, settings.memory)
     if shape:
         summary["facts"]["scatter"] = shape.words

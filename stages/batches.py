@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,17 +12,22 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt32
 
 Row = Any  # a tree of arrays
 Rows = Any  # the same, with a leading axis
+_MOST_PROGRAMS = 128
+_programs: OrderedDict[str, Any] = OrderedDict()  # what this process compiled, by what it was compiled from
 
 
-def in_batches(function: Callable[[Row], Any], rows: Rows, size: int = 256, together: bool = True) -> Any:
+def in_batches(
+    function: Callable[[Row], Any], rows: Rows, size: int = 256, together: bool = True, least: int = 64
+) -> Any:
     """Evaluate a function at every row.
 
     The rows are cut into batches of one size, the last of them filled up, and the arrays that the function closes over
     (an emulator's weights) are arguments of what is compiled. So what was compiled for one number of rows and one
-    emulator is what any other needs, and XLA's cache on disk has it.
+    emulator is what any other needs: this process has it, and XLA's cache on disk.
 
     Args:
         function: Takes one row, returns a tree of arrays.
@@ -28,6 +35,7 @@ def in_batches(function: Callable[[Row], Any], rows: Rows, size: int = 256, toge
         size: Rows in a batch; fewer rows are filled up to the next power of two.
         together: Whether a batch is evaluated side by side or row by row. Random numbers made side by side take XLA
             seconds to compile.
+        least: Rows that fewer are filled up to in any case.
 
     Returns:
         What the function returns, as NumPy arrays with the rows' leading axis.
@@ -36,29 +44,44 @@ def in_batches(function: Callable[[Row], Any], rows: Rows, size: int = 256, toge
         function, rows = _without_keys(function, rows)
     rows = jax.tree.map(np.asarray, rows)
     count = len(jax.tree.leaves(rows)[0])
-    first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), rows)
     if count == 0:
+        first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), rows)
         return jax.tree.map(lambda out: np.zeros((0, *out.shape), out.dtype), jax.eval_shape(function, first))
-    size = min(size, 1 << (count - 1).bit_length())
-    # A method of a module has its arrays for arguments already, and need not be traced again when it is asked again.
-    is_module = isinstance(function, eqx.Module)
-    closed = function if is_module else eqx.filter_closure_convert(partial(function), first)
-    parts = [_evaluate(closed, _batch(rows, start, size), together) for start in range(0, count, size)]
+    size = min(size, max(least, 1 << (count - 1).bit_length()))
+    evaluate = _batched(function, _batch(rows, 0, size), together)
+    parts = [evaluate(_batch(rows, start, size)) for start in range(0, count, size)]
     return jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[:count], *parts)
 
 
-def compiled(function: Callable[..., Any], *examples: Any) -> Callable[..., Any]:
+def split_keys(seed: int, count: int) -> UInt32[np.ndarray, "count 2"]:
+    """Return the data of `jax.random.split(jax.random.key(seed), count)`, which few programs make for all counts."""
+    # A key depends on its place alone, not on how many there are.
+    return np.asarray(_keys(seed, max(4096, 1 << (count - 1).bit_length())))[:count]
+
+
+@partial(jax.jit, static_argnums=1)
+def _keys(seed: Any, count: int) -> Any:
+    return jax.random.key_data(jax.random.split(jax.random.key(seed), count))
+
+
+def compiled(function: Callable[..., Any], *examples: Any, once: bool = False) -> Callable[..., Any]:
     """Compile a function of arrays, those that it closes over being arguments of what is compiled.
 
-    Two emulators of one shape are then one program, which XLA's cache on disk has after the first.
+    Two emulators of one shape are then one program, which this process has after the first, and XLA's cache on disk.
 
     Args:
         function: Takes and returns trees of arrays.
         examples: Arguments of the shapes and types that it will be called with.
+        once: Whether it runs so seldom that XLA's best, which takes it several times as long, is not worth it.
     """
     traced, shape = jax.make_jaxpr(function, return_shape=True)(*examples)
     tree = jax.tree.structure(shape)
-    program = jax.jit(lambda constants, leaves: jax.core.eval_jaxpr(traced.jaxpr, constants, *leaves))
+
+    def evaluate(constants: Any, leaves: Any) -> Any:
+        return jax.core.eval_jaxpr(traced.jaxpr, constants, *leaves)
+
+    evaluate.__name__ = getattr(function, "__name__", evaluate.__name__)  # as a profile shows it
+    program = _program(evaluate, once, traced.consts, jax.tree.leaves(examples))
 
     def call(*arguments: Any) -> Any:
         return jax.tree.unflatten(tree, program(traced.consts, jax.tree.leaves(arguments)))
@@ -66,9 +89,38 @@ def compiled(function: Callable[..., Any], *examples: Any) -> Callable[..., Any]
     return call
 
 
+def _batched(function: Callable[[Row], Any], batch: Rows, together: bool) -> Callable[[Rows], Any]:
+    """Return what evaluates a function at batches of one shape."""
+    if isinstance(function, eqx.Module) and not jax.tree.leaves(function):
+        return partial(_evaluate, function, together)  # nothing but its equal has another program: no need to trace
+
+    def of_rows(rows: Rows) -> Any:
+        return jax.vmap(function)(rows) if together else jax.lax.map(function, rows)
+
+    of_rows.__name__ = f"{getattr(function, '__name__', 'one')}_of_rows"
+    return compiled(of_rows, batch)
+
+
 @eqx.filter_jit
-def _evaluate(function: Callable[[Row], Any], rows: Rows, together: bool) -> Any:
+def _evaluate(function: Callable[[Row], Any], together: bool, rows: Rows) -> Any:
     return jax.vmap(function)(rows) if together else jax.lax.map(function, rows)
+
+
+def _program(function: Callable[..., Any], once: bool, *examples: Any) -> Callable[..., Any]:
+    """Compile a function of arrays, or return what was compiled from the very same operations."""
+    lowered = jax.jit(function).lower(*examples)
+    text = lowered.as_text()
+    options: Any = {"xla_backend_optimization_level": "1"} if once else None
+    if "callback" in text:  # which names a function of Python by its place alone
+        return lowered.compile(options)
+    given = [(np.shape(leaf), str(leaf.dtype)) for leaf in jax.tree.leaves(examples)]  # of which it may use but some
+    name = hashlib.sha256(f"{once} {given} {text}".encode()).hexdigest()
+    if name not in _programs:
+        _programs[name] = lowered.compile(options)
+        if len(_programs) > _MOST_PROGRAMS:
+            _programs.popitem(last=False)
+    _programs.move_to_end(name)
+    return _programs[name]
 
 
 def _is_key(leaf: Any) -> bool:

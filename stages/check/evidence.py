@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.special import logsumexp
 
-from simfer.stages.batches import in_batches
+from simfer.stages.batches import in_batches, split_keys
 from simfer.stages.check.verdict import Figure
 from simfer.stages.infer.target import Target
 from simfer.stages.settings import Check
@@ -47,22 +47,21 @@ def no_evidence(target: Target) -> Evidence:
 def gather(target: Target, draws: Float[np.ndarray, "draws size"], y: Float[np.ndarray, "draws outputs"]) -> Evidence:
     """Hold the likelihood by the emulator against that by what the simulator gave at the same draws."""
     likelihood = target.likelihood
-    truth = jnp.asarray(likelihood.to_transformed(y, target.predictor.floor))
-    keys = jax.random.split(jax.random.key(0), len(draws))
+    truth = likelihood.to_transformed(y, target.predictor.floor)
 
-    def one(z: Array, truth: Array, key: Array) -> tuple[Array, Array, Array]:
+    def one(z: Array, truth: Array, key_data: Array) -> tuple[Array, Array, Array]:
         theta_z, noise_z, _ = target.split(z)
         values = likelihood.noise_space.values(noise_z)
         sigma = jnp.sqrt(likelihood.noise_variance(truth, values))
         exact = likelihood.exact(truth, values)
-        replicated = likelihood.replicate(key, None, truth, values)
+        replicated = likelihood.replicate(jax.random.wrap_key_data(key_data), None, truth, values)
         return (
             (target.errors.mean(theta_z) - truth) / sigma,
             exact - target.log_likelihood(z),
             likelihood.exact(truth, values, replicated) <= exact,
         )
 
-    rows = (jnp.asarray(draws), truth, keys)
+    rows = (draws, truth, split_keys(0, len(draws)))
     error, ratio, less = in_batches(lambda row: one(*row), rows, together=False)
     weights, k_hat = smooth(np.asarray(ratio))
     change = changes(draws[:, : target.num_named], weights)
@@ -143,7 +142,7 @@ def dropped(target: Target, draws: np.ndarray, y: np.ndarray) -> dict[str, Float
     lost, likelihood = target.predictor.dropped(y), target.likelihood
     if not lost:
         return {}
-    truth = jnp.asarray(likelihood.to_transformed(y, target.predictor.floor))
+    truth = likelihood.to_transformed(y, target.predictor.floor)
 
     def variance(row: tuple[Array, Array]) -> Array:
         return likelihood.noise_variance(row[0], likelihood.noise_space.values(row[1]))

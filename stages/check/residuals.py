@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.stats import norm
 
-from simfer.stages.batches import in_batches
+from simfer.stages.batches import in_batches, split_keys
 from simfer.stages.check.verdict import Figure
 from simfer.stages.emulator.normality import normal_p, whitened_scores
 from simfer.stages.infer.target import Target
@@ -43,12 +43,11 @@ def standardise(target: Target, draws: np.ndarray, y: np.ndarray) -> Residuals:
     the same at every draw nearby, so that it cannot be told from a wrong mean; that is what is looked for.
     """
     likelihood = target.likelihood
-    truth = jnp.asarray(likelihood.to_transformed(y, target.predictor.floor))
-    keys = jax.random.split(jax.random.key(0), len(draws))
+    truth = likelihood.to_transformed(y, target.predictor.floor)
 
     def one(row: tuple[Array, Array, Array]) -> tuple[Array, Array, Array, Array]:
-        z, truth, key = row
-        first, second = jax.random.split(key)
+        z, truth, key_data = row
+        first, second = jax.random.split(jax.random.wrap_key_data(key_data))
         theta_z, noise_z, _ = target.split(z)
         values, prediction = likelihood.noise_space.values(noise_z), target.errors.predict(theta_z)
         assert prediction.scatter is not None
@@ -61,7 +60,7 @@ def standardise(target: Target, draws: np.ndarray, y: np.ndarray) -> Residuals:
         marginal = gap / jnp.sqrt(jnp.diag(covariance))
         return both[:, 0], both[:, 1:], marginal, is_likelier(target, second, z, values, prediction)
 
-    rows = (jnp.asarray(draws), truth, keys)
+    rows = (draws, truth, split_keys(0, len(draws)))
     whitened, slopes, marginal, less = in_batches(one, rows, together=False)
     return Residuals(whitened, marginal, whitened_scores(whitened, slopes), float(np.mean(less)))
 

@@ -17,6 +17,7 @@ from simfer.stages.artifacts.netcdf import write_netcdf
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import SIMULATIONS, Simulations
 from simfer.stages.artifacts.verdict import VERDICT, Verdict
+from simfer.stages.batches import in_batches
 from simfer.stages.check import density, own_model, unsolved
 from simfer.stages.check.convergence import convergence_figures
 from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, errors, gather, no_evidence
@@ -213,7 +214,7 @@ def _domain(limits: Check, target: Target, draws: Float[np.ndarray, "draws size"
     predictor = target.predictor
     if isinstance(predictor, Exact):
         return []
-    inside = np.asarray(predictor.domain.holds(predictor.space.on_circle(target.split(draws)[0])))
+    inside = in_batches(predictor.domain.holds, predictor.space.on_circle(target.split(draws)[0]))
     return [Figure("draws outside the training domain", "domain", float(np.mean(~inside)), limits.max_outside)]
 
 

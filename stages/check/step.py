@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
+from simfer.stages.batches import in_batches
 from simfer.stages.check.verdict import Figure
 from simfer.stages.infer.posterior import named_draws
 from simfer.stages.infer.target import Target
@@ -39,8 +41,11 @@ def step_figures(
         return []
     likelihood, space = target.likelihood, target.predictor.space
     truth = np.asarray(likelihood.to_transformed(y, target.predictor.floor))
-    values = likelihood.noise_space.values(np.zeros(likelihood.noise_space.size))
-    sd = np.sqrt(np.asarray(likelihood.noise_variance(np.median(truth, axis=0), values)))
+
+    def variance(mean: Array) -> Array:
+        return likelihood.noise_variance(mean, likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size)))
+
+    sd = np.sqrt(in_batches(variance, np.median(truth, axis=0)[None]))[0]
     named = named_draws(target, draws)
     theta = np.stack([named[name] for name in space.names], axis=1)
     step = find_step(theta, draws[:, : space.size], truth / sd)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
@@ -29,7 +29,7 @@ class Domain(eqx.Module):
         # All axes, even of fewer rows than there are; and no n x n matrix of many rows.
         axes = np.linalg.svd(rows - center, full_matrices=len(rows) < rows.shape[1])[2]
         along = (rows - center) @ axes.T
-        return cls(*map(jnp.asarray, (center, axes, along.min(axis=0), along.max(axis=0))))
+        return cls(*map(jax.device_put, (center, axes, along.min(axis=0), along.max(axis=0))))
 
     def holds(self, z: Float[Any, "... size"]) -> Bool[Array, "..."]:
         """Say which whitened points lie inside; one that is not a number does not."""

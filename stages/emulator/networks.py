@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PyTree
 
+from simfer.stages.batches import compiled
 from simfer.stages.emulator.architectures.base import PROVIDED, ClosedForm
 from simfer.stages.model.plugins import resolve
 from simfer.stages.settings import Train
@@ -36,6 +37,26 @@ def build_networks(
         return make(*sizes, key=keys[0], **extra, **options)
     networks = eqx.filter_vmap(lambda key: make(*sizes, key=key, **extra, **options))(keys)
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, networks)
+
+
+def draw_networks(
+    architecture: str,
+    options: Mapping[str, Any],
+    sizes: tuple[int, int],
+    keys: Array,
+    dtype: str,
+    context: Mapping[str, Any] | None = None,
+) -> PyTree:
+    """Build an ensemble as `build_networks` does, as one program: left to itself every weight is several."""
+
+    def build(keys: Array) -> PyTree:
+        return build_networks(architecture, options, sizes, keys, dtype, context)
+
+    if issubclass(resolve(architecture, ARCHITECTURES), ClosedForm):
+        return build(keys)
+    _, static = eqx.partition(eqx.filter_eval_shape(build, keys), lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    draw = compiled(lambda keys: eqx.filter(build(keys), eqx.is_array), keys, once=True)
+    return eqx.combine(draw(keys), static)
 
 
 def network_options(train: Train) -> dict[str, Any]:

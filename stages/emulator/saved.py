@@ -18,7 +18,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
@@ -128,10 +127,17 @@ def _upgraded(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 def _deserialised(leaves: bytes, like: PyTree) -> PyTree:
     file = BytesIO(leaves)
-    arrays = eqx.tree_deserialise_leaves(file, like)
+    arrays = eqx.tree_deserialise_leaves(file, like, _read)
     if file.read(1):
         raise ValueError("it goes on after the last array")
     return arrays
+
+
+def _read(file: Any, like: Any) -> Any:
+    """Read one array, as Equinox would, which compiles a program for each shape."""
+    if isinstance(like, (jax.Array, jax.ShapeDtypeStruct)):
+        return jax.device_put(np.load(file, allow_pickle=False))
+    return eqx.default_deserialise_filter_spec(file, like)
 
 
 def _completed(emulator: Emulator, format: int, outside: Outside) -> Emulator:
@@ -140,7 +146,7 @@ def _completed(emulator: Emulator, format: int, outside: Outside) -> Emulator:
     if format < _STORED_SINCE["domain"]:
         emulator = replace(emulator, domain=Domain.of(z))
     if format < _STORED_SINCE["spread"]:
-        emulator = replace(emulator, spread=jnp.asarray(member_variance(predict(emulator, z))))
+        emulator = replace(emulator, spread=jax.device_put(member_variance(predict(emulator, z))))
     return emulator
 
 
@@ -212,24 +218,28 @@ def assemble(
     flow: Flow | None = None,
 ) -> Emulator:
     """Put an emulator together that predicts; the training rows and what they say of its error are still blank."""
-    rows = jnp.zeros((header.num_rows, header.layout.size))
+    rows = _zeros(header.num_rows, header.layout.size)
     return Emulator(
         networks=networks,
-        center=jnp.asarray(center),
-        whitening=jnp.asarray(whitening),
-        location=jnp.asarray(location),
-        scale=jnp.asarray(scale),
-        base_variance=jnp.zeros(header.layout.size),
-        training_z=jnp.zeros((header.num_rows, header.space.size)),
+        center=jax.device_put(center),
+        whitening=jax.device_put(whitening),
+        location=jax.device_put(location),
+        scale=jax.device_put(scale),
+        base_variance=_zeros(header.layout.size),
+        training_z=_zeros(header.num_rows, header.space.size),
         training_y=rows,
         residuals=rows,
         spread=rows,
         domain=domain,
         header=header,
-        bases={name: jnp.asarray(basis) for name, basis in bases.items()},
+        bases={name: jax.device_put(basis) for name, basis in bases.items()},
         random=random,
         flow=flow,
     )
+
+
+def _zeros(*shape: int) -> jax.Array:
+    return jax.device_put(np.zeros(shape))  # of which nothing is compiled
 
 
 def _skeleton(header: Header, architecture: str, format: int) -> Emulator:
@@ -244,7 +254,7 @@ def _skeleton(header: Header, architecture: str, format: int) -> Emulator:
         header,
         networks,
         {name: np.zeros((count, layout.outputs[name].size)) for name, count in header.components.items()},
-        domain=Domain(*map(jnp.zeros, ((size,), (size, size), (size,), (size,)))),
+        domain=Domain(_zeros(size), _zeros(size, size), _zeros(size), _zeros(size)),
         random=_blank_scatter(header, architecture),
         flow=None if header.flow is None else blank_flow(header.flow),
         center=np.zeros(size),

@@ -6,11 +6,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from simfer.stages.batches import in_batches
 from simfer.stages.errors import StageError
 from simfer.stages.infer.target import Target
 from simfer.stages.model.plugins import resolve
@@ -33,8 +32,8 @@ def derived_draws(
     values: dict[str, Any] = {**target.predictor.space.fixed, **target.likelihood.noise_space.fixed, **named}
     shapes = {name: output.shape for name, output in target.predictor.layout.outputs.items() if name in used}
     if shapes:
-        flat = jnp.asarray(target.split(z)[0].reshape(-1, target.predictor.space.size))
-        natural = jax.jit(lambda rows: jax.lax.map(lambda row: _outputs(target, row, list(shapes)), rows))(flat)
+        flat = target.split(z)[0].reshape(-1, target.predictor.space.size)
+        natural = in_batches(lambda row: _outputs(target, row, list(shapes)), flat, together=False)
         values |= {name: np.asarray(value).reshape(*z.shape[:2], -1) for name, value in natural.items()}
     found: dict[str, Any] = {}
     for name, each in derived.items():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
@@ -30,8 +29,8 @@ def named_draws(target: Target, z: Float[np.ndarray, "... size"]) -> dict[str, F
     values: dict[str, np.ndarray] = {}
     for space, part in spaces:
         if space.size:
-            theta = space.theta(jnp.asarray(part))
-            values |= {name: np.asarray(theta[..., i]) for i, name in enumerate(space.names)}
+            columns = space.columns(part)
+            values |= {name: columns[name] for name in space.names}
     return values
 
 

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from simfer.stages.batches import in_batches
+from simfer.stages.batches import in_batches, split_keys
 from simfer.stages.infer.predictor import Predictor
 from simfer.stages.infer.target import Target
 from simfer.stages.model.likelihood import Prediction
@@ -32,9 +30,8 @@ class Predictive(NamedTuple):
 
 def evaluate(target: Target, z: Float[np.ndarray, "chains draws size"], seed: int) -> Predictive:
     """Evaluate at every draw what a reader holds against the data."""
-    flat = jnp.asarray(z.reshape(-1, z.shape[-1]))
-    keys = jax.random.split(jax.random.key(seed + 1), len(flat))
-
+    flat = z.reshape(-1, z.shape[-1])
+    keys = split_keys(seed + 1, len(flat))
     predicted = in_batches(lambda point: at_data(target, *point), (flat, keys), together=False)
     thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)]
     curves = in_batches(lambda z: _curve(target, z), thinned, size=32)
@@ -44,9 +41,9 @@ def evaluate(target: Target, z: Float[np.ndarray, "chains draws size"], seed: in
     return Predictive(*(jax.tree.map(np.asarray, values) for values in (*predicted, curves, simulated)))
 
 
-def at_data(target: Target, z: Array, key: Array) -> tuple[dict[str, Array], dict[str, Array], Array, Array]:
+def at_data(target: Target, z: Array, key_data: Array) -> tuple[dict[str, Array], dict[str, Array], Array, Array]:
     """Return what is predicted at the data: the first four fields of `Predictive`."""
-    likelihood, errors = target.likelihood, target.errors
+    likelihood, errors, key = target.likelihood, target.errors, jax.random.wrap_key_data(key_data)
     theta_z, noise_z, weights = target.split(z)
     values, prediction = likelihood.noise_space.values(noise_z), errors.predict(theta_z)
     mean, uncertain, variance = prediction.mean, None, None
@@ -77,13 +74,15 @@ def _curve(target: Target, z: Array) -> dict[str, Array]:
     return {name: values + offsets.get(name, 0.0) for name, values in natural.items()}
 
 
-def _simulated(predictor: Predictor, z: Float[Array, "draws size"], seed: int) -> dict[str, Float[Array, "draws ..."]]:
+def _simulated(
+    predictor: Predictor, z: Float[np.ndarray, "draws size"], seed: int
+) -> dict[str, Float[np.ndarray, "draws ..."]]:
     """Draw a random simulator's whole outputs, without noise."""
 
-    def some(z: Array, key: Array) -> dict[str, Array]:
-        factor = predictor.scatter_factor(z)
+    def some(z: Array, key_data: Array) -> dict[str, Array]:
+        factor, key = predictor.scatter_factor(z), jax.random.wrap_key_data(key_data)
         scatter = jax.random.normal(key, (10, len(factor))) @ factor
         return predictor.natural(predictor.members(z).mean(axis=0) + scatter)
 
-    drawn = eqx.filter_jit(jax.vmap(some))(z, jax.random.split(jax.random.key(seed + 2), len(z)))
-    return jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:]), drawn)
+    drawn = in_batches(lambda row: some(*row), (z, split_keys(seed + 2, len(z))), together=False)
+    return {name: values.reshape(-1, *values.shape[2:]) for name, values in drawn.items()}

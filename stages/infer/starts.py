@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.stats import chi2
@@ -18,9 +17,8 @@ def choose_starts(target: Target, count: int) -> Float[np.ndarray, "chains size"
     Chains that begin apart find several modes where there are, and their R-hat then says so. Components of a point
     that no row has (of the noise, of the error) begin at zero.
     """
-    z = target.starts()
-    padded = jnp.asarray(z)
-    score = in_batches(target.log_likelihood, padded)
+    z = np.asarray(target.starts())
+    score = in_batches(target.log_likelihood, z)
     score[~np.isfinite(score)] = -np.inf
     best = np.argsort(-score)[:count]
     if not np.isfinite(score[best[0]]):
@@ -32,7 +30,7 @@ def choose_starts(target: Target, count: int) -> Float[np.ndarray, "chains size"
     liked = np.flatnonzero(score >= score[best[0]] - 0.5 * chi2.ppf(0.999, target.size))
     if len(liked) < count:
         liked = best[np.isfinite(score[best])]
-    return np.asarray(padded)[_far_apart(z[liked], liked, count, first=best[0])]
+    return z[_far_apart(z[liked], liked, count, first=best[0])]
 
 
 def _far_apart(z: Float[np.ndarray, "n p"], rows: Int[np.ndarray, " n"], count: int, first: int) -> np.ndarray:

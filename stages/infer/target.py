@@ -37,7 +37,7 @@ class ErrorModel:
     def __init__(
         self, predictor: Predictor, likelihood: Likelihood, near: bool = True, with_error: bool = True
     ) -> None:
-        self.predictor, self.index = predictor, jnp.asarray(likelihood.index)
+        self.predictor, self.index = predictor, np.asarray(likelihood.index)
         self._members = predictor.at(likelihood.index)
         self.random = predictor.random
         rows = predictor.cross_validation if with_error else None
@@ -71,10 +71,10 @@ class ErrorModel:
 
         Rows picked for an output near the data would have residuals that lead to the data, and too small ones.
         """
-        values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
 
         def score(z: Float[Array, " size"]) -> Float[Array, ""]:
             prediction = self.predict(z)
+            values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
             if likelihood.is_gaussian:
                 return likelihood.marginal(prediction, values)
             return likelihood.exact(prediction.mean, values)
@@ -90,7 +90,7 @@ class ErrorModel:
     @property
     def num_factors(self) -> int:
         """The number of a prediction's factors, those of the scatter the last of them."""
-        z = jnp.zeros(self.predictor.space.size)
+        z = np.zeros(self.predictor.space.size)
         return int(jax.eval_shape(lambda z: self.predict(z).factors, z).shape[0])
 
     @property

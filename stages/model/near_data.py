@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Array, Bool, Float
 from scipy.stats import chi2
 
 from simfer.stages.batches import in_batches
@@ -35,9 +35,10 @@ def select_near_data(
 
 
 def _distance(likelihood: Likelihood, at_data: Float[np.ndarray, "rows n"]) -> Float[np.ndarray, " rows"]:
-    values = likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size))
-    finite = jnp.asarray(np.where(np.isfinite(at_data), at_data, 0.0))
-    score = -in_batches(lambda mean: likelihood.exact(mean, values), finite)
+    def log_likelihood(mean: Float[Array, " n"]) -> Float[Array, ""]:
+        return likelihood.exact(mean, likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size)))
+
+    score = -in_batches(log_likelihood, np.where(np.isfinite(at_data), at_data, 0.0))
     return np.where(np.isfinite(score), score, np.finfo(float).max)
 
 

@@ -18,6 +18,7 @@ from jax.scipy.special import ndtr
 from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float
 
+from simfer.stages.batches import in_batches
 from simfer.stages.model import parts
 from simfer.stages.model.quantiles import distribution, from_normal, standard, to_normal
 from simfer.stages.settings import Prior
@@ -140,6 +141,17 @@ class Space(eqx.Module):
         free = [values[name][..., None] for name in self.names]
         return jnp.concatenate([jnp.zeros((*z.shape[:-1], 0)), *free], axis=-1)
 
+    def columns(self, z: Float[Array | np.ndarray, "... size"]) -> dict[str, Float[np.ndarray, "..."]]:
+        """Return `values` of points that are known, by one compiled program whatever their number."""
+        points = np.asarray(z, float)
+        found = in_batches(self.values, points.reshape(-1, self.size), least=256)
+        return {name: values.reshape(points.shape[:-1]) for name, values in found.items()}
+
+    def table(self, z: Float[Array | np.ndarray, "... size"]) -> Float[np.ndarray, "... names"]:
+        """Return `theta` of points that are known, by one compiled program whatever their number."""
+        columns = self.columns(z)
+        return np.stack([columns[name] for name in self.names], axis=-1) if self.names else np.zeros((*z.shape[:-1], 0))
+
     def whiten(self, values: Mapping[str, Any]) -> Float[Array, "... size"]:
         """Return the whitened point of named values; quantities that are fixed may be left out."""
         known = self.fixed | dict(values)
@@ -155,13 +167,13 @@ class Space(eqx.Module):
         }
         return self.whiten(held)
 
-    def scores(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... names"]:
+    def scores(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array | np.ndarray, "... names"]:
         """Return each free quantity as a standard normal value of its own; of a periodic one, by its place from `low`.
 
         That is z itself where none is periodic.
         """
         if not self.periodic:
-            return jnp.asarray(z)
+            return z
         values = self.values(z)
         plain = {name: prior.model_copy(update={"periodic": False}) for name, prior in self.priors.items()}
         own = [_to_components(prior, values[name], values)[0][..., None] for name, prior in plain.items()]
@@ -176,13 +188,13 @@ class Space(eqx.Module):
         own = [known[name][..., None] for name in self.names]
         return jnp.concatenate([jnp.zeros((*scores.shape[:-1], 0)), *own], axis=-1)
 
-    def on_circle(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+    def on_circle(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array | np.ndarray, "... size"]:
         """Return whitened points with the components of a periodic quantity at one distance from the origin.
 
         Only their direction means anything. That is z itself where none is periodic.
         """
         if not self.periodic:
-            return jnp.asarray(z)
+            return z
         parts = [jnp.asarray(z)[..., self.places[name]] for name in self.names]
         return jnp.concatenate([_unit(part) * _RADIUS if part.shape[-1] == 2 else part for part in parts], axis=-1)
 
@@ -212,7 +224,7 @@ class Space(eqx.Module):
             for _ in range(_num_components(prior))
         )
 
-    def inputs(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array, "... size"]:
+    def inputs(self, z: Float[Array | np.ndarray, "... size"]) -> Float[Array | np.ndarray, "... size"]:
         """Return what an emulator sees of whitened points, of mean 0 and variance 1 under the prior.
 
         It is z, but between the bounds of a flat prior the position itself: what is smooth in a parameter need not

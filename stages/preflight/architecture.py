@@ -131,7 +131,7 @@ def _first(hint: Any) -> Any:
 def _trial(train: Train, layout: Layout, size: int, where: str) -> list[Mistake]:
     """Build the networks, and ask them, without computing anything, for `size` values to learn."""
     given = {"layout": layout, "families": ("normal",), "varies": (True,) * size}
-    options, keys = network_options(train), jax.random.split(jax.random.key(0), 1)
+    options, keys = network_options(train), jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 1))
 
     def ask(keys: Any) -> Any:
         networks = build_networks(train.architecture, options, (1, size), keys, train.dtype, given)

@@ -61,7 +61,7 @@ def _extra(seen: Mapping[str, Any], simulator: Simulator, where: str) -> list[Mi
 
 def _equation(simulator: DifferentialSimulator) -> list[Mistake]:
     """Call each part of a differential equation once."""
-    p, key, t = _parameters(simulator), jax.random.key(0), jnp.asarray(0.0)
+    p, key, t = _parameters(simulator), jax.random.key(0), np.zeros(())
     begin = lambda p: simulator.begin(p, key)  # noqa: E731
     state = _shape(begin, p)
     where = place(simulator, "initial_state")

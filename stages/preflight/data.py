@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array
 
@@ -120,9 +121,9 @@ def _tried(likelihood: Likelihood, block: Block) -> list[Mistake]:
             )
         return terms.sum()
 
-    z = jnp.zeros(likelihood.noise_space.size)
+    z = np.zeros(likelihood.noise_space.size)
     try:
-        jax.eval_shape(jax.grad(total, argnums=(0, 1)), jnp.ones(count), z)
+        jax.eval_shape(jax.grad(total, argnums=(0, 1)), np.ones(count), z)
     except Exception as error:  # whatever the user's code, or a family without a CDF, has in it
         reason = str(error).partition("\n")[0]
         what = f"its log probability cannot be taken: {type(error).__name__}: {reason}"

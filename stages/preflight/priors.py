@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+import numpyro.distributions as dist
+from jaxtyping import Array, Float
 
 from simfer.stages.errors import Mistake
 from simfer.stages.model.quantiles import distribution, from_normal
@@ -24,7 +27,13 @@ _Z = np.linspace(-3.0, 3.0, 7)  # nearly all of the prior
 def prior_mistakes(config: Problem) -> list[Mistake]:
     """List the priors, those of the noise too, whose quantiles are no numbers, or do not increase."""
     priors = [(where, prior) for where, prior in _priors(config) if prior.stands_alone]
-    found = [Mistake(where, what) for where, prior in priors if (what := _wrong(prior))]
+    made = [_made(prior) for _, prior in priors]
+    quantiles = _quantiles([each for each in made if not isinstance(each, str)])
+    wrong = [
+        each if isinstance(each, str) else _wrong(prior, *next(quantiles))
+        for (_, prior), each in zip(priors, made, strict=True)
+    ]
+    found = [Mistake(where, what) for (where, _), what in zip(priors, wrong, strict=True) if what]
     return found or _dependent(Space(config.parameters))
 
 
@@ -74,12 +83,28 @@ def _priors(config: Problem) -> Iterator[tuple[str, Prior]]:
             yield each.place, each.value
 
 
-def _wrong(prior: Prior) -> str:
+def _made(prior: Prior) -> dist.Distribution | str:
+    """Return a prior's distribution, or why there is none."""
     try:
         made = distribution(prior)
-        values, slopes = (np.asarray(each) for each in jax.jvp(lambda z: from_normal(made, z), (_Z,), (np.ones(7),)))
+        jax.eval_shape(lambda z: from_normal(made, z), _Z)
     except ValueError as error:  # NumPyro knows bounds that the table of priors does not
         return f"{prior.dist} cannot be made of these arguments: {error}"
+    return made
+
+
+def _quantiles(priors: Sequence[dist.Distribution]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield each distribution's quantiles and their slopes in z, all of them compiled as one."""
+
+    @jax.jit
+    def both(z: Array) -> list[tuple[Array, Array]]:
+        return [jax.jvp(partial(from_normal, prior), (z,), (jnp.ones_like(z),)) for prior in priors]
+
+    for values, slopes in both(_Z) if priors else ():
+        yield np.asarray(values), np.asarray(slopes)
+
+
+def _wrong(prior: Prior, values: Float[np.ndarray, " 7"], slopes: Float[np.ndarray, " 7"]) -> str:
     if what := _not_increasing(values, slopes):
         return f"{prior.dist} with these arguments {what}; are they in the parameter's unit, and of its size?"
     return ""

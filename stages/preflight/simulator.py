@@ -8,7 +8,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
+import numpy as np
 
 from simfer.stages.errors import Mistake
 from simfer.stages.model.outputs import Layout
@@ -101,7 +101,7 @@ def solving_mistakes(config: Problem, simulator: Simulator) -> list[Mistake]:
 def shape_mistakes(config: Problem, simulator: Simulator, layout: Layout) -> list[Mistake]:
     """List the outputs that do not come as `outputs()` says."""
     found = []
-    given = {name: jnp.asarray(1.0) for name in simulator.parameters}
+    given = {name: np.ones(()) for name in simulator.parameters}
     key = jax.random.key(0) if simulator.stochastic else None
     seen = eqx.filter_eval_shape(lambda p: simulator.solve(p, config.simulate.solver, key).outputs, given)
     for name, output in layout.outputs.items():

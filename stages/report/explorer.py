@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
@@ -125,7 +124,7 @@ def _parameters(emulator: Emulator, material: Material, tree: xr.DataTree | None
         steps = np.linspace(0.0, 1.0, 121) if prior.periodic else _RANGE
         points = np.zeros((len(steps), space.size))
         points[:, space.places[name]] = _components(steps, prior.periodic)
-        values = np.asarray(space.theta(jnp.asarray(points)))[:, at]
+        values = space.table(points)[:, at]
         if prior.periodic:
             values = prior.arguments["low"] + steps * (prior.arguments["high"] - prior.arguments["low"])
         one = {

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 import matplotlib
 import numpy as np
 import xarray as xr
@@ -123,17 +123,19 @@ class Gallery:
         truth: Mapping[str, float] | None = None,
     ) -> None:
         """Draw each quantity's posterior over its prior."""
+        draws = self._some(names)  # a prior's own curve is shown where it is that of no other quantity
+        priors = {n: self.priors[n] for n in draws if n in self.priors and self.priors[n].stands_alone}
+        quantiles = prior_quantiles(priors)
         shown = [
             plots.Marginal(
                 self.labels[name],
-                values,
-                prior_quantiles(self.priors[name]),
+                draws[name],
+                quantiles[name],
                 _NORMAL,
                 (truth or {}).get(name),
                 name,
             )
-            for name, values in self._some(names).items()
-            if name in self.priors and self.priors[name].stands_alone  # whose own curve is that of no single prior
+            for name in priors
         ]
         plots.marginals(place, shown)
 
@@ -169,7 +171,7 @@ class Gallery:
         simulations = Simulations.load(self._folder("simulate"))
         z, status, _ = simulations.endings()
         space = simulations.space
-        theta = np.asarray(space.theta(jnp.asarray(z)))
+        theta = space.table(z)
         labels = {name: labelled(name, prior) for name, prior in space.priors.items()} | self.labels
         plots.design(place, dict(zip(space.names, theta.T, strict=True)), status, labels)
 
@@ -269,6 +271,11 @@ class Gallery:
         )
 
 
-def prior_quantiles(prior: Prior) -> np.ndarray:
-    """Return the prior's quantiles at those of a standard normal; of a periodic one, evenly around."""
-    return np.asarray(from_normal(distribution(prior), jnp.asarray(_NORMAL)))
+def prior_quantiles(priors: Mapping[str, Prior]) -> dict[str, np.ndarray]:
+    """Return each prior's quantiles at those of a standard normal; of a periodic one, evenly around."""
+
+    @jax.jit
+    def quantiles(z: Any) -> dict[str, Any]:
+        return {name: from_normal(distribution(prior), z) for name, prior in priors.items()}
+
+    return {name: np.asarray(values) for name, values in quantiles(_NORMAL).items()}

@@ -117,9 +117,9 @@ __all__ = [
 VERSIONS = {
     "simulate": 3,
     "dataset": 1,
-    "train": 4,
-    "infer": 4,
-    "check": 6,
+    "train": 5,
+    "infer": 5,
+    "check": 7,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from simfer.stages.batches import in_batches
 from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.outputs import Layout, Status
 from simfer.stages.model.plugins import resolve
@@ -93,7 +94,7 @@ class Again:
     def _within(self, points: Points, tighter: float, longest: float) -> Resolved:
         z, rows, stream = points
         given = (tighter * self._settings.rtol, tighter * self._settings.atol, longest)
-        limits = Limits(*(jnp.asarray(value, float) for value in given))
+        limits = Limits(*map(np.asarray, map(float, given)))
         missing = ROWS - len(z)
         padded = np.pad(z, [(0, missing), (0, 0)]), np.arange(ROWS) < len(z)
         seeds = np.asarray(self._ensemble.seeds(np.pad(rows, (0, missing)), stream))
@@ -138,11 +139,12 @@ def in_sigma(
     """
     truth = likelihood.to_transformed(exact, floor)
 
-    def sigma(mean: Array, z: Array) -> Array:
+    def sigma(row: tuple[Array, Array]) -> Array:
+        mean, z = row
         return jnp.sqrt(likelihood.noise_variance(mean, likelihood.noise_space.values(z)))
 
     try:
-        sigmas = np.asarray(jax.jit(jax.vmap(sigma))(jnp.asarray(truth), jnp.asarray(noise)))
+        sigmas = in_batches(sigma, (truth, noise))
     except NotImplementedError:
         sigmas = np.full_like(truth, np.nan)
     gap = likelihood.to_transformed(y, floor) - truth

@@ -76,5 +76,5 @@ def stretched(
 
 def shuffled(total: int, start: int, stop: int, seed: int) -> Int[np.ndarray, " rows"]:
     """Return the numbers of the draws that rows of a stretched design come from."""
-    order = np.asarray(jax.random.permutation(jax.random.key(seed), total))
+    order = np.asarray(jax.jit(lambda seed: jax.random.permutation(jax.random.key(seed), total))(seed))
     return order[np.arange(start, stop) % total]

@@ -19,12 +19,14 @@ from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
 from simfer.stages.settings.names import SIMULATORS
 from simfer.stages.simulate.backends.contract import Rows as Rows
-from simfer.stages.simulate.backends.lanes import LANES, choose_kind
+from simfer.stages.simulate.backends.lanes import LANES, Lanes, choose_kind
 from simfer.stages.simulate.derivatives import with_derivatives
 from simfer.stages.simulate.simulators.base import Simulator
 from simfer.stages.simulate.simulators.experiments import Experiments
 from simfer.stages.simulate.simulators.vectors import with_vectors
 from simfer.stages.simulate.threads import map_in_threads
+
+_FILLED = 4  # times as many rows as there are, at most
 
 
 def build_simulator(settings: Simulate) -> Simulator:
@@ -77,7 +79,7 @@ class Ensemble:
             mesh, rows = Mesh(np.array(self._devices), ("rows",)), PartitionSpec("rows")
             # Each device goes round its own loops: nothing is sent between them.
             solve = jax.shard_map(solve, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
-        self._solve = jax.jit(solve)
+        self._solve, self._sizes = jax.jit(solve), set[int]()
 
     def __call__(
         self,
@@ -99,9 +101,16 @@ class Ensemble:
         return jax.tree.map(lambda leaf: leaf[: len(z)], joined)._replace(steps_done=joined.steps_done)
 
     def _size(self, num: int) -> int:
-        """Return how many rows go into one compiled call: powers of two, so that few are compiled."""
+        """Return how many rows go into one compiled call: powers of two, so that few are compiled.
+
+        Where rows that fill a call up cost next to nothing, a later round's fewer rows are solved by what is there.
+        """
         share = -(-num // (self._workers * len(self._devices)))
-        return len(self._devices) * min(self._kind.most_rows, max(8, 1 << (share - 1).bit_length()))
+        wanted = min(self._kind.most_rows, max(8, 1 << (share - 1).bit_length()))
+        there = [size for size in self._sizes if wanted <= size <= _FILLED * wanted]
+        size = min(there, default=wanted) if isinstance(self._kind, Lanes) else wanted
+        self._sizes.add(size)
+        return len(self._devices) * size
 
     def seeds(self, rows: Int[np.ndarray, " rows"], stream: str) -> Any:
         """Return each row's random key, as data; of no length where nothing is random."""

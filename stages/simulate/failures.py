@@ -187,7 +187,7 @@ def first_failed(
 ) -> list[dict[str, Any]]:
     """List the first draws that could not be solved, each with its number among those simulated."""
     failed = np.flatnonzero(status != Status.OK)[:most]
-    theta = np.asarray(space.theta(z[failed]))
+    theta = space.table(z[failed])
     return [
         {"draw": int(i), "status": name_of(status[i])} | dict(zip(space.names, values.tolist(), strict=True))
         for i, values in zip(failed, theta, strict=True)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 import equinox as eqx
-import jax.numpy as jnp
+import jax
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -88,12 +88,12 @@ def assemble_emulator(
         random = _validated(random, for_scatter, emulator, scaling, keep)
     return replace(
         emulator,
-        base_variance=jnp.asarray(variance),
+        base_variance=jax.device_put(variance),
         random=random,
-        training_z=jnp.asarray(collected.training_z),
-        training_y=jnp.asarray(collected.training_y),
-        residuals=jnp.asarray(collected.residuals),
-        spread=jnp.asarray(collected.spread),
+        training_z=jax.device_put(collected.training_z),
+        training_y=jax.device_put(collected.training_y),
+        residuals=jax.device_put(collected.residuals),
+        spread=jax.device_put(collected.spread),
     )
 
 
@@ -134,7 +134,7 @@ def _without_rows(
 
 
 def _num_points(model: ClosedForm) -> int:
-    return len(eqx.filter_eval_shape(model.sigma_points, jnp.zeros(model.in_size)))
+    return len(eqx.filter_eval_shape(model.sigma_points, np.zeros(model.in_size)))
 
 
 def blocks(rows: Int[np.ndarray, " n"], emulator: Emulator, memory: int) -> list[Int[np.ndarray, " rows"]]:

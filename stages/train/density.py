@@ -21,7 +21,7 @@ from simfer.stages.progress import Progress
 from simfer.stages.settings import Train, TrainConfig
 from simfer.stages.train.descent import History, descend, descend_slower
 from simfer.stages.train.feed import Rows, whole
-from simfer.stages.train.losses import loss_of
+from simfer.stages.train.losses import loss_of, mean_of, median_of
 
 _COPIED = 40_000  # rows with their copies: more noise than this on a row teaches nothing
 _MOST_COPIES = 8
@@ -160,9 +160,9 @@ def _with_frozen(frozen: tuple[str, ...], density: Density, rows: Rows, robust: 
 def _negative_log_density(density: Density, rows: Rows, robust: bool | float) -> Float[Array, ""]:
     """Return the mean over rows, for each datum; a row far beyond the median one counts by its logarithm."""
     each = -jax.vmap(density.log_prob)(rows.x, rows.y)
-    limit = jax.lax.stop_gradient(jnp.median(each)) + _WILD
+    limit = jax.lax.stop_gradient(median_of(each, rows.real)) + _WILD
     beyond = jnp.log1p(jnp.maximum(each - limit, 0.0))
-    return jnp.mean(jnp.minimum(each, limit) + beyond) / rows.y.shape[1]
+    return mean_of(jnp.minimum(each, limit) + beyond, rows.real) / rows.y.shape[1]
 
 
 def _unseen(flow: Flow, begun: Beginning) -> Float[np.ndarray, " used"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -97,16 +98,20 @@ def descend(
             f"{settings.dtype} holds. Let the simulator fail where it gives such numbers, or take a dataset.transform "
             '(log, asinh), or train.dtype = "float64"'
         )
-    best = jax.tree.map(lambda leaf: leaf[:num].astype(dtype), trace.best)
+    best = _typed(trace.best, str(dtype))
+    best = best if len(keys) == num else jax.tree.map(lambda leaf: leaf[:num], best)
     return eqx.combine(best, static), trace.history(num)
 
 
 def _shared_out(weights: PyTree, keys: PRNGKeyArray, feed: Feed, devices: int) -> tuple[PyTree, PRNGKeyArray, Feed]:
     """Repeat the first members until each device has as many."""
+    if len(keys) % devices == 0:
+        return weights, keys, feed
     order = np.resize(np.arange(len(keys)), -(-len(keys) // devices) * devices)
-    return jax.tree.map(lambda leaf: leaf[order], weights), keys[order], feed.members(order)
+    return *jax.jit(partial(jax.tree.map, lambda leaf: leaf[order]))((weights, keys)), feed.members(order)
 
 
+@partial(jax.jit, static_argnums=1)
 def _typed(weights: PyTree, dtype: str) -> PyTree:
     return jax.tree.map(lambda leaf: leaf.astype(dtype), weights)
 
@@ -142,7 +147,7 @@ class Trace:
         self.since = 0 if better.any() else self.since + steps
         self.lowest = np.where(better, validation, self.lowest)
         self.best_step = np.where(better, self.step, self.best_step)
-        self.best = _where(jnp.asarray(better), weights, self.best)
+        self.best = _where(better, weights, self.best)
         self.looks.append((self.step, np.asarray(train, float), np.asarray(validation, float)))
 
     def history(self, num: int) -> History:
@@ -174,5 +179,6 @@ class Trace:
         return weights, state, saved["at"]
 
 
+@jax.jit
 def _where(better: Array, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda a, b: jnp.where(better.reshape(-1, *[1] * (a.ndim - 1)), a, b), new, old)

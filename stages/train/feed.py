@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
@@ -19,6 +18,7 @@ class Rows(NamedTuple):
     x: Float[Array, "n size"]
     y: Float[Array, "n outputs"]
     slopes: Float[Array, "n size outputs"] | None = None
+    real: Bool[Array, " n"] | None = None  # which rows count, where others fill them up
 
     def pick(self, at: Any) -> Rows:
         """Return some of the rows."""
@@ -34,9 +34,13 @@ class Rows(NamedTuple):
         """Return how many numbers there are in all."""
         return sum(part.size for part in jax.tree.leaves(self))
 
+    def filled(self, size: int) -> Rows:
+        """Return the rows, and after them the first again, until there are so many."""
+        return self.pick(np.pad(np.arange(len(self.x)), (0, size - len(self.x))))
+
     def typed(self, dtype: str) -> Rows:
         """Return the rows as arrays of JAX."""
-        return jax.tree.map(lambda part: jnp.asarray(part, dtype), self)
+        return jax.tree.map(lambda part: jax.device_put(np.asarray(part, dtype)), self)
 
 
 class Feed(NamedTuple):
@@ -58,6 +62,13 @@ class Feed(NamedTuple):
             return rows, trains[order]
 
         return self._replace(stops=self.stops[order], trains=self.trains[order], window=of_these)
+
+
+def padded_size(count: int) -> int:
+    """Return for how many rows to compile where there are `count`: few numbers, which the next round has as well."""
+    power = 1 << (count - 1).bit_length()
+    step = power if power <= 4096 else power // 16  # of many rows no more than an eighth is added
+    return -(-count // step) * step
 
 
 def whole(rows: Rows, fold: Int[np.ndarray, " n"], held_out: Iterable[int]) -> Feed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,11 +11,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.emulator import Emulator, predict
-from simfer.stages.emulator.networks import build_networks, network_options
+from simfer.stages.emulator.networks import draw_networks, network_options
 from simfer.stages.emulator.scatter import MOST_OUTPUTS, Scatter, make_scatter, num_entries
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
@@ -73,9 +74,9 @@ def fit(
     kept; a killed training goes on from what it left in `folder`. A ClosedForm is fitted to all rows, and again
     without each fold to know its error.
     """
-    keys = jax.random.split(jax.random.key(settings.seed), (settings.ensemble_size, 2))
+    keys = _keys(jax.random.key(settings.seed), settings.ensemble_size)
     options = network_options(settings)
-    networks = build_networks(settings.architecture, options, rows.sizes, keys[:, 0], settings.dtype, context)
+    networks = draw_networks(settings.architecture, options, rows.sizes, keys[0], settings.dtype, context)
     if isinstance(networks, ClosedForm):
         if isinstance(rows, Stream):
             raise _too_large(settings, "is fitted to all rows at once")
@@ -83,8 +84,15 @@ def fit(
     folds = 1 + np.arange(settings.ensemble_size) % (int(fold.max()))
     feed = rows.feed(folds) if isinstance(rows, Stream) else whole(rows, fold, folds)
     loss = loss_of(metric, settings.derivative_weight)
-    networks, history = descend(settings, networks, loss, feed, keys[:, 1], progress, *_named("train", folder))
+    networks, history = descend(settings, networks, loss, feed, keys[1], progress, *_named("train", folder))
     return Fitted(networks, folds, history)
+
+
+@partial(jax.jit, static_argnums=1)
+def _keys(key: PRNGKeyArray, members: int) -> tuple[PRNGKeyArray, PRNGKeyArray]:
+    """Return for each member a key to build it by, and one to train it by."""
+    keys = jax.random.split(key, (members, 2))
+    return keys[:, 0], keys[:, 1]
 
 
 def _too_large(settings: Train, why: str) -> StageError:
@@ -135,13 +143,13 @@ def fit_scatter(
         raise _too_large(settings, "learns a random simulator's scatter from all rows at once")
     active = np.flatnonzero(scale > 0)
     base = _scatter_base(_residuals(fitted, rows.typed(settings.dtype), fold)[:, active])
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(settings.seed), 1), (settings.ensemble_size, 2))
+    keys = _keys(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.ensemble_size)
     sizes, options = (rows.x.shape[1], num_entries(len(active))), network_options(settings)
-    others = build_networks(settings.architecture, options, sizes, keys[:, 0], settings.dtype, context)
+    others = draw_networks(settings.architecture, options, sizes, keys[0], settings.dtype, context)
     pair, feed = (fitted.networks, others), whole(rows, fold, fitted.unseen_folds)
     loss = _likelihood_loss(base, active)
     (networks, others), history = descend_slower(
-        settings, lambda slower: descend(slower, pair, loss, feed, keys[:, 1], progress, *_named("scatter", folder))
+        settings, lambda slower: descend(slower, pair, loss, feed, keys[1], progress, *_named("scatter", folder))
     )
     embedded = np.zeros((len(scale), len(active)))
     embedded[active] = scale[active, None] * base
@@ -168,7 +176,7 @@ def _likelihood_loss(base: Float[np.ndarray, "active active"], active: Int[np.nd
 
     def loss(pair: tuple[PyTree, PyTree], rows: Rows, robust: bool | float) -> Float[Array, ""]:
         q = (rows.y - jax.vmap(pair[0])(rows.x))[:, active] @ jnp.asarray(whiten.T, rows.y.dtype)
-        return negative_log_likelihood(jax.vmap(pair[1])(rows.x), q, robust)
+        return negative_log_likelihood(jax.vmap(pair[1])(rows.x), q, robust, rows.real)
 
     return loss
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Bool, Float, PyTree
 
 from simfer.stages.emulator.scatter import lower
 from simfer.stages.errors import StageError
@@ -35,14 +35,30 @@ def loss_of(metric: Metric | None = None, derivative_weight: float = 1.0) -> Cal
             y, slopes = jax.vmap(lambda x: value_and_slopes(network, x))(rows.x)
             errors = jnp.mean(_by(metric, y - rows.y) ** 2, axis=1)
             errors += derivative_weight * jnp.mean(_by(metric, slopes - rows.slopes) ** 2, axis=(1, 2))
-        return robust_mean(errors, robust)
+        return robust_mean(errors, robust, rows.real)
 
     return loss
 
 
-def robust_mean(squared: Float[Array, " n"], robust: bool | float) -> Float[Array, ""]:
+def robust_mean(
+    squared: Float[Array, " n"], robust: bool | float, real: Bool[Array, " n"] | None = None
+) -> Float[Array, ""]:
     """Return the mean of squared errors, or where it is to be robust that of what they are tamed to."""
-    return jnp.mean(_tamed(squared, _THRESHOLD if robust is True else float(robust)) if robust else squared)
+    threshold = _THRESHOLD if robust is True else float(robust)
+    return mean_of(_tamed(squared, threshold, real) if robust else squared, real)
+
+
+def mean_of(each: Float[Array, " n"], real: Bool[Array, " n"] | None) -> Float[Array, ""]:
+    """Return the mean over rows that count."""
+    return jnp.mean(each) if real is None else jnp.where(real, each, 0.0).sum() / real.sum().astype(each.dtype)
+
+
+def median_of(each: Float[Array, " n"], real: Bool[Array, " n"] | None) -> Float[Array, ""]:
+    """Return the median over rows that count."""
+    if real is None:
+        return jnp.median(each)
+    ordered, count = jnp.sort(jnp.where(real, each, jnp.inf)), real.sum()
+    return 0.5 * (ordered[(count - 1) // 2] + ordered[count // 2])
 
 
 def capped(each: Float[np.ndarray, " n"], middle: float) -> Float[np.ndarray, " n"]:
@@ -65,15 +81,16 @@ def value_and_slopes(
     return jax.vmap(along, out_axes=(None, 0))(jnp.eye(len(x), dtype=x.dtype))
 
 
-def _tamed(each: Float[Array, " n"], threshold: float) -> Float[Array, " n"]:
+def _tamed(each: Float[Array, " n"], threshold: float, real: Bool[Array, " n"] | None) -> Float[Array, " n"]:
     """Return squared errors below a threshold, and above it what grows as their roots (Charbonnier et al. 1994).
 
     The threshold is in units of the median row's error, so that it follows as training goes on.
     """
-    some = each[:: -(-len(each) // _MEDIAN_OF)]  # to sort 20,000 rows takes as long as several steps
+    every = -(-len(each) // _MEDIAN_OF)  # to sort 20,000 rows takes as long as several steps
     # Where half the rows are exact it must not be so small that what is divided by it overflows.
-    least = jnp.maximum(1e-12 * each.mean(), jnp.finfo(each.dtype).tiny)
-    limit = jax.lax.stop_gradient(jnp.maximum(threshold**2 * jnp.median(some), least))
+    least = jnp.maximum(1e-12 * mean_of(each, real), jnp.finfo(each.dtype).tiny)
+    middle = median_of(each[::every], None if real is None else real[::every])
+    limit = jax.lax.stop_gradient(jnp.maximum(threshold**2 * middle, least))
     return 2.0 * each / (1.0 + jnp.sqrt(1.0 + each / limit))
 
 
@@ -94,7 +111,10 @@ def whitening(targets: Float[np.ndarray, "n m"]) -> Metric:
 
 
 def negative_log_likelihood(
-    raw: Float[Array, "n entries"], q: Float[Array, "n size"], robust: bool | float = False
+    raw: Float[Array, "n entries"],
+    q: Float[Array, "n size"],
+    robust: bool | float = False,
+    real: Bool[Array, " n"] | None = None,
 ) -> Float[Array, ""]:
     """Return the mean of residuals in units of `base`, for each output and without its constant.
 
@@ -103,4 +123,4 @@ def negative_log_likelihood(
     triangle, size = jax.vmap(lambda raw: lower(raw, q.shape[1]))(raw), q.shape[1]
     squared = jnp.sum(jnp.einsum("nij,nj->ni", triangle, q) ** 2, axis=1) / size
     volume = jnp.sum(jnp.log(jnp.diagonal(triangle, axis1=1, axis2=2)), axis=1) / size
-    return 0.5 * robust_mean(squared, robust) - volume.mean()
+    return 0.5 * robust_mean(squared, robust, real) - mean_of(volume, real)

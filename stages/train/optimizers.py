@@ -9,7 +9,7 @@ from types import FunctionType
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+import numpy as np
 import optax
 
 from simfer.stages.errors import Mistake, did_you_mean
@@ -64,7 +64,7 @@ def mistakes(settings: Train) -> list[Mistake]:
 def _failure(settings: Train) -> list[Mistake]:
     """Take a step, and say what stands in its way: an argument of a wrong kind, or one that is missing."""
     try:
-        optim, weights = optimizer(settings), {"w": jnp.zeros((2, 2))}
+        optim, weights = optimizer(settings), {"w": np.zeros((2, 2))}
         jax.eval_shape(lambda w: optim.update(w, optim.init(w), w), weights)
     except Exception as error:  # whatever Optax makes of it
         options = settings.optimizer_options

@@ -14,9 +14,10 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
+from simfer.stages.batches import compiled
 from simfer.stages.settings import Train
 from simfer.stages.train import newton
-from simfer.stages.train.feed import Feed, Rows
+from simfer.stages.train.feed import Feed, Rows, padded_size
 from simfer.stages.train.losses import Loss
 from simfer.stages.train.optimizers import optimizer
 
@@ -41,8 +42,15 @@ class _Own(NamedTuple):
     """What is each member's own."""
 
     key: PRNGKeyArray
-    trains: Int[Array, " n"]
+    trains: Int[Array, " n"]  # filled up, as `stops` are, to a number that is compiled for
     stops: Int[Array, " m"]
+
+
+class _Counts(NamedTuple):
+    """How many of them count, the first ones."""
+
+    trains: Any
+    stops: Any
 
 
 def phases(
@@ -50,13 +58,18 @@ def phases(
 ) -> list[Phase]:
     """List the phases that settings ask for; the finish takes all rows at a time, which a stream has not."""
 
-    def in_part(rows: Rows, robust: bool | float) -> Callable[[PyTree, Array], Array]:
-        return lambda weights, at: loss(eqx.combine(weights, static), rows.pick(at), robust)
+    def in_part(rows: Rows, robust: bool | float) -> Callable[..., Array]:
+        def of_some(weights: PyTree, at: Array, count: Array | None = None) -> Array:
+            real = None if count is None else jnp.arange(len(at)) < count
+            return loss(eqx.combine(weights, static), rows.pick(at)._replace(real=real), robust)
+
+        return of_some
 
     # Among a fifth of the rows a single wild one would choose the weights: it is what changes most from look to look.
     losses = [partial(in_part, robust=robust) for robust in (settings.robust, settings.robust or True)]
     make = partial(_phase, losses=losses, feed=feed, keys=keys, devices=devices)
-    first = make(settings.steps, _CHUNK, settings.patience, settings.dtype, *_in_batches(settings))
+    in_batches = settings.batch_size < feed.trains.shape[1] or feed.window is not None
+    first = make(settings.steps, _CHUNK, settings.patience, settings.dtype, *_descending(settings, in_batches))
     if not settings.finish_steps or feed.window is not None:
         return [first]
     return [first, make(settings.finish_steps, _FINISH_CHUNK, _FINISH_PATIENCE, "float64", *_newton())]
@@ -70,38 +83,48 @@ def _phase(
     init: Callable[..., PyTree],
     step: Callable[..., Any],
     *,
-    losses: Sequence[Callable[[Rows], Callable[[PyTree, Array], Array]]],
+    losses: Sequence[Callable[[Rows], Callable[..., Array]]],
     feed: Feed,
     keys: PRNGKeyArray,
     devices: Sequence[Any],
 ) -> Phase:
     loss_in, stopped_by = losses  # given rows, each is a function of weights and of some of the rows
 
-    def start(weights: PyTree, own: _Own, rows: Rows) -> PyTree:
-        return init(weights, own, loss_in(rows))
+    def start(weights: PyTree, own: _Own, counts: _Counts, rows: Rows) -> PyTree:
+        return init(weights, own, counts.trains, loss_in(rows))
 
-    def advance(weights: PyTree, state: PyTree, own: _Own, rows: Rows, unseen: Rows, at: Array, num: int) -> Any:
+    def advance(
+        weights: PyTree, state: PyTree, own: _Own, counts: _Counts, rows: Rows, unseen: Rows, at: Array, num: int
+    ) -> Any:
         def body(carry: tuple[PyTree, PyTree], i: Array) -> Any:
-            weights, state, value = step(*carry, own, i, loss_in(rows))
+            weights, state, value = step(*carry, own, counts.trains, i, loss_in(rows))
             return (weights, state), value
 
         (weights, state), values = jax.lax.scan(body, (weights, state), at + jnp.arange(num))
-        return weights, state, values.mean(), stopped_by(unseen)(weights, own.stops)
+        return weights, state, values.mean(), stopped_by(unseen)(weights, own.stops, counts.stops)
 
-    rows = feed.rows.typed(dtype)
-    own = _Own(keys, jnp.asarray(feed.trains), jnp.asarray(feed.stops))
-    compiled = _side_by_side(advance, "mmmaaa", devices)
-    begin = _side_by_side(start, "mma", devices)
+    rows = feed.rows.filled(padded_size(len(feed.rows.x))).typed(dtype)
+    own = _Own(keys, *jax.device_put((_filled(feed.trains), _filled(feed.stops))))
+    counts = _Counts(np.asarray(feed.trains.shape[1]), np.asarray(feed.stops.shape[1]))
+    advanced = _side_by_side(advance, "mmmaaaa", devices)
+    begin = _side_by_side(start, "mmaa", devices)
 
     def go_on(weights: PyTree, state: PyTree, at: int, num: int) -> Result:
-        training, members = rows, own
+        training, members, counted = rows, own, counts
         if feed.window is not None:
             window, trains = feed.window(at // chunk)
-            training, members = window.typed(dtype), own._replace(trains=jnp.asarray(trains))
-        *moved, train, validation = compiled(weights, state, members, training, rows, jnp.asarray(at), num)
+            training, members = window.typed(dtype), own._replace(trains=jax.device_put(trains))
+            counted = counts._replace(trains=np.asarray(trains.shape[1]))
+        *moved, train, validation = advanced(weights, state, members, counted, training, rows, np.asarray(at), num)
         return moved[0], moved[1], np.asarray(train), np.asarray(validation)
 
-    return Phase(steps, chunk, patience, dtype, lambda weights: begin(weights, own, rows), go_on)
+    return Phase(steps, chunk, patience, dtype, lambda weights: begin(weights, own, counts, rows), go_on)
+
+
+def _filled(numbers: Int[np.ndarray, "members n"]) -> Int[np.ndarray, "members padded"]:
+    """Fill each member's row numbers up."""
+    count = numbers.shape[1]
+    return np.pad(numbers, ((0, 0), (0, padded_size(count) - count)), mode="edge")
 
 
 def _side_by_side(function: Callable[..., Any], kinds: str, devices: Sequence[Any]) -> Callable[..., Any]:
@@ -121,48 +144,66 @@ def _side_by_side(function: Callable[..., Any], kinds: str, devices: Sequence[An
             mapped = jax.shard_map(mapped, mesh=mesh, in_specs=specs, out_specs=members, check_vma=False)
         return mapped(*arrays)
 
-    return jax.jit(all_members, static_argnums=len(kinds))
+    if len(devices) > 1:
+        return jax.jit(all_members, static_argnums=len(kinds))
+    programs: dict[tuple[Any, ...], Callable[..., Any]] = {}
+
+    def shared(*arguments: Any) -> Any:
+        arrays, fixed = arguments[: len(kinds)], arguments[len(kinds) :]
+        if fixed not in programs:  # shapes stay; what another round has compiled is found by what it says
+            programs[fixed] = compiled(lambda *arrays: all_members(*arrays, *fixed), *arrays)
+        return programs[fixed](*arrays)
+
+    return shared
 
 
-def _in_batches(settings: Train) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _descending(settings: Train, in_batches: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
     optim = optimizer(settings)
 
     def step(
-        weights: PyTree, state: PyTree, own: _Own, i: Array, loss_at: Callable[..., Array]
+        weights: PyTree, state: PyTree, own: _Own, count: Array, i: Array, loss_at: Callable[..., Array]
     ) -> tuple[PyTree, PyTree, Array]:
-        num = len(own.trains)
-        at = own.trains
-        if settings.batch_size < num:
-            at = at[jax.random.randint(jax.random.fold_in(own.key, i), (settings.batch_size,), 0, num)]
-        value, slope = jax.value_and_grad(loss_at)(weights, at)
+        at, real = own.trains, None if in_batches else count
+        if in_batches:
+            key = jax.random.fold_in(own.key, i)
+            at = at[jax.random.randint(key, (settings.batch_size,), 0, count)]
+        value, slope = jax.value_and_grad(loss_at)(weights, at, real)
         updates, state = optim.update(slope, state, weights)
         return optax.apply_updates(weights, updates), state, value
 
-    return lambda weights, own, loss_at: optim.init(weights), step
+    return lambda weights, own, count, loss_at: optim.init(weights), step
 
 
 def _newton() -> tuple[Callable[..., Any], Callable[..., Any]]:
-    def init(weights: PyTree, own: _Own, loss_at: Callable[..., Array]) -> newton.State:
-        return newton.start(_slope(loss_at, own.trains), weights)
+    def init(weights: PyTree, own: _Own, count: Array, loss_at: Callable[..., Array]) -> newton.State:
+        return newton.start(_slope(loss_at, own.trains, count), weights)
 
     def step(
-        weights: PyTree, state: newton.State, own: _Own, i: Array, loss_at: Callable[..., Array]
+        weights: PyTree, state: newton.State, own: _Own, count: Array, i: Array, loss_at: Callable[..., Array]
     ) -> tuple[PyTree, newton.State, Array]:
-        weights, state = newton.step(_slope(loss_at, own.trains), weights, state, i)
+        weights, state = newton.step(_slope(loss_at, own.trains, count), weights, state, i)
         return weights, state, state.value
 
     return init, step
 
 
-def _slope(loss_at: Callable[..., Array], trains: Int[Array, " n"]) -> newton.Slope:
-    """Return loss and slope over all of a member's rows, some at a time."""
-    parts = -(-len(trains) // _ROWS)
-    at = jnp.resize(trains, (parts, -(-len(trains) // parts)))
+def _slope(loss_at: Callable[..., Array], trains: Int[Array, " n"], count: Array) -> newton.Slope:
+    """Return loss and slope over the member's rows that count, some at a time: as many in each part, but for the last.
+
+    How many parts there are is known when it runs, so that rows which only fill up cost nothing.
+    """
+    parts = -(-count // _ROWS)
+    size = -(-count // parts)
+    trains = jnp.pad(trains, (0, _ROWS))
 
     def slope(weights: PyTree) -> tuple[Array, PyTree]:
-        part = partial(jax.value_and_grad(loss_at), weights)
-        add = lambda total, at: (jax.tree.map(jnp.add, total, part(at)), None)  # noqa: E731
-        total, _ = jax.lax.scan(add, part(at[0]), at[1:])
-        return jax.tree.map(lambda leaf: leaf / parts, total)
+        def part(i: Array) -> tuple[Array, PyTree]:
+            at, real = jax.lax.dynamic_slice(trains, (i * size,), (_ROWS,)), jnp.minimum(size, count - i * size)
+            found = jax.value_and_grad(loss_at)(weights, at, real)
+            return jax.tree.map(lambda leaf: leaf * real.astype(leaf.dtype), found)
+
+        add = lambda i, total: jax.tree.map(jnp.add, total, part(i))  # noqa: E731
+        total = jax.lax.fori_loop(1, parts, add, part(jnp.asarray(0)))
+        return jax.tree.map(lambda leaf: leaf / count.astype(leaf.dtype), total)
 
     return slope

@@ -73,10 +73,11 @@ def _test(emulator: Emulator, dataset: TrainingSet, memory: int) -> _Tested:
     y, z = dataset.outputs(rows[0], rows[-1] + 1)[rows - rows[0]], z[rows]
     members = predict(emulator, z)
     mean = members.mean(axis=1)
-    variance = np.asarray(jax.vmap(emulator.variance)(jnp.asarray(members)))
+    variance = in_batches(emulator.variance, members)
     scatter = _scatter_variance(emulator, z)
-    sd, own = (_flat_sd(emulator, mean, np.sqrt(each)) for each in (variance + scatter, scatter))
-    return _Tested(rows, y, mean, _flat(emulator, y), _flat(emulator, mean), sd, own)
+    (truth, _), (emulated, slope) = (_natural(emulator, each) for each in (y, mean))
+    sd, own = (np.sqrt(each) * np.abs(slope) for each in (variance + scatter, scatter))
+    return _Tested(rows, y, mean, truth, emulated, sd, own)
 
 
 def _scatter_variance(emulator: Emulator, z: Float[np.ndarray, "n size"]) -> Float[np.ndarray, "n outputs"]:
@@ -86,17 +87,18 @@ def _scatter_variance(emulator: Emulator, z: Float[np.ndarray, "n size"]) -> Flo
     return np.asarray(((1.0 + emulator.random.excess)[:, None] * factors**2).sum(axis=1))
 
 
-def _flat(emulator: Emulator, y: Float[np.ndarray, "n outputs"]) -> Float[np.ndarray, "n outputs"]:
-    natural = emulator.natural(jnp.asarray(y))
-    return np.concatenate([np.asarray(value).reshape(len(y), -1) for value in natural.values()], axis=1)
+def _natural(
+    emulator: Emulator, y: Float[np.ndarray, "n outputs"]
+) -> tuple[Float[np.ndarray, "n outputs"], Float[np.ndarray, "n outputs"]]:
+    """Return flat rows in natural units, and the slope there by the transformed scale."""
 
+    def one(y: Float[jax.Array, " outputs"]) -> tuple[jax.Array, jax.Array]:
+        slices, kinds = emulator.layout.slices.items(), emulator.transform
+        slopes = [TRANSFORMS[kinds[name]].slope(y[at]) for name, at in slices]
+        return jnp.concatenate([part.ravel() for part in emulator.natural(y).values()]), jnp.concatenate(slopes)
 
-def _flat_sd(emulator: Emulator, mean: np.ndarray, sd: np.ndarray) -> Float[np.ndarray, "n outputs"]:
-    slopes = [
-        TRANSFORMS[emulator.transform[name]].slope(jnp.asarray(mean[:, at]))
-        for name, at in emulator.layout.slices.items()
-    ]
-    return sd * np.abs(np.concatenate([np.asarray(slope) for slope in slopes], axis=1))
+    found: tuple[np.ndarray, np.ndarray] = in_batches(one, y)
+    return found
 
 
 def _table(emulator: Emulator, dataset: TrainingSet, tested: _Tested, slopes: dict[str, float]) -> Table:
@@ -146,7 +148,7 @@ def _size(fitted: Fitted) -> dict[str, Any]:
         return {"weights": sum(leaf.size for leaf in weights)}
     return {
         "members": len(fitted.unseen_folds),
-        "weights": sum(leaf[0].size for leaf in weights),
+        "weights": sum(leaf.size // len(leaf) for leaf in weights),
         "steps": int(fitted.history.steps[-1]),
         "validation_loss": float(np.median(fitted.history.validation.min(axis=0))),
     }

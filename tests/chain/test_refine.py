@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from simfer import pipeline
-from simfer.pipeline import config
+from simfer.pipeline import chain, config
+from simfer.pipeline.chain import Link
 from tests import helpers
+from tests.compilations import programs
 
 # No verdict can be good: an emulator without any error is asked for.
 ROUNDS = ("train.steps=200", "train.finish_steps=0", "refine.max_rounds=1", "refine.simulations_per_round=50")
@@ -16,9 +20,35 @@ FIRST = ("refine.max_rounds=0",)
 
 
 @pytest.fixture(scope="module")
-def second() -> pipeline.Result:
-    helpers.line_run(*ROUNDS, *CHEAP, *FIRST)
-    return helpers.line_run(*ROUNDS, *CHEAP)
+def compiled() -> dict[str, list[str]]:
+    """What XLA is asked to compile, by the step that asks."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def second(compiled: dict[str, list[str]]) -> pipeline.Result:
+    run = chain.run
+
+    def noted(link: Link, *given: Any) -> dict[str, Any]:
+        with programs() as names:
+            summary = run(link, *given)
+        compiled[link.name] = names
+        return summary
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chain, "run", noted)
+        helpers.line_run(*ROUNDS, *CHEAP, *FIRST)
+        return helpers.line_run(*ROUNDS, *CHEAP)
+
+
+def test_a_second_round_of_other_sizes_compiles_nothing_that_the_first_had(
+    second: pipeline.Result, compiled: dict[str, list[str]]
+) -> None:
+    assert set(compiled) == {f"{stage}-{number}" for stage in chain.STAGES for number in range(2)}
+    again = {stage: compiled[f"{stage}-1"] for stage in chain.STAGES}
+    assert sum(map(len, again.values())) <= 3, again  # a design from draws; fewer rows of a function side by side
+    assert not again["train"] and not again["infer"] and not again["check"], again
+    assert sum(map(len, compiled.values())) <= 40, compiled
 
 
 def test_a_second_round_follows_a_bad_verdict_and_reuses_the_first(second: pipeline.Result) -> None:

@@ -60,9 +60,9 @@ class Centring(NamedTuple):
 
     def to_x(self, z: Float[np.ndarray, "points size"]) -> Float[np.ndarray, "points size"]:
         """Return the points of whitened ones."""
-        values, x = self.space.values(jnp.asarray(z[:, : self.space.size])), np.array(z)
+        values, x = self.space.columns(z[:, : self.space.size]), np.array(z)
         for name, (is_log, middle, width) in self.centres.items():
-            value = np.asarray(values[name])
+            value = values[name]
             x[:, self.space.places[name].start] = ((np.log(value) if is_log else value) - middle) / width
         return x
 
@@ -90,8 +90,8 @@ def find_centring(target: Target, z: Float[np.ndarray, "points size"]) -> Centri
     some = [name for name, prior in space.priors.items() if prior.dist in _FAMILIES and _is_spread(prior)]
     if not some:
         return None
-    seen = {name: np.asarray(value) for name, value in space.values(jnp.asarray(z[:, : space.size])).items()}
-    prior = space.values(np.random.default_rng(0).standard_normal((_DRAWS, space.size)))
+    seen = space.columns(z[:, : space.size])
+    prior = space.columns(np.random.default_rng(0).standard_normal((_DRAWS, space.size)))
     centres = {}
     for name in some:
         is_log = _FAMILIES[space.priors[name].dist]

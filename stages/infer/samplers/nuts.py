@@ -13,7 +13,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Float
 from numpyro.infer import NUTS
 
-from simfer.stages.batches import compiled
+from simfer.stages.batches import compiled, split_keys
 from simfer.stages.cores import num_cores
 from simfer.stages.infer.samplers.chains import Chains, joined
 from simfer.stages.infer.samplers.draws import Draws
@@ -37,7 +37,7 @@ def kernel(target: Target, settings: Infer, covariance: Float[np.ndarray, "size 
 
     inverse_mass = None
     if covariance is not None:
-        inverse_mass = jnp.asarray(covariance if settings.dense_mass else np.diag(covariance))
+        inverse_mass = jax.device_put(covariance if settings.dense_mass else np.diag(covariance))
     return NUTS(
         potential_fn=potential,
         target_accept_prob=settings.target_accept,
@@ -67,14 +67,16 @@ def sample(
     """
     stepper, vectorized = kernel(target, settings, covariance), settings.chain_method == "vectorized"
     starts = choose_starts(target, settings.num_chains) if starts is None else starts
-    keys = jax.random.split(jax.random.key(settings.seed), settings.num_chains)
+    keys = split_keys(settings.seed, settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if vectorized else range(settings.num_chains)
     # Compiled as one, and once for all chains; left to itself it is hundreds of small compilations.
-    points = jnp.asarray(starts)
-    begin = compiled(
-        lambda key, z: stepper.init(key, settings.num_warmup, z, (), {}), keys[groups[0]], points[groups[0]]
-    )
-    states: Sequence[Any] = [begin(keys[g], points[g]) for g in groups]
+    starts = np.asarray(starts, float)
+
+    def init(key_data: Array, z: Array) -> Any:
+        return stepper.init(jax.random.wrap_key_data(key_data), settings.num_warmup, z, (), {})
+
+    begin = compiled(init, keys[groups[0]], starts[groups[0]])
+    states: Sequence[Any] = [begin(keys[g], starts[g]) for g in groups]
 
     def stretch_of_steps(state: Any) -> tuple[Any, dict[str, Array]]:
         def step(state: Any, _: None) -> tuple[Any, dict[str, Array]]:
@@ -85,7 +87,7 @@ def sample(
 
     advance = compiled(stretch_of_steps, states[0])
     known = () if covariance is None else (covariance,)
-    chains = Chains(target.chains, np.asarray(starts), np.array(settings.num_warmup), *known)
+    chains = Chains(target.chains, starts, np.array(settings.num_warmup), *known)
     states, stretches = chains.restore(states)
     done = stretches[0]["z"].shape[1] if stretches else 0
     begun, total, divergent = time.perf_counter() - chains.seconds, settings.num_warmup + settings.num_samples, 0

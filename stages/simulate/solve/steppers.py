@@ -129,13 +129,13 @@ def _interpolation_weights(solver: Any) -> Float[np.ndarray, "inputs degree"]:
     num_stages, degree = len(solver.tableau.b_sol), 10
     fractions = np.linspace(0.0, 1.0, 4 * degree)
 
-    def ask(one: Any, fraction: Any) -> Array:
-        dense = solver.interpolation_cls(t0=jnp.zeros(()), t1=jnp.ones(()), y0=one[:1], y1=one[1:2], k=one[2:, None])
+    def ask(one: Any, fraction: Any, ends: Any) -> Array:
+        dense = solver.interpolation_cls(t0=ends[0], t1=ends[1], y0=one[:1], y1=one[1:2], k=one[2:, None])
         return dense.evaluate(fraction)[0]
 
     with jax.ensure_compile_time_eval():
-        asked = jax.jit(jax.vmap(jax.vmap(ask, in_axes=(0, None)), in_axes=(None, 0)))
-        values = np.asarray(asked(np.eye(num_stages + 2), fractions))
+        asked = jax.jit(jax.vmap(jax.vmap(ask, in_axes=(0, None, None)), in_axes=(None, 0, None)))
+        values = np.asarray(asked(np.eye(num_stages + 2), fractions, np.array([0.0, 1.0])))
     # Twice: with the true degree alone, the powers' coefficients come out to rounding.
     for _ in range(2):
         fitted = chebyshev.chebfit(2.0 * fractions - 1.0, values, degree)

@@ -113,7 +113,7 @@
     where.forEach(([c, at], i) => { const k = s.kept.indexOf(c); if (k >= 0) g.append(draw("circle", { cx: px(at), cy: py(data[i]), r: 2.6,
       fill: s.kept.length > 1 ? `var(${COLOURS[k % COLOURS.length]})` : "currentColor", stroke: "var(--paper)", "stroke-width": 0.6 })); });
     const rest = o.dims.slice(0, -1); if (rest.length) svg.append(draw("text", { x: L, y: B + 40, class: "small" },
-      `${s.kept.length} of ${y.length / x.length} along ${rest.map((r) => withUnit(r[0], r[1])).join(", ")}`));
+      `${s.kept.length} of ${o.series} along ${rest.map((r) => withUnit(r[0], r[1])).join(", ")}`));
   }
   // How far each parameter alone moves the outputs, the others staying where they are: over the posterior's 90 %, or the prior's.
   const span = (values) => { const v = values.filter(Number.isFinite); return Math.max(...v) - Math.min(...v); };

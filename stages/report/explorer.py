@@ -160,6 +160,7 @@ def _outputs(emulator: Emulator, shown_of: Emulator, material: Material) -> list
                 for dim in output.dims
             ],
             "log": bool({name, name.rpartition(".")[2]} & set(material.problem.plots.log)),
+            "series": int(np.prod(emulator.layout.outputs[name].shape[:-1])),
             "along": bool(output.dims) and output.dims[-1].rpartition(".")[2] in material.problem.plots.log,
             "offset": getattr(material.problem.noise.get(name), "offset_scale", None) is not None,
         }

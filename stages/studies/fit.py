@@ -21,7 +21,7 @@ from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.starts import choose_starts
 from simfer.stages.infer.target import Target, build_target
 from simfer.stages.model.space import Space
-from simfer.stages.progress import Progress
+from simfer.stages.progress import Progress, Silent, until_the_first
 from simfer.stages.settings import FitConfig
 from simfer.stages.simulate.rows import fill
 from simfer.stages.summary import Summary, Table
@@ -54,6 +54,8 @@ def run(config: FitConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, p
     z, density = max(ends, key=lambda end: end[1])
     same = sum(end[1] > density - _SAME for end in ends)
     polished = _polish(config, target, objective, z, folder, progress) if config.simulate.kind != "table" else None
+    if polished:
+        progress.note(f"  fit: corrected by {len(polished)} runs of the simulator")
     best = (
         polished[-1] if polished else Found(z, density, np.asarray(target.errors.mean(jnp.asarray(target.split(z)[0]))))
     )
@@ -218,7 +220,9 @@ def _simulated(
     theta_z = target.split(z)[0]
     folder.mkdir(parents=True, exist_ok=True)
     space = target.predictor.space
-    simulations = fill(folder, config.simulate, space, 1, lambda a, b: theta_z[None][a:b], progress, _BEST).simulations
+    with until_the_first(progress, "a run where the best fit is"):  # each by itself, of which a bar would say nothing
+        filled = fill(folder, config.simulate, space, 1, lambda a, b: theta_z[None][a:b], Silent(), _BEST)
+    simulations = filled.simulations
     _, rows, solved = simulations.rows(0, 1)
     if not solved[0]:
         return None

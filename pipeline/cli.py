@@ -499,7 +499,7 @@ def cite(
             print(text, end="")
         else:
             output.write_text(text, encoding="utf-8")
-            screen.pictures([output], console())
+            screen.written(output, console(), "References")
 
 
 def _pack(

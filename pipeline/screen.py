@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -60,9 +60,9 @@ def show_used(summary: Mapping[str, Any], console: Console) -> None:
     console.print(_summary("", summary, brief=False), soft_wrap=True)
 
 
-def written(file: Path, console: Console) -> None:
-    """Print where a page is."""
-    console.print(f"Report: {place(file)}", highlight=False, markup=False, soft_wrap=True)
+def written(file: Path, console: Console, what: str = "Report") -> None:
+    """Print where a page is, or whatever else a file is."""
+    console.print(f"{what}: {place(file)}", highlight=False, markup=False, soft_wrap=True)
 
 
 def prior(file: Path | None, words: Sequence[str], console: Console) -> None:
@@ -93,9 +93,8 @@ def status(rows: Sequence[tuple[Step, Found, Sequence[str]]], to_build: Collecti
     for step, _, sentences in rows:
         for sentence in sentences:
             console.print(Text.assemble((step.link.name, "bold"), f": {sentence}"), soft_wrap=True)
-    for step, found, _ in rows:
-        for line in _other_versions(step, found.manifest):
-            console.print(Text(line, style="yellow"), soft_wrap=True)
+    for line in _other_versions({step.link.name: found.manifest for step, found, _ in rows}):
+        console.print(Text(line, style="yellow"), soft_wrap=True)
 
 
 def timing(rows: Sequence[tuple[Step, Found]], console: Console) -> None:
@@ -275,9 +274,13 @@ def _particulars(manifest: Manifest | None) -> tuple[str, str, str]:
     return size(total_bytes(manifest)), f"{made:%Y-%m-%d %H:%M}", duration(manifest["seconds"])
 
 
-def _other_versions(step: Step, manifest: Manifest | None) -> Iterable[str]:
-    if manifest is not None:
-        now = versions()
-        for name, then in manifest["versions"].items():
+def _other_versions(made: Mapping[str, Manifest | None]) -> Iterator[str]:
+    """Say which steps were made with other versions than are here, in a line for each version."""
+    now, steps = versions(), dict[tuple[str, str], list[str]]()
+    for step, manifest in made.items():
+        for name, then in manifest["versions"].items() if manifest else ():
             if now.get(name) != then:
-                yield f"{step.link.name} was made with {name} {then}; here it is {now.get(name, 'not installed')}"
+                steps.setdefault((name, then), []).append(step)
+    for (name, then), which in steps.items():
+        words = f"{which[0]} was" if len(which) == 1 else f"{len(which)} steps, {which[0]} to {which[-1]}, were"
+        yield f"{words} made with {name} {then}; here it is {now.get(name, 'not installed')}"

@@ -229,9 +229,9 @@ def test_status_tells_of_damage_and_of_other_versions(project: Path, monkeypatch
     (folder / "nested" / "out.txt").unlink()
     assert "damaged" in simfer("status", project).stdout
     monkeypatch.setattr("simfer.pipeline.screen.versions", lambda: runtime.versions() | {"jax": "9.9"})
-    assert (
-        f"simulate-0 was made with jax {runtime.versions()['jax']}; here it is 9.9" in simfer("status", project).stdout
-    )
+    said = simfer("status", project).stdout
+    assert f"simulate-0 to check-0, were made with jax {runtime.versions()['jax']}; here it is 9.9" in said
+    assert said.count("here it is 9.9") == 1
 
 
 def test_show(project: Path) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -36,6 +38,8 @@ def answering(as_json: bool = False) -> Iterator[Answer]:
         _print_stopped(as_json)
         raise typer.Exit(stopping.exit_code()) from None
     except (Exception, SystemExit) as error:  # a library that calls sys.exit() has not done what was asked
+        if isinstance(error, BrokenPipeError) or isinstance(error.__context__, BrokenPipeError):
+            _hang_up()  # whoever read this has read enough, as `head` has
         if as_json:
             _print({"exit_code": 1, "error": _in_json(error)})
         if isinstance(error, SystemExit):
@@ -44,6 +48,12 @@ def answering(as_json: bool = False) -> Iterator[Answer]:
     if as_json:
         _print({"exit_code": code} | answer)
     raise typer.Exit(code)
+
+
+def _hang_up() -> NoReturn:
+    """End as programs do whose pipe was closed, and let the interpreter find nothing more to write into it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise typer.Exit(128 + signal.SIGPIPE) from None
 
 
 def _print_stopped(as_json: bool) -> None:

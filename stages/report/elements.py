@@ -50,7 +50,7 @@ def table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str] | None = Non
     names = list(columns) if columns else list(dict.fromkeys(name for row in rows for name in row))
     names = [name for name in names if any(row.get(name) not in ("", None) for row in rows)]
     numeric = {name for name in names if not any(isinstance(row.get(name), (str, bool)) for row in rows)}
-    many = len(names) >= _MANY
+    many = len(names) >= _MANY - whole  # and names of a user's are longer
     words = {name: _HEADS.get(name, name if whole else name.replace("_", " ")) for name in names}
     head = "".join(f"<th{_side(name in numeric)}>{escape(words[name])}</th>" for name in names)
     body = "".join(

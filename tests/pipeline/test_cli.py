@@ -305,6 +305,14 @@ def test_nothing_in_a_help_is_taken_for_markup() -> None:
         assert "``" not in shown and not re.search(r"\w \.(?!\w)", shown), command.name
 
 
+def test_whoever_closes_the_pipe_is_told_nothing_more() -> None:
+    told = "import sys; from simfer.pipeline.cli import main; sys.argv = ['simfer', 'list', 'settings']; main()"
+    with subprocess.Popen([sys.executable, "-c", told], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as listing:
+        assert listing.stdout is not None and listing.stderr is not None
+        listing.stdout.close()
+        assert listing.stderr.read() == b"" and listing.wait() == 128 + signal.SIGPIPE
+
+
 def test_help_tells_the_exit_codes() -> None:
     result = simfer("run", "--help")
     assert result.exit_code == 0 and "4 the verdict is bad" in " ".join(result.stdout.split())

@@ -113,7 +113,7 @@ def _program(function: Callable[..., Any], once: bool, *examples: Any) -> Callab
     options: Any = {"xla_backend_optimization_level": "1"} if once else None
     if "callback" in text:  # which names a function of Python by its place alone
         return lowered.compile(options)
-    given = [(np.shape(leaf), str(leaf.dtype)) for leaf in jax.tree.leaves(examples)]  # of which it may use but some
+    given = [str(jax.typeof(leaf)) for leaf in jax.tree.leaves(examples)]  # of which it may use but some
     name = hashlib.sha256(f"{once} {given} {text}".encode()).hexdigest()
     if name not in _programs:
         _programs[name] = lowered.compile(options)

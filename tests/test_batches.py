@@ -56,6 +56,11 @@ def test_an_argument_that_is_not_used_may_have_another_shape() -> None:
         assert compiled(lambda x, _: 7.0 * x, np.ones(2), np.ones(size))(np.ones(2), np.ones(size))[0] == 7.0
 
 
+def test_a_number_of_pythons_is_an_argument_as_well() -> None:
+    double = compiled(lambda x, by, turns: jax.lax.fori_loop(0, turns, lambda _, x: by * x, x), np.ones(2), 2.0, 1)
+    assert np.array_equal(double(np.ones(2), 3.0, 2), [9.0, 9.0])
+
+
 def test_keys_of_rows_are_those_that_jax_splits_off() -> None:
     keys = jax.random.key_data(jax.random.split(jax.random.key(5), 7))
     assert np.array_equal(split_keys(5, 7), keys)

@@ -42,7 +42,7 @@ class Infer(Settings):
     num_chains: Annotated[Count, Unit("chains")] = 4
     """Chains, each from a start of its own."""
     chain_method: Literal["parallel", "vectorized", "sequential"] = "parallel"
-    """How chains run: side by side in threads, as one array, or one after another."""
+    """How chains run: side by side (in threads; on an accelerator as one array), as one array, or one after another."""
     target_accept: Annotated[float, Field(gt=0, lt=1), Unit("probability")] = 0.8
     """Acceptance probability that the step is adapted to; raise it where transitions diverge."""
     dense_mass: bool = True

@@ -14,6 +14,7 @@ from scipy import integrate, stats
 from simfer import pipeline
 from simfer.stages.artifacts.posterior import POSTERIOR
 from simfer.stages.infer.posterior import PERIOD
+from simfer.stages.infer.samplers import nuts
 from simfer.stages.infer.summary import e_bfmi, in_one_piece
 from tests import helpers
 
@@ -137,6 +138,14 @@ def test_how_the_chains_run_makes_no_difference(method: str) -> None:
     if method == "sequential":
         assert np.array_equal(a, b)
     assert np.abs(a.mean(axis=0) - b.mean(axis=0)) == pytest.approx(0.0, abs=0.5 * a.std(axis=0).max())
+
+
+@pytest.mark.parametrize(("device", "arrays"), [("cpu", ["vectorized"]), ("gpu", ["parallel", "vectorized"])])
+def test_chains_are_one_array_where_a_device_serves_one_thread_at_a_time(
+    device: str, arrays: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    assert [each for each in ("parallel", "sequential", "vectorized") if nuts.is_one_array(each)] == arrays
 
 
 def test_the_same_config_gives_the_same_numbers() -> None:

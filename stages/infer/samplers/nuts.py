@@ -65,7 +65,7 @@ def sample(
     sampling alike, tells of its progress in between, and lets go of Python's lock, so that chains run in threads. Where
     `target.chains` names a file, they go on from where they stand in it.
     """
-    stepper, vectorized = kernel(target, settings, covariance), settings.chain_method == "vectorized"
+    stepper, vectorized = kernel(target, settings, covariance), is_one_array(settings.chain_method)
     starts = choose_starts(target, settings.num_chains) if starts is None else starts
     keys = split_keys(settings.seed, settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if vectorized else range(settings.num_chains)
@@ -104,6 +104,11 @@ def sample(
     seconds, gradients = time.perf_counter() - begun, int(steps["num_steps"].sum())
     drawn = {name: values[:, settings.num_warmup :] for name, values in steps.items()}
     return Draws(drawn["z"], _statistics(drawn), seconds, gradients)
+
+
+def is_one_array(chain_method: str) -> bool:
+    """Say whether chains run as one array: side by side they do so on an accelerator, which serves one at a time."""
+    return chain_method == "vectorized" or (chain_method == "parallel" and jax.default_backend() != "cpu")
 
 
 def _by_chain(parts: Sequence[dict[str, Array]], vectorized: bool) -> dict[str, np.ndarray]:

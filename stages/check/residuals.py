@@ -15,7 +15,7 @@ from simfer.stages.batches import in_batches, split_keys
 from simfer.stages.check.verdict import Figure
 from simfer.stages.emulator.normality import normal_p, whitened_scores
 from simfer.stages.infer.target import Target
-from simfer.stages.model.likelihood import Prediction
+from simfer.stages.model.prediction import Prediction
 from simfer.stages.settings import Check
 from simfer.stages.summary import Table
 

@@ -12,7 +12,7 @@ from simfer.stages import plots
 from simfer.stages.infer.predictive import Predictive
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
-from simfer.stages.model.likelihood import Block
+from simfer.stages.model.block import Block
 from simfer.stages.model.noise import limits_of_record
 from simfer.stages.settings import Derived, Prior, TruncatedNoise
 

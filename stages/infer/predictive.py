@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from simfer.stages.batches import in_batches, split_keys
 from simfer.stages.infer.predictor import Predictor
 from simfer.stages.infer.target import Target
-from simfer.stages.model.likelihood import Prediction
+from simfer.stages.model.prediction import Prediction
 
 _NUM_CURVES = 400  # draws whose whole output is drawn
 JOINT = "data"  # what the log likelihood of all data is called where a flow gives it: it cannot be taken apart

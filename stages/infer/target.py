@@ -17,8 +17,9 @@ from simfer.stages.emulator.flow import Flow
 from simfer.stages.emulator.scatter import excess
 from simfer.stages.errors import StageError
 from simfer.stages.infer.predictor import Predictor
-from simfer.stages.model.likelihood import Likelihood, Prediction, read_likelihood
+from simfer.stages.model.likelihood import Likelihood, read_likelihood
 from simfer.stages.model.near_data import near_data, temper
+from simfer.stages.model.prediction import Prediction
 from simfer.stages.model.space import Space
 from simfer.stages.settings import LikelihoodConfig
 

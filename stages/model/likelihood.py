@@ -5,9 +5,9 @@ Whitened points hold the simulator's free parameters first, then the noise's (`L
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -16,104 +16,16 @@ import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
 
 from simfer.stages.model import noise as noises
+from simfer.stages.model.block import Block
 from simfer.stages.model.covariance import Joint, joints
 from simfer.stages.model.information import variance_of_output
-from simfer.stages.model.observation import Data, Series, read
+from simfer.stages.model.observation import Data, read
 from simfer.stages.model.outputs import Layout
+from simfer.stages.model.prediction import Prediction
 from simfer.stages.model.space import Space
-from simfer.stages.model.tails import censored_log_prob
 from simfer.stages.model.transforms import TRANSFORMS
 from simfer.stages.settings import Noise, Observation, Prior
 from simfer.stages.settings.noise import names_used, quantities
-
-
-class Prediction(NamedTuple):
-    """What an emulator says at the data: a mean in the transformed scale, and how far from it an output may lie.
-
-    The error's covariance is factor^T factor + diag(rest). That of a random simulator's own scatter is
-    scatter^T scatter; `excess` is the error's variance along each of its factors, in units of the scatter's.
-    """
-
-    mean: Float[Array, " n"]
-    factor: Float[Array, "k n"]
-    rest: Float[Array, " n"]
-    scatter: Float[Array, "s n"] | None = None
-    excess: Float[Array, " s"] | None = None
-
-    @property
-    def factors(self) -> Float[Array, "f n"]:
-        """The factors of error and scatter together, the excess being one of either."""
-        if self.scatter is None or self.excess is None:
-            return self.factor
-        return jnp.concatenate([self.factor, jnp.sqrt(1.0 + self.excess)[:, None] * self.scatter])
-
-    @property
-    def variance(self) -> Float[Array, " n"]:
-        """The variance about the mean, of error and scatter together."""
-        return self.rest + (self.factors**2).sum(axis=0)
-
-    @property
-    def scatter_variance(self) -> Float[Array, " n"]:
-        """The part of the variance that is the simulator's own."""
-        return jnp.zeros_like(self.mean) if self.scatter is None else (self.scatter**2).sum(axis=0)
-
-
-class Block(NamedTuple):
-    """One output's data: where they lie, their values, transform and family."""
-
-    name: str
-    at: slice
-    values: Float[np.ndarray, " n"]
-    transform: str
-    noise: Noise
-    family: Callable[..., dist.Distribution]
-    series: Series
-
-    @property
-    def is_censored(self) -> bool:
-        """Whether of some data a bound alone is known."""
-        return self.series.side is not None
-
-    @property
-    def coded(self) -> Float[np.ndarray, " n"]:
-        """The data as the likelihood takes them: those below a limit at -inf, those above one at inf."""
-        side = self.series.side
-        if side is None:
-            return self.values
-        return np.where(side < 0, -np.inf, np.where(side > 0, np.inf, self.values))
-
-    def decode(self, data: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Return data as a file has them: a censored one at its limit."""
-        return data if (limits := self.series.limits) is None else jnp.clip(data, limits.lower, limits.upper)
-
-    def censor(self, data: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Code new data as the observed ones are, by the same limits."""
-        if (limits := self.series.limits) is None:
-            return data
-        return jnp.where(data < limits.lower, -jnp.inf, jnp.where(data > limits.upper, jnp.inf, data))
-
-    def log_prob(self, distribution: dist.Distribution, data: Float[Array, " n"]) -> Float[Array, "..."]:
-        """Return the log probability of coded data."""
-        limits = self.series.limits
-        return distribution.log_prob(data) if limits is None else censored_log_prob(distribution, data, limits)
-
-    def natural(self, mean: Float[Array, "... n"]) -> Float[Array, "... n"]:
-        """Undo the transform of a mean at all data, for these data."""
-        return self.inverse(mean[..., self.at])
-
-    def inverse(self, t: Float[Array, "... n"]) -> Float[Array, "... n"]:
-        """Undo the transform."""
-        return TRANSFORMS[self.transform].inverse(t)  # type: ignore[index]
-
-    @property
-    def is_gaussian(self) -> bool:
-        """Whether the noise is Gaussian in the scale in which the emulator's error is, or there is none."""
-        return self.noise.dist == "none" or noises.GAUSSIAN.get(self.noise.dist) == self.transform
-
-    @property
-    def scale(self) -> str:
-        """The transform of the data whose density a flow learns."""
-        return self.transform if self.noise.dist == "none" else noises.GAUSSIAN.get(self.noise.dist, "none")
 
 
 def _log_prob(

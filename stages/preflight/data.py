@@ -14,7 +14,8 @@ from simfer.stages.errors import ConfigError, Mistake, did_you_mean
 from simfer.stages.infer.derived import arguments_of
 from simfer.stages.model import impossible
 from simfer.stages.model import noise as noises
-from simfer.stages.model.likelihood import Block, Likelihood, read_data
+from simfer.stages.model.block import Block
+from simfer.stages.model.likelihood import Likelihood, read_data
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.vectors import of_names

@@ -13,8 +13,9 @@ from pydantic import TypeAdapter
 from scipy import stats
 
 from simfer.stages.errors import ConfigError
-from simfer.stages.model.likelihood import Likelihood, Prediction, read_likelihood
+from simfer.stages.model.likelihood import Likelihood, read_likelihood
 from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.model.prediction import Prediction
 from simfer.stages.settings import AnyNoise, Observation
 from simfer.stages.settings.slices import CompareConfig
 

@@ -12,10 +12,11 @@ import pytest
 from scipy import stats
 
 from simfer.stages.infer.target import split_covariance
-from simfer.stages.model.likelihood import Likelihood, Prediction
+from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.near_data import near_data
 from simfer.stages.model.observation import Data, Series
 from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.model.prediction import Prediction
 from tests import helpers
 
 RNG = np.random.default_rng(0)

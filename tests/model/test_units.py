@@ -11,9 +11,10 @@ import pytest
 from pydantic import TypeAdapter
 
 from simfer.stages.model import noise as noises
-from simfer.stages.model.likelihood import Likelihood, Prediction
+from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.observation import read
 from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.model.prediction import Prediction
 from simfer.stages.model.transforms import scaled_floor
 from simfer.stages.settings import AnyNoise, Noise, Observation
 

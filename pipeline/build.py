@@ -168,7 +168,8 @@ class Builder:
                 self.reporter.note(f"{name}: not to be repaired in part; building all of it")
                 summary = self._run(step, inputs, failed, work.open(keep=False))
         seconds = time.monotonic() - clock
-        entries = self._entries(step, summary, started, seconds) | {"timing": timing.seconds()}
+        entries = self._entries(step, summary, started, seconds)
+        entries |= {"timing": timing.seconds(), "programs": timing.num_programs}
         manifest = work.publish(entries, partial(self.plan.shelf.identify, work.building))
         manifest = self.store.share(step.stage, work.final, manifest)
         self.reporter.note(f"{name}: done in {duration(seconds)}, {place(work.final)}")

@@ -102,12 +102,12 @@ def timing(rows: Sequence[tuple[Step, Found]], console: Console) -> None:
     made = [(step, found.manifest) for step, found in rows if found.sound and found.manifest]
     parts = [part for part in PARTS if any(part in manifest.get("timing", {}) for _, manifest in made)]
     table = Table(box=None, pad_edge=False, title="seconds", title_justify="left", title_style="bold")
-    for column in ("step", *parts, "all"):
+    for column in ("step", *parts, "all", "programs"):
         table.add_column(column, justify="left" if column == "step" else "right", no_wrap=True)
     for step, manifest in made:
         spent = manifest.get("timing")
         cells = ["-" if spent is None else _seconds(spent.get(part)) for part in parts]
-        table.add_row(step.link.name, *cells, _seconds(manifest["seconds"]))
+        table.add_row(step.link.name, *cells, _seconds(manifest["seconds"]), str(manifest.get("programs", "-")))
     console.print(table if made else "nothing has been run yet")
 
 

@@ -117,6 +117,7 @@ _MAY_BE: dict[str, Test] = {
     "identity": _matches(r"[0-9a-f]{16}"),
     "precision": _is_text,
     "timing": _table_of(_is_number),
+    "programs": _is_count,
 }
 _MAY_SAY: dict[str, Test] = {
     "tables": _table_of(_list_of(_table_of(_is_scalar))),

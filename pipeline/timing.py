@@ -38,6 +38,7 @@ class Timing:
     def __init__(self) -> None:
         self.begun = time.perf_counter()
         self.intervals: list[Interval] = []
+        self.num_programs = 0  # that XLA was asked for, those in the cache on disk among them
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -52,6 +53,7 @@ class Timing:
         """Take down what JAX says has just ended."""
         if event in _OF_JAX:
             now = time.perf_counter()
+            self.num_programs += _OF_JAX[event] == "compile"
             self.intervals.append(Interval(_OF_JAX[event], now - seconds, now))
 
     def seconds(self) -> dict[str, float]:

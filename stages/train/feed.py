@@ -35,8 +35,9 @@ class Rows(NamedTuple):
         return sum(part.size for part in jax.tree.leaves(self))
 
     def filled(self, size: int) -> Rows:
-        """Return the rows, and after them the first again, until there are so many."""
-        return self.pick(np.pad(np.arange(len(self.x)), (0, size - len(self.x))))
+        """Return the rows, and after them the first ones again, until there are so many."""
+        more = size - len(self.x)
+        return self if more == 0 else jax.tree.map(lambda part: np.concatenate([part, part[:more]]), self)
 
     def typed(self, dtype: str) -> Rows:
         """Return the rows as arrays of JAX."""

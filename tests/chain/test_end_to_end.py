@@ -34,6 +34,15 @@ def test_smoke_runs_and_passes_its_own_check() -> None:
     assert [step["stage"] for step in answer["steps"]] == list(STAGES)
 
 
+def test_smoke_compiles_few_programs_and_says_where_its_time_went(smoke: pipeline.Result) -> None:
+    manifests = {stage: outcome.manifest for stage, outcome in smoke.outcomes.items()}
+    counts = {stage: manifest["programs"] for stage, manifest in manifests.items()}
+    assert 10 < sum(counts.values()) <= 36, counts  # 172 and more, as long as an operation was a program
+    parts = {stage: set(manifest["timing"]) for stage, manifest in manifests.items()}
+    assert all(part in parts[stage] for stage, part in (("simulate", "solve"), ("train", "train"), ("infer", "sample")))
+    assert all("compile" in parts[stage] for stage in ("simulate", "train", "infer", "check"))
+
+
 def test_smoke_finds_the_parameters_that_made_its_data(smoke: pipeline.Result) -> None:
     # True values of observation 1 of sbibm's Lotka-Volterra task (Lueckmann et al. 2021); gamma is fixed near its own.
     truth = {"alpha": 0.6859, "beta": 0.1076, "delta": 0.1168}

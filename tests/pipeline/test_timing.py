@@ -36,6 +36,7 @@ def test_jax_tells_of_its_share_and_a_stage_of_its_own() -> None:
             pass
     told = [each.part for each in timing.intervals]
     assert {"trace", "compile", "write"} <= set(told) and told[-1] == "sample"  # which ended last
+    assert timing.num_programs == told.count("compile") > 0
     before = len(timing.intervals)
     jax.jit(lambda x: 5.0 * x)(np.arange(7.0))
     assert len(timing.intervals) == before  # nobody listens any more
@@ -64,17 +65,10 @@ def test_the_table_says_of_older_artifacts_that_nothing_is_known() -> None:
         step = SimpleNamespace(link=SimpleNamespace(name=name))
         return step, SimpleNamespace(sound=True, manifest=manifest)
 
-    shown = StringIO()
-    rows = [
-        row("simulate-0", {"seconds": 4.0}),
-        row("train-0", {"seconds": 2.5, "timing": {"train": 1.5, "rest": 1.0}}),
-    ]
-    screen.timing(rows, Console(file=shown, width=100))
+    shown, trained = StringIO(), {"seconds": 2.5, "timing": {"train": 1.5, "rest": 1.0}, "programs": 7}
+    screen.timing([row("simulate-0", {"seconds": 4.0}), row("train-0", trained)], Console(file=shown, width=100))
     lines = [line.split() for line in shown.getvalue().splitlines()]
-    assert lines[1:] == [
-        ["step", "train", "rest", "all"],
-        ["simulate-0", "-", "-", "4.00"],
-        ["train-0", "1.50", "1.00", "2.50"],
-    ]
+    assert lines[1] == ["step", "train", "rest", "all", "programs"]
+    assert lines[2:] == [["simulate-0", "-", "-", "4.00", "-"], ["train-0", "1.50", "1.00", "2.50", "7"]]
     screen.timing([], Console(file=shown, width=100))
     assert "nothing has been run yet" in shown.getvalue()

@@ -16,6 +16,7 @@ from jaxtyping import UInt32
 
 Row = Any  # a tree of arrays
 Rows = Any  # the same, with a leading axis
+QUICKLY = {"xla_backend_optimization_level": "1"}  # XLA's best takes twice as long, or four times
 _MOST_PROGRAMS = 128
 _programs: OrderedDict[str, Any] = OrderedDict()  # what this process compiled, by what it was compiled from
 
@@ -98,7 +99,7 @@ def _batched(function: Callable[[Row], Any], batch: Rows, together: bool) -> Cal
         return jax.vmap(function)(rows) if together else jax.lax.map(function, rows)
 
     of_rows.__name__ = f"{getattr(function, '__name__', 'one')}_of_rows"
-    return compiled(of_rows, batch)
+    return compiled(of_rows, batch, once=not together)  # row by row nothing is to be had of wide registers
 
 
 @eqx.filter_jit
@@ -110,7 +111,7 @@ def _program(function: Callable[..., Any], once: bool, *examples: Any) -> Callab
     """Compile a function of arrays, or return what was compiled from the very same operations."""
     lowered = jax.jit(function).lower(*examples)
     text = lowered.as_text()
-    options: Any = {"xla_backend_optimization_level": "1"} if once else None
+    options: Any = QUICKLY if once else None
     if "callback" in text:  # which names a function of Python by its place alone
         return lowered.compile(options)
     given = [str(jax.typeof(leaf)) for leaf in jax.tree.leaves(examples)]  # of which it may use but some

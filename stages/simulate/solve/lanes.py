@@ -51,7 +51,7 @@ class Lanes(NamedTuple):
 class Record(NamedTuple):
     """What has come out so far; a row that is not solved holds inf."""
 
-    outputs: Float[Array, "outputs rows*times"]
+    outputs: Float[Array, "rows*times outputs"]  # what is recorded at one time lies together in memory
     status: Int[Array, " rows"]
     num_steps: Int[Array, " rows"]
     steps_done: Int[Array, ""]  # by all lanes, idle ones too
@@ -135,14 +135,14 @@ class Engine:
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype), fresh)
         size = jax.eval_shape(self.observe, one.t0, one.y, one.args).size
         record = Record(  # with a place more than there are, for what belongs nowhere
-            jnp.full((size, rows * len(self.times) + 1), jnp.inf, fresh.y.dtype),
+            jnp.full((rows * len(self.times) + 1, size), jnp.inf, fresh.y.dtype),
             jnp.full(rows + 1, int(Status.PENDING), jnp.int8),
             jnp.zeros(rows + 1, jnp.int32),
             jnp.asarray(0),
         )
         if first is not None:
             here = np.arange(rows) * len(self.times)
-            record = record._replace(outputs=record.outputs.at[:, here].set(first))
+            record = record._replace(outputs=record.outputs.at[here].set(first.T))
             fresh = fresh._replace(next_save=jnp.ones_like(fresh.next_save))
         waiting, next_row = _Waiting(fresh, count), jnp.asarray(0, jnp.int32)
         lanes = jax.tree.map(lambda leaf: leaf[..., np.zeros(self.width, int)], fresh)
@@ -155,7 +155,7 @@ class Engine:
             busy_first = jnp.argsort(lanes.row < 0, stable=True)[:narrow]
             lanes = jax.tree.map(lambda leaf: leaf[..., busy_first], lanes)
             record = self._drain(lanes, next_row, record, waiting, 0)[2]
-        return Record(record.outputs[:, :-1], record.status[:-1], record.num_steps[:-1], record.steps_done)
+        return Record(record.outputs[:-1], record.status[:-1], record.num_steps[:-1], record.steps_done)
 
     def _drain(
         self, lanes: Lanes, next_row: Array, record: Record, waiting: _Waiting, until: int
@@ -351,20 +351,20 @@ class _Waiting(NamedTuple):
     num: Int[Array, ""]
 
 
-def _put(into: Shaped[Array, "*n places"], new: Shaped[Array, "*n lanes"], at: Int[Array, " lanes"]) -> Array:
+def _put(into: Shaped[Array, "places *n"], new: Shaped[Array, "*n lanes"], at: Int[Array, " lanes"]) -> Array:
     """Put what is new where it belongs; at a negative place, into the last, which is for what belongs nowhere."""
-    last = into.shape[-1] - 1
+    last, new = into.shape[0] - 1, new.T
     if jax.default_backend() == "cpu":
         # One after the other: XLA makes one piece of machine code of a loop, but of none that has a scatter in it.
         def put(lane: Any, into: Array) -> Array:
-            one = jax.lax.dynamic_slice_in_dim(new, lane, 1, axis=-1)
-            return jax.lax.dynamic_update_slice_in_dim(into, one, place[lane], axis=-1)
+            one = jax.lax.dynamic_slice_in_dim(new, lane, 1)
+            return jax.lax.dynamic_update_slice_in_dim(into, one, place[lane], 0)
 
         place = jnp.where(at < 0, last, at)
         return jax.lax.fori_loop(0, len(at), put, into)
     # No place twice, or a derivative costs a look at all of them; those beyond the end are dropped.
     nowhere = last + 1 + jnp.arange(len(at), dtype=jnp.int32)
-    return into.at[..., jnp.where(at < 0, nowhere, at)].set(new, mode="drop", unique_indices=True)
+    return into.at[jnp.where(at < 0, nowhere, at)].set(new, mode="drop", unique_indices=True)
 
 
 def _where(choose: Array, new: PyTree, old: PyTree) -> PyTree:

@@ -150,7 +150,7 @@ def solve_in_lanes(
     fresh, first = jax.vmap(begin, out_axes=-1)(jnp.arange(num, dtype=jnp.int32), parameters, keys)
     at_start = simulator.doses is not None and engine.times[0] == engine.start
     record = engine.solve(fresh, count, first if at_start else None)
-    seen = record.outputs.reshape(-1, num, len(simulator.times)).transpose(1, 2, 0)
+    seen = record.outputs.reshape(num, len(simulator.times), -1)
     outputs = jax.vmap(jax.vmap(flat.named_outputs))(seen)
     status = jax.vmap(final_status)(outputs, record.status)
     return Solution(outputs, status, record.num_steps), record.steps_done

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree, Scalar
 from numpy.polynomial import Chebyshev, Polynomial, chebyshev
 
 from simfer.stages.model.outputs import Status
+from simfer.stages.simulate.solve.batching import along_rows
 from simfer.stages.simulate.solve.solvers import to_status
 
 Times = Float[Array, " lanes"]
@@ -72,7 +73,7 @@ class ExplicitRungeKutta(Stepper):
 
     def __init__(self, solver: Any, vector_field: Callable[..., Any]) -> None:
         self.solver = solver
-        self.vector_field = jax.vmap(vector_field, in_axes=-1, out_axes=-1)
+        self.vector_field = along_rows(vector_field)
         self.weights = _interpolation_weights(solver)
 
     def init(self, t0: Scalar, t1: Scalar, y: Float[Array, " size"], args: PyTree, atol: Scalar) -> PyTree:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import zarr
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from simfer.stages.artifacts.arrays import DERIVATIVES, array, consolidate, create_array, put_coordinates
 from simfer.stages.artifacts.simulations import ATTEMPT, SIMULATIONS, Simulations
@@ -75,17 +75,18 @@ def _fill(
 
     lost = list[LostRows]()
 
-    def work(shard: range) -> Attempts | None:
+    def work(shard: range) -> Int[np.ndarray, "2"]:
+        """Solve and write a shard; what it took is all that is kept until the shards before it have ended."""
         z = np.asarray(design(shard.start, shard.stop))
         block = Block(z, np.arange(shard.start, shard.stop), stream, store.shard, folder)
         try:
             attempts = backend.solve(block, told.tell)
         except LostRows as error:  # the others go on; what of this shard came back is in its journal
             lost.append(error)
-            return None
+            return np.zeros(2, int)
         store.write(shard, z if attempts.z is None else attempts.z, attempts)
         backend.written(block)
-        return attempts
+        return attempts.effort
 
     waits = "compiling the simulator and solving its first rows" if backend.has_solver else "running the first rows"
     with (
@@ -94,8 +95,8 @@ def _fill(
     ):
         task.advance(num - solved)
         told = _Told(task, came)
-        for attempts in map_in_threads(work, missing, backend.blocks_at_once, backend.close):
-            effort += attempts.effort if attempts else 0
+        for each in map_in_threads(work, missing, backend.blocks_at_once, backend.close):
+            effort += each
     if lost:
         raise lost[0]
     backend.finished(folder)

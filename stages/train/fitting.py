@@ -18,7 +18,7 @@ from simfer.stages.emulator.emulator import Emulator, predict
 from simfer.stages.emulator.networks import draw_networks, network_options
 from simfer.stages.emulator.scatter import MOST_OUTPUTS, Scatter, make_scatter, num_entries
 from simfer.stages.errors import StageError
-from simfer.stages.progress import Progress
+from simfer.stages.progress import Progress, until_the_first
 from simfer.stages.settings import Train
 from simfer.stages.train.checkpoints import Checkpoint
 from simfer.stages.train.descent import History, descend, descend_slower
@@ -109,7 +109,8 @@ def _named(name: str, folder: Path | None) -> tuple[str, Checkpoint | None]:
 def _fit_closed(model: ClosedForm, rows: Rows, fold: Int[np.ndarray, " n"], progress: Progress) -> Fitted:
     x, y = np.asarray(rows.x, float), np.asarray(rows.y, float)
     folds = range(1, int(fold.max()) + 1)
-    with progress.task("train", total=1 + len(folds), unit="fits") as task:
+    what = f"{type(model).__name__}, {len(x)} rows of {y.shape[1]} numbers, 1 + {len(folds)} fits"
+    with progress.task("train", total=1 + len(folds), unit="fits") as task, until_the_first(progress, what):
         model = model.fit(x, y)
         task.advance(1)
         twins = {}

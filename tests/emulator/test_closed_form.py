@@ -13,9 +13,11 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import sici
 from scipy.stats import qmc
+from threadpoolctl import threadpool_info, threadpool_limits
 from tinygp import GaussianProcess as Reference
 
 from benchmarks.emulators import CASES
+from simfer.stages.emulator.architectures import gaussian_process
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.architectures.gaussian_process import GaussianProcess, _kernel
 from simfer.stages.emulator.architectures.polynomial import Polynomial, multi_indices, orthonormal
@@ -212,6 +214,27 @@ def test_hyperparameters_are_where_the_likelihood_is_highest() -> None:
     slope = np.asarray(jax.jit(jax.grad(value))(model.hyper[0]))
     inside = np.asarray(model.hyper[0]) > np.log(1.1e-10)
     assert np.abs(slope[inside]).max() < 0.1
+
+
+def test_a_small_gaussian_process_takes_one_thread_of_blas_and_so_many_evaluations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads, solve = list[int](), gaussian_process._solve
+
+    def watched(*given: Any) -> Any:
+        threads.append(max(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"))
+        return solve(*given)
+
+    monkeypatch.setattr(gaussian_process, "_solve", watched)
+    monkeypatch.setattr(gaussian_process, "_SEARCH", 2)
+    x, y = rows(20)
+    y = np.random.default_rng(0).normal(size=y.shape)  # nothing to be learned: line searches are long
+    with threadpool_limits(2, user_api="blas"):
+        model = fitted("gaussian_process", x, y)
+        assert max(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas") == 2
+    assert set(threads) == {1}
+    searches, kernels = 4 + model.hyper.shape[0] - 1, model.hyper.shape[0]  # type: ignore[attr-defined]
+    assert len(threads) <= searches * (2 * 2 + 20 + 20) + kernels * (2 * 12 + 20 + 20 + 10)
 
 
 def test_too_many_rows_for_a_gaussian_process_are_refused() -> None:

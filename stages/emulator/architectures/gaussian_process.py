@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.linalg import lapack
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from tinygp import kernels, transforms
 
 from simfer.stages.emulator.architectures.base import ClosedForm
@@ -27,6 +28,7 @@ _SEARCH, _FINISH, _AGAIN = 100, 12, 4  # iterations there, with all rows, and wh
 _OWN_KERNELS = 2_000_000  # numbers in the inverse factors beyond which all components share one
 _DROPPED = 1e-8  # of the outputs' variance, by leaving out components
 _NUGGET = 1e-10
+_ONE_THREAD = 1000  # rows up to which a second thread of OpenBLAS costs more than it does: it waits by going round
 _BLOCK = 128  # rows are filled up to multiples of it, so that few sizes are compiled
 
 
@@ -109,6 +111,10 @@ class GaussianProcess(ClosedForm):
     def fit(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:
         """Fit kernels to rows. One that is fitted already starts from its hyperparameters, and keeps what is shared."""
         self._check(len(x))
+        with threadpool_limits(1 if len(x) <= _ONE_THREAD else None, user_api="blas"):
+            return self._fitted(x, y)
+
+    def _fitted(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:
         # A twin has as many components: its sigma points stand beside those of the others.
         limits = (self.sd.size,) * 2 if len(self.x) > 1 else (1, max(min(self.max_components, len(y) // 2), 1))
         location, scores, basis = _principal(y, *limits)
@@ -226,7 +232,8 @@ def _minimise(
 
     size = x.shape[1]
     bounds = [(-4.0, 6.0)] * size + [(-14.0, 9.0)] * size + [(math.log(_NUGGET), 0.0)]
-    minimum = minimize(target, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": iterations})
+    budget = {"maxiter": iterations, "maxfun": 2 * iterations + 20}  # a line search may ask twenty times by itself
+    minimum = minimize(target, start, jac=True, method="L-BFGS-B", bounds=bounds, options=budget)
     return minimum.x, float(minimum.fun)
 
 

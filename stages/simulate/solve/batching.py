@@ -159,10 +159,10 @@ def _gather(eqn: JaxprEqn, operands: Sequence[Value], num: int) -> Any:
 
 
 def _product(eqn: JaxprEqn, operands: Sequence[Value], num: int) -> Any:
-    """Write a small matrix product out: XLA takes one for a call of its library, row by row."""
+    """Write a small matrix product out: of two arrays with rows, JAX's has them first."""
     (summed, other_summed), (batch, other_batch) = eqn.params["dimension_numbers"]
-    left, right = (atom.aval for atom in eqn.invars)  # type: ignore[attr-defined]
-    out = eqn.outvars[0].aval  # type: ignore[attr-defined]
+    avals: list[Any] = [var.aval for var in (*eqn.invars, *eqn.outvars)]
+    left, right, out = avals
     is_one_type = left.dtype == right.dtype == out.dtype
     if not is_one_type or prod(out.shape) * prod(left.shape[axis] for axis in summed) > _SMALL:
         return _by_vmap(eqn, operands, num)

@@ -100,7 +100,7 @@ def smooth(log_ratio: Float[np.ndarray, " draws"]) -> tuple[Float[np.ndarray, " 
     log_ratio = np.where(finite, log_ratio, log_ratio[finite].max() - 700.0)
     if np.ptp(log_ratio) < 1e-9:
         return np.full(len(log_ratio), 1.0 / len(log_ratio)), 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):  # where one draw has all the weight, there is no tail to fit
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # where one draw has all the weight: no tail
         log_weights, k_hat = map(np.asarray, array_stats.psislw(-log_ratio))  # it takes log likelihoods
     if np.isnan(log_weights).any() or np.isnan(k_hat):
         log_weights, k_hat = log_ratio, np.asarray(np.inf)

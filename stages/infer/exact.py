@@ -27,6 +27,7 @@ class Exact(eqx.Module):
     solver: Solver = eqx.field(static=True)
     space: Space
     layout: Layout = eqx.field(static=True)
+    units: Mapping[str, str] = eqx.field(static=True)
     transform: Mapping[str, Transform] = eqx.field(static=True)
     floor: float = eqx.field(static=True)
     training_z: Float[Array, "rows size"]  # where chains may start: rows that are simulated already
@@ -37,7 +38,7 @@ class Exact(eqx.Module):
             what = "the simulator is not JAX, and so has no likelihood that can be differentiated; leave it out"
             raise ConfigError([Mistake("infer.likelihood", what)])
         self.simulator, self.solver = build_simulator(settings.simulate), settings.simulate.solver
-        self.layout, self.transform = emulator.layout, emulator.transform
+        self.layout, self.units, self.transform = emulator.layout, emulator.units, emulator.transform
         self.space = Space(settings.parameters).with_units(self.simulator.parameters)
         self.floor, self.training_z, self.domain = emulator.floor, emulator.training_z, emulator.domain
 

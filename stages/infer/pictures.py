@@ -33,7 +33,7 @@ def draw_pictures(
         for name, prior in described.items()
     }
     divergent = draws.statistics.get("diverging")
-    plots.trace(folder / "trace.png", named, divergent)
+    plots.trace(folder / "trace.png", named, divergent, labels)
     plots.pair(folder / "pair.png", named, divergent=divergent, labels=labels)
     blocks = target.likelihood.blocks
     plots.predictive(folder / "predictive.png", [_panel(target, b, predictive) for b in blocks])
@@ -53,8 +53,8 @@ def _panel(target: Target, b: Block, predictive: Predictive) -> plots.Panel:
     return plots.Panel(
         output=b.name,
         unit=output.unit,
-        dim=output.dims[0] if line else "",
-        dim_unit="",
+        dim=output.dims[0].rpartition(".")[2] if line else "",
+        dim_unit=target.predictor.units.get(output.dims[0], "") if line else "",
         x=x[order],
         observed=b.values[order],
         replicated=predictive.replicated[b.name][:, order],

@@ -32,6 +32,10 @@ class Predictor(Protocol):
         """How named outputs lie in the flat vector."""
 
     @property
+    def units(self) -> Mapping[str, str]:
+        """The unit of each parameter, output and coordinate, "" where there is none."""
+
+    @property
     def transform(self) -> Mapping[str, Any]:
         """Each output's transform by name."""
 

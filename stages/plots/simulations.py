@@ -20,7 +20,6 @@ from simfer.stages.plots.figures import (
     Place,
     Values,
     corner_figure,
-    drawable,
     finite,
     first_few,
     is_log,
@@ -67,6 +66,7 @@ def failures(
     along: tuple[str, Values],
     cuts: Sequence[float] = (),
     boundary: tuple[Values, Values] | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> None:
     """Draw how rows ended in the plane of one or two parameters, and the share that failed along what tells best."""
     rows = {s: np.flatnonzero(status == s) for s in STATUSES if (status == s).any()}
@@ -77,13 +77,18 @@ def failures(
         names, values, _ = first_few(plane, 2, "parameters")
         log = is_log(names[0], values[0])
         set_scale(left, "x", log, 5)
-        left.set(xlim=limits_of(values[0], log), xlabel=drawable(names[0]))
+        left.set(xlim=limits_of(values[0], log))
         (_statuses if len(names) > 1 else _stacked)(left, names, values, rows)
+        written = labels_of([*names, along[0]], labels)
+        left.set_xlabel(written[0])
+        if len(names) > 1:
+            left.set_ylabel(written[1])
         for cut in cuts if boundary is None else ():
             left.axvline(cut, color="k", lw=1, ls="--")
         if boundary is not None:
             left.plot(*boundary, color="k", lw=1, ls="--")
         _failure_rate(right, *along, failed, cuts)
+        right.set_xlabel(written[-1])
         keys: list[Any] = [Patch(color=STATUSES[s], label=f"{_named(s)}: {len(at):,}") for s, at in rows.items()]
         if cuts:
             keys.append(Line2D([], [], color="k", lw=1, ls="--", label="best cut"))
@@ -114,7 +119,7 @@ def _statuses(ax: Axes, names: list[str], values: list[Values], rows: Mapping[St
     """Draw rows as points, failed ones on top of at most some thousand others."""
     log = is_log(names[1], values[1])
     set_scale(ax, "y", log, 5)
-    ax.set(ylim=limits_of(values[1], log), ylabel=drawable(names[1]))
+    ax.set(ylim=limits_of(values[1], log))
     for s, at in rows.items():
         few, ok = thinned(at, MOST_POINTS // len(rows)), s == Status.OK
         size = float(np.clip(6000 / max(len(few), 1), 4, 24))
@@ -144,4 +149,4 @@ def _failure_rate(
     ax.errorbar(middle, 100 * rate, 100 * np.stack([rate - low, high - rate]), fmt="o", ms=3, color=BLUE, lw=0.8)
     for cut in cuts:
         ax.axvline(cut, color="k", lw=1, ls="--")
-    ax.set(xlim=limits_of(values, log), ylim=(-3, 103), xlabel=drawable(name), ylabel="failed [%], with 90 % intervals")
+    ax.set(xlim=limits_of(values, log), ylim=(-3, 103), ylabel="failed [%], with 90 % intervals")

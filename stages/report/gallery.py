@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +85,9 @@ class Gallery:
         if unknown := sorted(set(told.style) - set(matplotlib.rcParams)):
             what = f"got {', '.join(unknown)}, expected names of Matplotlib's rcParams, such as font.family"
             raise ConfigError([Mistake("plots.style", what)])
+        if unknown := sorted(set(told.log) - self._names):
+            what = f"got {', '.join(unknown)}, expected names of {', '.join(sorted(self._names))}"
+            raise ConfigError([Mistake("plots.log", what)])
         return plots.Look(told.formats, told.width, told.dpi, told.style, title, self.problem.in_logs)
 
     @cached_property
@@ -99,6 +103,17 @@ class Gallery:
         header = json.loads((self.folders["train"] / HEADER).read_text())
         outputs = {name: str(output["unit"]) for name, output in header["layout"].items()}
         return outputs | dict(header.get("coordinate_units", {}))
+
+    @cached_property
+    def _names(self) -> set[str]:
+        """What axes may be asked for by: parameters, quantities of the posterior, outputs and coordinates."""
+        whole = {*self.problem.parameters, *self.priors, *(self.draws if "infer" in self.folders else ())}
+        if "train" in self.folders:
+            layout = json.loads((self.folders["train"] / HEADER).read_text())["layout"]
+            whole |= set(layout) | {dim for output in layout.values() for dim in output["dims"]}
+        return whole | {
+            part for name in whole for part in re.split(r"[.\[]", name) if part and part[0] not in "0123456789"
+        }
 
     @property
     def draws(self) -> Draws:

@@ -127,7 +127,7 @@ def _summary(
     with plots.looking(plots.Look(log=config.in_logs)):
         plots.design(folder / "design.png", theta, status, labels)
         if failed.any():
-            plots.failures(folder / "failures.png", status, *drawn(z, failed, space))
+            plots.failures(folder / "failures.png", status, *drawn(z, failed, space), labels=labels)
             pictures.append("failures.png")
     # A later round has an answer before it: there too many failures are the verdict's to tell.
     if isinstance(config, SimulateConfig) and config.simulate.failures == "excluded":

@@ -63,6 +63,12 @@ def test_a_style_that_there_is_none_of(result: Result, tmp_path: Path) -> None:
         chain.gallery(problem, result.folders).write(tmp_path)
 
 
+def test_what_is_to_be_logarithmic_and_is_not_there(result: Result, tmp_path: Path) -> None:
+    problem = helpers.problem(helpers.line(plots={"log": ["x", "y", "slop"]}))
+    with pytest.raises(simfer.ConfigError, match=r"plots.log: got slop, expected names of .*slope"):
+        chain.gallery(problem, result.folders).write(tmp_path)
+
+
 def test_the_truth_is_marked(result: Result) -> None:
     plain, marked = (simfer.plots.posterior(result, truth=truth) for truth in (None, helpers.TRUTH))
     lines = [sum(len(ax.lines) for ax in figure.axes) for figure in (plain, marked)]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +19,14 @@ from simfer.stages.emulator.labels import ERROR
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.model import pca as basis
 from simfer.stages.model.likelihood import read_data
-from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.model.outputs import Output
 from simfer.stages.report.elements import paragraph, section
 from simfer.stages.report.material import Material
 from simfer.stages.report.program import Program, Unknown, sizes
+from simfer.stages.report.series import kept, narrowed
 
 _HERE = Path(__file__).parent
 _SCRIPTS = 90_000  # characters of what stands beside the numbers: scripts, sliders, data, draws
-_SERIES = 6  # of an output with several dimensions, along its last one
 _NUMBERS = 1_200_000  # of an emulator: with more nothing is even traced
 _OUTPUTS = 8  # of more, those alone that were measured are drawn
 _RANGE = np.linspace(-3.0, 3.0, 121)  # of a prior, as a standard normal
@@ -46,7 +45,7 @@ def explorer(material: Material, room: int) -> str:
     title = "Explorer"
     try:
         emulator = load_emulator(material.latest["train"].folder, **material.loading, outside="ignore")
-        shown = narrowed(emulator, _kept(emulator, material))
+        shown = narrowed(emulator, kept(emulator, material.problem))
         program, note = _program(shown, room - _SCRIPTS)
     except Exception as error:  # the page is there all the same
         return section("explorer", title, paragraph(f"The emulator could not be put into this page: {error}", "note"))
@@ -180,47 +179,6 @@ def _places(output: Output, index: Int[np.ndarray, " n"]) -> list[Float[np.ndarr
     """Return where along each dimension data lie."""
     at = np.unravel_index(index, output.shape) if output.dims else ()
     return [np.asarray(output.coords[dim], float)[i] for dim, i in zip(output.dims, at, strict=True)]
-
-
-Kept = Mapping[str, Sequence[Int[np.ndarray, " n"]]]  # along each dimension of an output
-
-
-def _kept(emulator: Emulator, material: Material) -> Kept:
-    """Return which of an output's series are shown, where components would take room for each of its values.
-
-    Those with data, along the last dimension.
-    """
-    kept = {}
-    series = {} if material.problem.infer.model else read_data(material.problem, emulator.layout).series
-    for name in emulator.bases:
-        output = emulator.layout.outputs[name]
-        if len(output.dims) < 2:
-            continue
-        at = np.unravel_index(series[name].index if name in series else np.arange(output.size), output.shape)
-        some = [np.unique(each) for each in at[:-1]]
-        few = [each[np.unique(np.linspace(0, len(each) - 1, _SERIES).astype(int))] for each in some]
-        kept[name] = [*few, np.arange(output.shape[-1])]
-    return kept
-
-
-def narrowed(emulator: Emulator, kept: Kept) -> Emulator:
-    """Return an emulator that knows outputs with components at some of their places alone, and costs less there."""
-    if not kept or emulator.random is not None:
-        return emulator
-    outputs, index, bases = dict(emulator.layout.outputs), [], dict(emulator.bases)
-    for name, at in emulator.layout.slices.items():
-        places = np.arange(at.start, at.stop)
-        if name in kept:
-            output = outputs[name]
-            coords = {dim: np.asarray(output.coords[dim])[i] for dim, i in zip(output.dims, kept[name], strict=True)}
-            outputs[name] = replace(output, coords=coords)
-            places = places.reshape(output.shape)[np.ix_(*kept[name])].ravel()
-            bases[name] = emulator.bases[name][:, places - at.start]
-        index.append(places)
-    flat = np.concatenate(index)
-    header = replace(emulator.header, layout=Layout(outputs))
-    location, variance = emulator.location[flat], emulator.base_variance[flat]
-    return replace(emulator, location=location, base_variance=variance, bases=bases, header=header)
 
 
 def _draws(emulator: Emulator, tree: xr.DataTree | None) -> list[list[float]]:

@@ -25,6 +25,7 @@ from simfer.stages.infer.own_model.posterior import by_element
 from simfer.stages.infer.summary import in_one_piece
 from simfer.stages.model.quantiles import distribution, from_normal
 from simfer.stages.report.material import labelled, priors_of
+from simfer.stages.report.measured import Measured
 from simfer.stages.report.prior_predictive import PriorPredictive
 from simfer.stages.settings import Prior, Problem
 
@@ -53,7 +54,7 @@ class Gallery:
         }
         if self.problem.infer.model:  # which has priors of its own, and alone knows what its data belong to
             every = {name: each for name, each in every.items() if not name.startswith("prior")}
-        if "infer" in self.folders and not self._over_planes:
+        if "infer" in self.folders and not self._measured.planes:
             del every["maps"]
         return {name: draw for name, (draw, stage) in every.items() if stage in self.folders}
 
@@ -94,6 +95,10 @@ class Gallery:
     def tree(self) -> xr.DataTree:
         """The posterior's file, read once."""
         return Posterior.load(self._folder("infer")).tree()
+
+    @cached_property
+    def _measured(self) -> Measured:
+        return Measured(self.tree, self.units, self.problem.plots.labels)
 
     @cached_property
     def units(self) -> dict[str, str]:
@@ -160,20 +165,18 @@ class Gallery:
 
     def predictive(self, place: plots.figures.Place, outputs: Sequence[str] | None = None) -> None:
         """Draw the data on the intervals in which the posterior expects data."""
-        observed = self.tree["observed_data"].to_dataset()
-        chosen = [str(name) for name in observed.data_vars if outputs is None or name in outputs]
+        chosen = [name for name in self._measured.names if outputs is None or name in outputs]
         if not chosen:
-            raise SimferError(f"got outputs {outputs}, expected some of {list(observed.data_vars)}")
-        plots.predictive(place, [self._panel(name, observed) for name in chosen])
+            raise SimferError(f"got outputs {outputs}, expected some of {self._measured.names}")
+        plots.predictive(place, [self._measured.panel(name) for name in chosen])
 
     def panels(self) -> dict[str, plots.Panel]:
         """Return each measured output's data beside what the posterior predicts for them."""
-        observed = self.tree["observed_data"].to_dataset()
-        return {str(name): self._panel(str(name), observed) for name in observed.data_vars}
+        return {name: self._measured.panel(name) for name in self._measured.names}
 
     def maps(self, place: plots.figures.Place) -> None:
         """Draw data that differ in two coordinates on their plane, beside what the posterior expects there."""
-        plots.maps(place, [self._map(name, dims) for name, dims in self._over_planes.items()])
+        plots.maps(place, [self._measured.map(name) for name in self._measured.planes])
 
     def verdict(self, place: plots.figures.Place) -> None:
         """Draw how much of its limit each figure of the verdict uses up."""
@@ -223,67 +226,6 @@ class Gallery:
     def _divergent(self) -> np.ndarray | None:
         statistics = self.tree["sample_stats"].to_dataset()
         return np.asarray(statistics["diverging"]) if "diverging" in statistics else None
-
-    def _panel(self, name: str, observed: xr.Dataset) -> plots.Panel:
-        values = np.asarray(observed[name]).reshape(-1)
-        replicated = np.asarray(self.tree["posterior_predictive"].to_dataset()[name]).reshape(-1, len(values))
-        dims = self._coordinates(name)
-        varied = [dim for dim, at in dims.items() if len(np.unique(at)) > 1]
-        line = len(dims) == 1 or len(varied) == 1
-        dim = (varied or list(dims))[0] if line else ""
-        x = dims[dim] if dim else np.arange(len(values), dtype=float)
-        side = f"{name}_censored"
-        order = np.argsort(x, kind="stable")
-        return plots.Panel(
-            output=self.problem.plots.labels.get(name, name),
-            unit=self.units.get(name, ""),
-            dim=dim.rpartition(".")[2],  # of several experiments each has its own
-            dim_unit=self.units.get(dim, ""),
-            x=x[order],
-            observed=values[order],
-            replicated=replicated[:, order],
-            curve_x=x[order],
-            side=np.asarray(observed[side])[order] if side in observed.coords else None,
-            name=name,
-        )
-
-    def _coordinates(self, name: str) -> dict[str, np.ndarray]:
-        """Return the places of an output's data by dimension; their censoring is none."""
-        observed = self.tree["observed_data"].to_dataset()
-        lying = [str(each) for each in observed.coords if observed[each].dims == (f"{name}_datum",)]
-        return {
-            each.removeprefix(f"{name}_"): np.asarray(observed[each], float)
-            for each in lying
-            if each != f"{name}_censored"
-        }
-
-    @cached_property
-    def _over_planes(self) -> dict[str, tuple[str, str]]:
-        """The outputs whose data differ in two coordinates, and which those are."""
-        found = {}
-        for name in map(str, self.tree["observed_data"].to_dataset().data_vars):
-            varied = [dim for dim, at in self._coordinates(name).items() if np.ptp(at) > 0]
-            if len(varied) == 2:
-                found[name] = (varied[0], varied[1])
-        return found
-
-    def _axis(self, dim: str) -> str:
-        unit = self.units.get(dim, "")
-        return f"{dim} [{unit}]" if unit else dim
-
-    def _map(self, name: str, dims: tuple[str, str]) -> plots.Map:
-        places, observed = self._coordinates(name), np.asarray(self.tree["observed_data"].to_dataset()[name])
-        drawn = np.asarray(self.tree["posterior_predictive"].to_dataset()[name]).reshape(-1, observed.size)
-        return plots.Map(
-            self.problem.plots.labels.get(name, name),
-            self.units.get(name, ""),
-            (self._axis(dims[0]), self._axis(dims[1])),
-            places[dims[0]],
-            places[dims[1]],
-            observed.ravel(),
-            drawn.mean(axis=0),
-            drawn.std(axis=0),
-        )
 
 
 def prior_quantiles(priors: Mapping[str, Prior]) -> dict[str, np.ndarray]:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from simfer.stages.model.outputs import Layout, Output
-from simfer.stages.report.explorer import narrowed
 from simfer.stages.report.page import render
+from simfer.stages.report.series import narrowed
 from tests import helpers
 from tests.report.browser import needs_browser, opened
 from tests.report.test_overview import material

@@ -1,0 +1,171 @@
+"""What do large problems take: a million rows, a hundred parameters, 100,000 outputs, 10,000 data?
+
+    python benchmarks/large.py [CASE ...] [--score SCORE.py]
+
+Each case is a whole chain from an empty store, in a process of its own: seconds with compilation, the most memory it
+had, the verdict, and how its posterior compares with the exact one. A line in its parameters with standard normal
+priors and noise that is known has one: told are the largest shift of a mean in standard deviations, the range of the
+ratios of standard deviations, and C2ST where SCORE.py has a function `c2st(one, other)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+SIMULATOR = '''"""A line in many parameters."""
+
+import jax.numpy as jnp
+import numpy as np
+
+import simfer
+
+
+def slopes(num_parameters, num_outputs, is_smooth):
+    """Return how each output depends on each parameter: along waves over x, or at random."""
+    if not is_smooth:
+        return np.random.default_rng(0).normal(size=(num_outputs, num_parameters)) / num_parameters**0.5
+    x, waves = np.linspace(0.0, 1.0, num_outputs)[:, None], np.arange(1, num_parameters + 1)
+    return np.sin(np.pi * waves * x) + 0.5 * x**waves
+
+
+class Line(simfer.FunctionSimulator):
+    """y = A theta."""
+
+    parameters = {"theta": ""}
+    num_parameters: int = 3
+    num_outputs: int = 12
+    is_smooth: bool = False
+
+    def outputs(self):
+        return {"y": simfer.Output(("x",), {"x": np.arange(self.num_outputs)})}
+
+    def __call__(self, p):
+        return {"y": jnp.asarray(slopes(self.num_parameters, self.num_outputs, self.is_smooth)) @ p["theta"]}
+'''
+CONFIG = """
+[parameters]
+theta = {{ dist = "Normal", size = {parameters} }}
+
+[simulate]
+simulator = "line.py:Line"
+num_simulations = {rows}
+
+[simulate.options]
+num_parameters = {parameters}
+num_outputs = {outputs}
+is_smooth = {smooth}
+
+[observation]
+file = "data.csv"
+
+[noise.y]
+dist = "Normal"
+scale = {sigma}
+
+[infer]
+num_samples = 1000
+"""
+
+
+class Case(NamedTuple):
+    """A problem: y = A theta + noise of standard deviation sigma, theta standard normal."""
+
+    title: str
+    parameters: int
+    outputs: int
+    data: int
+    sigma: float
+    rows: int
+    settings: list[str]
+    is_smooth: bool = False
+
+
+CASES = {
+    "rows": Case("1,000,000 rows", 3, 12, 12, 1.0, 10**6, ["train.steps=4000", "refine.max_rounds=1"]),
+    "30": Case("30 parameters", 30, 60, 60, 1.0, 300, []),
+    "100": Case("100 parameters", 100, 200, 200, 1.0, 1000, []),
+    "outputs": Case("100,000 outputs", 3, 10**5, 100, 1.0, 300, ["dataset.pca.y=0.9999"], is_smooth=True),
+    "data": Case("10,000 data", 3, 10**4, 10**4, 10.0, 300, ["dataset.pca.y=0.9999"], is_smooth=True),
+}
+
+
+def main() -> None:
+    """Run the cases named on the command line, or all of them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
+    parser.add_argument("--score", type=Path)
+    asked = parser.parse_args()
+    print("| problem | rows simulated | seconds | memory, GB | verdict | means off by, sd | sds | C2ST |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name in asked.cases or CASES:
+        with tempfile.TemporaryDirectory() as place:
+            print("|", " | ".join([CASES[name].title, *run(CASES[name], Path(place), asked.score)]), "|", flush=True)
+
+
+def run(case: Case, place: Path, score: Path | None) -> list[str]:
+    """Run one case in a folder, and return the cells of its line."""
+    exact = write(case, place)
+    began = time.perf_counter()
+    command = [sys.executable, "-m", "simfer.pipeline.cli", "run", "problem.toml", "--store", "store"]
+    for setting in case.settings:
+        command += ["--set", setting]
+    with (place / "log.txt").open("w") as log:
+        process = subprocess.Popen(command, cwd=place, stdout=log, stderr=subprocess.STDOUT)
+        _, status, used = os.wait4(process.pid, 0)
+    seconds, memory = time.perf_counter() - began, used.ru_maxrss * 1024 / 1e9
+    process.returncode = os.waitstatus_to_exitcode(status)  # or it would be waited for again
+    if not list((place / "store" / "check").glob("*")):  # came to no verdict
+        return [f"{case.rows:,}", f"{seconds:.0f}", f"{memory:.2f}", (place / "log.txt").read_text()[-300:], "", "", ""]
+    return [f"{case.rows:,}", f"{seconds:.0f}", f"{memory:.2f}", *compared(case, place, exact, score)]
+
+
+def write(case: Case, place: Path) -> np.ndarray:
+    """Write simulator, data and config, and return draws from the exact posterior."""
+    (place / "line.py").write_text(SIMULATOR)
+    smooth = str(case.is_smooth).lower()
+    (place / "problem.toml").write_text(CONFIG.format(**case._asdict(), smooth=smooth))
+    at = np.linspace(0, case.outputs - 1, case.data).astype(int)
+    slopes = module("line", place / "line.py").slopes(case.parameters, case.outputs, case.is_smooth)[at]  # type: ignore[attr-defined]
+    rng = np.random.default_rng(1)
+    y = slopes @ rng.normal(size=case.parameters) + case.sigma * rng.normal(size=case.data)
+    np.savetxt(place / "data.csv", np.column_stack([at, y]), delimiter=",", header="x,y", comments="", fmt="%.10g")
+    covariance = np.linalg.inv(np.eye(case.parameters) + slopes.T @ slopes / case.sigma**2)
+    mean = covariance @ slopes.T @ y / case.sigma**2
+    return rng.multivariate_normal(mean, covariance, 4000)
+
+
+def compared(case: Case, place: Path, exact: np.ndarray, score: Path | None) -> list[str]:
+    """Hold the posterior against the exact one."""
+    from simfer import load
+
+    result = load(place / "problem.toml", overrides=case.settings, store=place / "store")
+    found = np.asarray(result.posterior["posterior"]["theta"]).reshape(-1, case.parameters)
+    found = found[np.random.default_rng(0).permutation(len(found))[: len(exact)]]
+    shift = np.abs(found.mean(axis=0) - exact.mean(axis=0)) / exact.std(axis=0)
+    ratio = found.std(axis=0) / exact.std(axis=0)
+    c2st = f"{module('score', score).c2st(exact, found):.3f}" if score else ""  # type: ignore[attr-defined]
+    verdict = "passed" if result.verdict.passed else "failed"
+    return [verdict, f"{shift.max():.2f}", f"{ratio.min():.2f} to {ratio.max():.2f}", c2st]
+
+
+def module(name: str, file: Path) -> object:
+    """Import a module from a file."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
+    found = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(found)
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from simfer.stages.simulate.engines import close_all
 from simfer.stages.simulate.engines import dask as engine
 from tests.simulate.test_functions import PLAIN, simulate
 
-pytest.importorskip("distributed")
+distributed = pytest.importorskip("distributed")
 
 
 class Cluster:
@@ -74,6 +75,19 @@ def test_rows_are_those_that_run_here(tmp_path: Path, cluster: Cluster) -> None:
     assert (here["status"].values == Status.OK).all()
     for name in ("y", "slope", "intercept", "status"):
         assert np.array_equal(here[name].values, there[name].values)
+
+
+def test_what_was_fetched_is_let_go_though_its_answer_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scheduler would have it computed again where the worker that keeps it dies."""
+    monkeypatch.setattr(engine, "run_task", lambda task, sources: task)
+    there = distributed.LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0")
+    with there as threads, closing(engine.Dask(threads.scheduler_address)) as dask:
+        answers = [dask.submit(str(i).encode(), b"") for i in range(5)]
+        assert [answer.result(30) for answer in answers] == [b"0", b"1", b"2", b"3", b"4"]
+        deadline = time.monotonic() + 10
+        while threads.scheduler.tasks and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert not threads.scheduler.tasks
 
 
 @pytest.mark.slow  # its twin is that of tests/campaign/test_cluster.py

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,6 @@ class Dask(Engine):
             raise StageError(f"no Dask scheduler answers at {where or _configured()}: {error}") from None
         self._address = str(self._client.scheduler_info(n_workers=0)["address"])
         self.words = f"Dask {self._address}"
-        self._executor: Any = self._client.get_executor(pure=False)
         self._seen, self._asked, self._workers = time.monotonic(), -_FRESH, dict[str, int]()
 
     def slots(self) -> int:
@@ -55,9 +55,16 @@ class Dask(Engine):
         return sum(self._workers.values())
 
     def submit(self, task: bytes, sources: bytes) -> Future[bytes]:
-        """Submit to the scheduler; equal tasks are not one, as Dask would have it."""
-        future: Future[bytes] = self._executor.submit(run_task, task, sources)
-        return future
+        """Submit to the scheduler; equal tasks are not one, as Dask would have it.
+
+        Its own executor leaves it to the garbage collector when a result that was fetched is let go: until then the
+        scheduler keeps it, and has it computed once more where the worker that holds it dies.
+        """
+        remote = self._client.submit(run_task, task, sources, pure=False)
+        answer: Future[bytes] = Future()
+        self._client.loop.add_callback(_hand_over, remote, answer)
+        answer.add_done_callback(partial(_let_go, remote))
+        return answer
 
     def deaths(self, error: BaseException) -> int:
         """Count the workers that the scheduler lost with a task before it gave it up; none while it is away itself."""
@@ -97,6 +104,27 @@ class Dask(Engine):
         """Close the connection."""
         with suppress(Exception, CancelledError):
             self._client.close(timeout=5)
+
+
+async def _hand_over(remote: Any, answer: Future[bytes]) -> None:
+    """Wait on the client's loop for what a task gives, and pass it on."""
+    try:
+        result: bytes = await remote
+    except CancelledError:  # the scheduler is gone, or nobody waits any more
+        answer.cancel()
+        answer.set_running_or_notify_cancel()
+    except Exception as error:
+        if answer.set_running_or_notify_cancel():
+            answer.set_exception(error)
+    else:
+        if answer.set_running_or_notify_cancel():
+            answer.set_result(result)
+
+
+def _let_go(remote: Any, answer: Future[bytes]) -> None:
+    """Have the scheduler forget a task."""
+    with suppress(Exception):  # the scheduler may be away
+        remote.cancel() if answer.cancelled() and remote.status != "cancelled" else remote.release()
 
 
 def _is_file(where: str) -> bool:

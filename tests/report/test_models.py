@@ -60,7 +60,11 @@ def test_arviz_says_the_same_of_the_file(tmp_path: Path) -> None:
     result = helpers.line_run()
     logs = pointwise("line", result.posterior)
     theirs = arviz.loo(arviz.from_netcdf(result.folders["infer"] / "posterior.nc"), pointwise=True)
-    assert loo(logs).elpd.sum() == pytest.approx(float(theirs.elpd_loo), abs=1e-3)
+    ours, known = loo(logs), np.asarray(theirs.loo_i).ravel()
+    heavy = np.maximum(ours.k_hat, np.asarray(theirs.pareto_k).ravel()) > 0.5  # where tails of other lengths are fitted
+    np.testing.assert_allclose(ours.elpd[~heavy], known[~heavy], atol=1e-3)
+    np.testing.assert_allclose(ours.elpd, known, atol=1e-2)
+    assert heavy.sum() <= 3
 
 
 def test_predictions_are_drawn_side_by_side(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def stored(folder: Path) -> dict[str, np.ndarray]:
 def test_whatever_is_killed_the_store_is_that_of_an_undisturbed_run(
     tmp_path: Path, cases: Callable[[int, int], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    num_kills, num = cases(2, 200), cases(6, 150)
+    num_kills, num = cases(2, 200), cases(6, 190)
     (tmp_path / "model.py").write_text(MODEL)
     (tmp_path / "observed.csv").write_text("y\n1.0\n")
     (tmp_path / "c.toml").write_text(CONFIG.format(num=num, seed=1))

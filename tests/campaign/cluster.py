@@ -182,6 +182,14 @@ class Cluster:
                 on_the_way += 1
         return again, on_the_way, sorted(delays)
 
+    def lost(self) -> Counter[str]:
+        """Count how often each row began and did not end."""
+        found = Counter[str]()
+        for line in self._counted():
+            what, a, b, _ = line.split()
+            found[f"{a} {b}"] += 1 if what == "begins" else -1
+        return found
+
     def end(self) -> None:
         """End all of it."""
         for process in (self.driver, *self.workers, self.scheduler):

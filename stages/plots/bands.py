@@ -16,8 +16,8 @@ from simfer.stages.plots.figures import (
     SKY,
     Place,
     drawable,
+    grid_figure,
     is_log,
-    new_figure,
     quantiles_of,
     set_scale,
     with_unit,
@@ -45,16 +45,13 @@ class Panel:
 
 def predictive(file: Place, panels: Sequence[Panel]) -> None:
     """Draw the data on the intervals in which the posterior expects data."""
-    columns = min(len(panels), 2 if len(panels) in (2, 4) else 3)
-    rows = -(-len(panels) // columns)
-    with new_figure(file, max(4.4, 3.1 * columns), 2.5 * rows + 0.7, "Posterior predictive check") as figure:
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax, panel in zip(axes, panels, strict=False):
+    title, most = "Posterior predictive check", 2 if len(panels) in (2, 4) else 3
+    with grid_figure(file, len(panels), (3.1, 2.5), title, most=most, least=4.4, margin=0.7) as (figure, axes):
+        for ax, panel in zip(axes, panels, strict=True):
             _predict(ax, panel)
         keys = {k: v for ax in axes for v, k in zip(*ax.get_legend_handles_labels(), strict=True)}
-        for ax in axes[len(panels) :]:
-            ax.remove()
-        figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=2 if columns == 1 else len(keys))
+        ncols = 2 if len(panels) == 1 else len(keys)
+        figure.legend(keys.values(), keys.keys(), loc="outside lower center", ncols=ncols)
 
 
 def _predict(ax: Axes, panel: Panel) -> None:

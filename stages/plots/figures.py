@@ -120,6 +120,23 @@ def new_figure(file: Place, width: float, height: float, title: str, least: floa
 
 
 @contextmanager
+def grid_figure(
+    file: Place, count: int, cell: tuple[float, float], title: str, *, most: int, least: float, margin: float
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """Lay out so many panels, at most `most` side by side, each `cell` wide and high; the rest of the grid stays empty.
+
+    The figure is `least` wide at least, and `margin` higher than its panels.
+    """
+    columns = min(count, most)
+    rows = -(-count // columns)
+    with new_figure(file, max(cell[0] * columns, least), cell[1] * rows + margin, title) as figure:
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        yield figure, list(axes[:count])
+        for ax in axes[count:]:
+            ax.remove()
+
+
+@contextmanager
 def corner_figure(
     file: Place,
     cell: float,

@@ -21,9 +21,9 @@ from simfer.stages.plots.figures import (
     broken,
     drawable,
     finite,
+    grid_figure,
     hide_y,
     is_log,
-    new_figure,
     out_of,
     set_scale,
 )
@@ -46,17 +46,12 @@ class Marginal:
 def marginals(file: Place, shown: Sequence[Marginal]) -> None:
     """Draw each quantity's posterior over its prior (at most 24), each density to its own height's share."""
     few = shown[:_MOST]
-    columns = min(len(few), 4)
-    rows = -(-len(few) // columns)
     title = "Prior and posterior" + out_of(
         [one.label for one in few], dict.fromkeys(one.label for one in shown), "quantities"
     )
-    with new_figure(file, max(1.85 * columns, 3.4), 1.45 * rows + 0.6, title) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax, one in zip(axes, few, strict=False):
+    with grid_figure(file, len(few), (1.85, 1.45), title, most=4, least=3.4, margin=0.6) as (figure, axes):
+        for ax, one in zip(axes, few, strict=True):
             _draw(ax, one)
-        for ax in axes[len(few) :]:
-            ax.remove()
         keys = [Line2D([], [], color="0.5", label="prior"), Patch(color=SKY, label="posterior")]
         if any(one.truth is not None for one in few):
             keys.append(Line2D([], [], color=RED, ls="--", label="truth"))

@@ -16,9 +16,9 @@ from simfer.stages.plots.figures import (
     Place,
     drawable,
     finite,
+    grid_figure,
     is_log,
     limits_of,
-    new_figure,
     set_scale,
     with_unit,
 )
@@ -46,12 +46,9 @@ class Runs:
 def prior_runs(file: Place, shown: Sequence[Runs], source: str) -> None:
     """Draw runs over the data, a panel for each output or series (at most 9)."""
     few = shown[:9]
-    columns = min(len(few), 3)
-    rows = -(-len(few) // columns)
     title = f"{len(few[0].runs)} runs {source}, and the data"
-    with new_figure(file, max(4.4, 3.0 * columns), 2.3 * rows + 0.6, title) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax, one in zip(axes, few, strict=False):
+    with grid_figure(file, len(few), (3.0, 2.3), title, most=3, least=4.4, margin=0.6) as (figure, axes):
+        for ax, one in zip(axes, few, strict=True):
             set_scale(ax, "y", is_log(one.name or one.output, np.append(one.runs, one.observed)), 5)
             _runs(ax, one)
             _look_at(ax, one)
@@ -59,8 +56,6 @@ def prior_runs(file: Place, shown: Sequence[Runs], source: str) -> None:
             ax.plot(one.at, one.observed, "o", ms=3.4, mfc="k", mec="white", mew=0.4, label="data", zorder=5)
             ax.set_title(drawable(one.output + (f", {one.series}" if one.series else "")))
             ax.set(xlabel=with_unit(one.dim, one.dim_unit), ylabel=with_unit(one.output, one.unit))
-        for ax in axes[len(few) :]:
-            ax.remove()
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=2)
 

@@ -12,9 +12,9 @@ from simfer.stages.plots.figures import (
     broken,
     drawable,
     finite,
+    grid_figure,
     hide_y,
     labels_of,
-    new_figure,
     out_of,
 )
 
@@ -32,20 +32,13 @@ def overlaid(file: Place, shown: Mapping[str, Mapping[str, Values]], labels: Map
     few = dict(list(shown.items())[:_MOST])
     runs = list(dict.fromkeys(run for each in shown.values() for run in each))
     colours = {run: CYCLE[i % len(CYCLE)] for i, run in enumerate(runs)}
-    columns = min(len(few), 4)
-    rows = -(-len(few) // columns)
     title = "Posteriors of several runs" + out_of(list(few), shown, "quantities")
-    with new_figure(file, max(1.85 * columns, 3.4), 1.45 * rows + 0.6, title) as figure:
-        axes = figure.subplots(rows, columns, squeeze=False).ravel()
-        for ax, label, each in zip(axes, labels_of(list(few), labels), few.values(), strict=False):
+    with grid_figure(file, len(few), (1.85, 1.45), title, most=4, least=3.4, margin=0.6) as (figure, axes):
+        for ax, label, each in zip(axes, labels_of(list(few), labels), few.values(), strict=True):
             for run, values in each.items():
                 x, density = smooth(finite(values.ravel())[0], log=False)
                 ax.plot(x, density, color=colours[run], label=drawable(run))
             hide_y(ax)
             ax.set_xlabel(broken(label, 1.7))
-        for ax in axes[len(few) :]:
-            ax.remove()
-        found = {
-            label: line for ax in axes[: len(few)] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)
-        }
+        found = {label: line for ax in axes for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
         figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=min(len(found), 3))

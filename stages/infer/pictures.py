@@ -15,6 +15,7 @@ from simfer.stages.infer.target import Target
 from simfer.stages.model.block import Block
 from simfer.stages.model.noise import limits_of_record
 from simfer.stages.settings import Derived, Prior, TruncatedNoise
+from simfer.stages.settings.labels import labelled
 
 
 def draw_pictures(
@@ -28,10 +29,7 @@ def draw_pictures(
     """Draw the pictures into a folder, and return their names."""
     own = target.predictor.space.priors | target.likelihood.noise_space.priors
     described: dict[str, Prior | Derived] = {**own, **derived}
-    labels = {
-        name: (f"${prior.label}$" if prior.label else name) + (f" [{prior.unit}]" if prior.unit else "")
-        for name, prior in described.items()
-    }
+    labels = {name: labelled(name, quantity) for name, quantity in described.items()}
     divergent = draws.statistics.get("diverging")
     plots.trace(folder / "trace.png", named, divergent, labels)
     plots.pair(folder / "pair.png", named, divergent=divergent, labels=labels)

@@ -24,10 +24,11 @@ from simfer.stages.errors import ConfigError, Mistake, SimferError
 from simfer.stages.infer.own_model.posterior import by_element
 from simfer.stages.infer.summary import in_one_piece
 from simfer.stages.model.quantiles import distribution, from_normal
-from simfer.stages.report.material import labelled, priors_of
+from simfer.stages.report.material import priors_of
 from simfer.stages.report.measured import Measured
 from simfer.stages.report.prior_predictive import PriorPredictive
 from simfer.stages.settings import Prior, Problem
+from simfer.stages.settings.labels import labelled
 
 _NORMAL = np.linspace(-4.0, 4.0, 401)
 Draws = Mapping[str, np.ndarray]

@@ -93,20 +93,9 @@ class Material:
         """Every quantity with a prior, those of the noise too, by the name that the posterior has it under."""
         return priors_of(self.problem)
 
-    @property
-    def labels(self) -> dict[str, str]:
-        """How pictures name each quantity, its unit behind it."""
-        return {name: labelled(name, prior) for name, prior in self.priors.items()}
-
 
 def priors_of(problem: Problem) -> dict[str, Prior]:
     """Return every quantity of a problem with a prior, by the name that the posterior has it under."""
     noise = {each.name: each.value for each in quantities(problem.noise, problem.noise_parameters)}
     every = dict(problem.parameters) | noise
     return {name: value for name, value in every.items() if isinstance(value, Prior)}
-
-
-def labelled(name: str, prior: Prior) -> str:
-    """Return a quantity's label with its unit."""
-    label = f"${prior.label.strip('$')}$" if prior.label else name
-    return f"{label} [{prior.unit}]" if prior.unit else label

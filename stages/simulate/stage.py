@@ -20,6 +20,7 @@ from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import HANDED, RefineConfig, Simulate, SimulateConfig
+from simfer.stages.settings.labels import labelled
 from simfer.stages.simulate import design
 from simfer.stages.simulate.asked.waiting import told
 from simfer.stages.simulate.backends import build_backend
@@ -120,10 +121,7 @@ def _summary(
     theta = {name: np.asarray(array(group, name)[:]) for name in space.names}
     failed, pictures = status != Status.OK, ["design.png"]
     lies = where_it_fails(z, failed, space)
-    labels = {
-        name: (f"${prior.label.strip('$')}$" if prior.label else name) + (f" [{prior.unit}]" if prior.unit else "")
-        for name, prior in space.priors.items()
-    }
+    labels = {name: labelled(name, prior) for name, prior in space.priors.items()}
     with plots.looking(plots.Look(log=config.in_logs)):
         plots.design(folder / "design.png", theta, status, labels)
         if failed.any():

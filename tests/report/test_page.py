@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from simfer.pipeline.report import _material
 from simfer.stages.report import answer
 from simfer.stages.report.elements import table
+from simfer.stages.report.gallery import Gallery
 from simfer.stages.report.material import Failure, Material, Step
 from simfer.stages.report.page import render
 from tests import helpers
@@ -142,4 +142,4 @@ def test_what_the_store_has_is_gathered() -> None:
 def test_a_label_becomes_mathematics_with_its_unit() -> None:
     problem = helpers.problem(helpers.line(parameters={"slope": {"dist": "Normal", "loc": 0.0, "scale": 1.0,
                                                                  "label": "\\beta", "unit": "kg"}}))  # fmt: skip
-    assert replace(material(), problem=problem).labels["slope"] == "$\\beta$ [kg]"
+    assert Gallery({}, problem).labels["slope"] == "$\\beta$ [kg]"

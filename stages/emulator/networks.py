@@ -39,20 +39,13 @@ def build_networks(
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, networks)
 
 
-def draw_networks(
-    architecture: str,
-    options: Mapping[str, Any],
-    sizes: tuple[int, int],
-    keys: Array,
-    dtype: str,
-    context: Mapping[str, Any] | None = None,
-) -> PyTree:
-    """Build an ensemble as `build_networks` does, as one program: left to itself every weight is several."""
+def draw_networks(train: Train, sizes: tuple[int, int], keys: Array, context: Mapping[str, Any] | None) -> PyTree:
+    """Build the ensemble that `train` names by `build_networks`, as one program: by itself every weight is several."""
 
     def build(keys: Array) -> PyTree:
-        return build_networks(architecture, options, sizes, keys, dtype, context)
+        return build_networks(train.architecture, network_options(train), sizes, keys, train.dtype, context)
 
-    if issubclass(resolve(architecture, ARCHITECTURES), ClosedForm):
+    if issubclass(resolve(train.architecture, ARCHITECTURES), ClosedForm):
         return build(keys)
     _, static = eqx.partition(eqx.filter_eval_shape(build, keys), lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     draw = compiled(lambda keys: eqx.filter(build(keys), eqx.is_array), keys, once=True)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree
 
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.emulator import Emulator, predict
-from simfer.stages.emulator.networks import draw_networks, network_options
+from simfer.stages.emulator.networks import draw_networks
 from simfer.stages.emulator.scatter import MOST_OUTPUTS, Scatter, make_scatter, num_entries
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress, until_the_first
@@ -75,8 +75,7 @@ def fit(
     without each fold to know its error.
     """
     keys = _keys(jax.random.key(settings.seed), settings.ensemble_size)
-    options = network_options(settings)
-    networks = draw_networks(settings.architecture, options, rows.sizes, keys[0], settings.dtype, context)
+    networks = draw_networks(settings, rows.sizes, keys[0], context)
     if isinstance(networks, ClosedForm):
         if isinstance(rows, Stream):
             raise _too_large(settings, "is fitted to all rows at once")
@@ -145,8 +144,7 @@ def fit_scatter(
     active = np.flatnonzero(scale > 0)
     base = _scatter_base(_residuals(fitted, rows.typed(settings.dtype), fold)[:, active])
     keys = _keys(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.ensemble_size)
-    sizes, options = (rows.x.shape[1], num_entries(len(active))), network_options(settings)
-    others = draw_networks(settings.architecture, options, sizes, keys[0], settings.dtype, context)
+    others = draw_networks(settings, (rows.x.shape[1], num_entries(len(active))), keys[0], context)
     pair, feed = (fitted.networks, others), whole(rows, fold, fitted.unseen_folds)
     loss = _likelihood_loss(base, active)
     (networks, others), history = descend_slower(

@@ -98,7 +98,6 @@ STAGES = ("simulate", "dataset", "train", "infer", "check")
 _ROWS_OF = {"simulations": "simulate", "checks": "check"}
 _ROWS = frozenset(_ROWS_OF)
 _DENSITY = 2  # raised when an unchanged config would learn another density of the data, and nothing else
-_JUDGED = 1  # raised when a density would be judged by other figures, and nothing else
 _HANDED = {"simulate": "simulations.zarr/", "check": "simulations.zarr/", "dataset": "dataset.zarr/"}
 
 
@@ -148,8 +147,7 @@ def links(problem: Problem, turn: Turn) -> list[Link]:
     given = likelihood(problem)
     given |= {"infer": problem.infer.model_copy(update={"num_samples": turn.num_samples})}
     judged = {"posterior": (infer,), "emulator": (train,)} | _rows(number)
-    judges = _JUDGED if problem.train.scatter != "gaussian" else 0
-    check = problem.slice(CheckConfig, round=number, meant=problem.edges_meant, density=judges, **given)
+    check = problem.slice(CheckConfig, round=number, meant=problem.edges_meant, **given)
     drawn = {"emulator": (train,)} | _failures(problem, number)
     return [
         simulate,

@@ -102,7 +102,6 @@ class CheckConfig(LikelihoodConfig):
     check: Check
     meant: Annotated[list[str], AddedLater()] = []
     """Parameters whose prior may end the posterior: `edge`, which enters no other stage's key."""
-    density: Annotated[int, AddedLater()] = 0  # how a flow is judged
     round: Annotated[int, NotInKey()] = 0  # told apart by the inputs
 
     @property

@@ -67,9 +67,8 @@ def _side(numeric: bool) -> str:
 
 def _cell(value: Any, numeric: bool, head: str) -> str:
     kind = f' class="{"yes" if value else "no"}"' if isinstance(value, bool) else _side(numeric)
-    return (
-        f"<td{kind}{f' data-head={escape(head, quote=True)!r}' if head else ''}>{escape(_together(number(value)))}</td>"
-    )
+    named = f" data-head='{escape(head)}'" if head else ""
+    return f"<td{kind}{named}>{escape(_together(number(value)))}</td>"
 
 
 def _together(text: str) -> str:

@@ -57,8 +57,8 @@ class Dask(Engine):
     def submit(self, task: bytes, sources: bytes) -> Future[bytes]:
         """Submit to the scheduler; equal tasks are not one, as Dask would have it.
 
-        Its own executor leaves it to the garbage collector when a result that was fetched is let go: until then the
-        scheduler keeps it, and has it computed once more where the worker that holds it dies.
+        Its own executor lets a result go when nobody refers to its future any more: until then the scheduler keeps it,
+        fetched or not, and has it computed once more where the worker that holds it dies.
         """
         remote = self._client.submit(run_task, task, sources, pure=False)
         answer: Future[bytes] = Future()

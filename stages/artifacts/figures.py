@@ -35,7 +35,13 @@ _FIGURES = {
     "largest change of a correlation by": _Kind("check.max_correlation_change", "emulator"),
     "whitened residuals, mean": _Kind("check.max_shift", "emulator"),
     "whitened residuals, |sd - 1|": _Kind("check.max_scatter_error", "emulator"),
-    "whitened residuals, p": _Kind("check.min_scatter_p", "shape"),
+    "whitened residuals, p of being normal": _Kind("check.min_scatter_p", "shape"),
+    "whitened residuals, p of being as large": _Kind("check.min_scatter_p", "density"),
+    "shift between the scatter's members": _Kind("check.max_shift", "density"),
+    "change of an sd between the scatter's members": _Kind("check.max_scatter_error", "density"),
+    "posterior mass that the scatter's members": _Kind("check.max_member_mass", "density"),
+    "shift by leaving out the emulator's error": _Kind("check.max_shift", "density"),
+    "change of an sd by leaving out the emulator's error": _Kind("check.max_width_change", "density"),
     "simulated data among the flow's, p": _Kind("check.min_scatter_p", "density"),
     "data simulated at the posterior, p": _Kind("check.min_scatter_p", "density"),
     "shift between the flow's members": _Kind("check.max_member_shift", "density"),
@@ -186,6 +192,8 @@ def advice(figures: Sequence[Figure], where: str = "", cure: str = "", simulates
         failed -= {"sampler"}  # R-hat and ESS fail for this reason
     if "step" in failed:
         failed -= {"emulator"}
+    if "shape" in failed:
+        failed -= {"density"}  # no Gaussian is the density, however well it is known
     if failed & {"emulator", "step"}:
         failed -= {"model"}  # the draws are not yet the model's: what they predict says nothing of it
     more = {"failures": (f" ({where.rstrip('.')})" if where else "") + (f": {cure}" if cure else "")}
@@ -220,6 +228,8 @@ def what_helps(summary: Mapping[str, Any], steered: bool = False) -> str:
     failed = [figure for figure in figures if not figure.passed]
     kinds = {figure.kind for figure in failed}
     curable = {*_CURED_BY_SIMULATIONS} - ({*_LOST} if steered else set())
+    if "shape" in kinds:
+        curable -= {"density"}
     if checked and (not failed or (kinds & curable and not kinds & _HOPELESS)):
         return SIMULATIONS
     bad = [figure for figure in failed if checked or figure.kind == "sampler"]

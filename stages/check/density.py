@@ -9,16 +9,17 @@ trained apart, must agree on the posterior.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-from scipy.special import logsumexp, softmax
-from scipy.stats import chi2
+from jaxtyping import Array, Float, Int
 
 from simfer.stages.batches import in_batches
+from simfer.stages.check.members import by_flow
+from simfer.stages.check.own_draw import calibration_p, found_p
 from simfer.stages.check.verdict import Figure
 from simfer.stages.emulator.flow import Flow
 from simfer.stages.infer.target import Target
@@ -34,17 +35,6 @@ _DEGREES = 4  # of the polynomials of ranks
 _FAR = 4.0  # sd beyond which a value counts as this: no single one is to decide
 _PAIRED = 3  # replicates in the energy test
 _PERMUTATIONS = 1999
-_MOST_DRAWS = 4000  # that members are asked of
-_OTHERS = 255  # draws among which data must find their own
-_AXES, _FOR_EACH = 4, 8  # of the data, and draws for each product of one with a parameter
-
-
-class Apart(NamedTuple):
-    """How far a member's posterior is from that of all: of the members the root of the mean square."""
-
-    shift: float  # of a mean in posterior sd, of the parameters the largest
-    change: float  # of an sd as a share of it, of the parameters the largest
-    mass: float  # total variation distance: of any shape, and of all parameters together
 
 
 class Exchanged(NamedTuple):
@@ -85,7 +75,7 @@ def exchange(target: Target, draws: np.ndarray, y: np.ndarray) -> Exchanged:
 
     rows = (jnp.asarray(draws), truth, keys)
     data, logs, scores, normal, less = in_batches(one, rows, together=False)
-    calibration = calibration_p(target, np.asarray(draws), data[:, 0])
+    calibration = calibration_p(draws[:, : target.num_named], data[:, 0], partial(_log_densities, target, flow, draws))
     return Exchanged(data, logs, _whitened(scores), normal, calibration, float(np.mean(less)))
 
 
@@ -113,7 +103,7 @@ def density_figures(limits: Check, target: Target, found: Exchanged, draws: np.n
         looks: How often the simulator has been asked so far, this round counted: whoever asks often enough passes a
             test by chance, so the p that is asked for grows with it.
     """
-    apart = agreement(target, draws)
+    apart = by_flow(target, draws)
     return [
         Figure("simulated data among the flow's, p of being alike", "density",
                alike_p(found) / looks, limits.min_scatter_p, True),
@@ -128,65 +118,17 @@ def density_figures(limits: Check, target: Target, found: Exchanged, draws: np.n
     ]  # fmt: skip
 
 
-def calibration_p(
-    target: Target, draws: Float[np.ndarray, "draws size"], simulated: Float[np.ndarray, "draws n"]
-) -> float:
-    """Return the p of each row of simulated data finding its own draw, among others, as often as the flow says.
-
-    The draws are exchangeable, so that which of them made the data has the flow's density, normalised over them, for
-    its probabilities: if the flow is right, whatever the draws are. It is what a posterior is made of: a density that
-    looks right at its own parameters may still weigh two of them wrongly against each other. Looked at are that
-    probability itself, the parameters, their squares, and their products with the data, by Bonferroni.
-    """
-    flow, count = target.flow, len(draws)
-    assert flow is not None
-    each = min(count, 1 + _OTHERS)
-    among = (np.arange(count)[:, None] + (np.arange(each) * count) // each) % count  # its own draw first
+def _log_densities(
+    target: Target, flow: Flow, draws: np.ndarray, simulated: np.ndarray, among: Int[np.ndarray, "draws each"]
+) -> Float[np.ndarray, "draws each"]:
+    """Return the log density of each row of data at each of the draws that it is looked for among."""
     inputs = jnp.asarray(in_batches(target.flow_input, jnp.asarray(draws)))
 
     def one(row: tuple[Array, Array]) -> Array:
         y, among = row
         return jax.vmap(lambda x: flow.log_prob(x, y))(inputs[among])
 
-    logs = np.asarray(in_batches(one, (jnp.asarray(simulated), jnp.asarray(among)), together=False))
-    named = draws[:, : target.num_named]
-    unit = (named - named.mean(axis=0)) / np.maximum(named.std(axis=0), 1e-300)
-    return own_draw_p(logs, unit[among], simulated)
-
-
-def own_draw_p(
-    logs: Float[np.ndarray, "draws each"],
-    unit: Float[np.ndarray, "draws each p"],
-    simulated: Float[np.ndarray, "draws n"],
-) -> float:
-    """Return the p of the first of each row's draws having made its data, from the log densities of all of them.
-
-    A density that does not see a parameter at all is right about it on average; that the parameter goes with the data
-    shows in products of the two, the data along their first principal axes.
-    """
-    if not np.isfinite(logs).all():
-        return float("nan")
-    weights, along = softmax(logs, axis=1), _principal(simulated, len(logs) // (_FOR_EACH * unit.shape[2]))
-    surprise = np.log(np.maximum(weights, 1e-300))[..., None]
-    both = (unit[..., None] * along[:, None, None]).reshape(*weights.shape, -1)
-    looks = [found_p(values, weights) for values in (surprise, unit, np.clip(unit, -_FAR, _FAR) ** 2, both)]
-    return float(min(len(looks) * min(looks), 1.0))
-
-
-def _principal(data: Float[np.ndarray, "draws n"], most: int) -> Float[np.ndarray, "draws k"]:
-    """Return data along their first principal axes, one at least and four at most, at unit size."""
-    away = data - data.mean(axis=0)
-    axes = np.linalg.svd(away / np.maximum(away.std(axis=0), 1e-300), full_matrices=False)[0]
-    return np.clip(axes[:, : max(1, min(most, _AXES))] * np.sqrt(len(data)), -_FAR, _FAR)
-
-
-def found_p(values: Float[np.ndarray, "draws each k"], weights: Float[np.ndarray, "draws each"]) -> float:
-    """Return the p of the first of a draw's vectors having been taken by these weights, by their sum over draws."""
-    away = values - np.einsum("re,rei->ri", weights, values)[:, None]
-    total, covariance = away[:, 0].sum(axis=0), np.einsum("re,rei,rej->ij", weights, away, away)
-    sizes, axes = np.linalg.eigh(covariance)
-    known = sizes > 1e-9 * max(sizes[-1], 1e-300)
-    return float(chi2.sf(((total @ axes)[known] ** 2 / sizes[known]).sum(), int(known.sum())))
+    return np.asarray(in_batches(one, (jnp.asarray(simulated), jnp.asarray(among)), together=False))
 
 
 def alike_p(found: Exchanged) -> float:
@@ -241,33 +183,6 @@ def energy_p(values: Float[np.ndarray, "draws each n"]) -> float:
     np.put_along_axis(signs, np.arange(count) * each + who, 1.0, axis=1)
     statistic = -np.einsum("ki,ki->k", signs @ distance, signs)
     return float((1 + np.count_nonzero(statistic[1:] >= statistic[0])) / (1 + _PERMUTATIONS))
-
-
-def agreement(target: Target, draws: Float[np.ndarray, "draws size"]) -> Apart:
-    """Return how far members' posteriors are from that of all, draws being weighed by one density over the other."""
-    flow, likelihood = target.flow, target.likelihood
-    assert flow is not None
-    z = draws[:: -(-len(draws) // _MOST_DRAWS)]
-    each = _by_member(flow, target, jnp.asarray(z), likelihood.flat()[0])
-    if each.shape[1] < 2 or not np.isfinite(each).any(axis=0).all():
-        return Apart(float("nan"), float("nan"), float("nan"))
-    return members_apart(each, z[:, : target.num_named])
-
-
-def members_apart(each: Float[np.ndarray, "draws members"], named: Float[np.ndarray, "draws p"]) -> Apart:
-    """Return how far apart members are, from their log densities at the draws of all of them."""
-    middle, spread = named.mean(axis=0), np.maximum(named.std(axis=0), 1e-300)
-    weights = softmax(each - logsumexp(each, axis=1, keepdims=True), axis=0)
-    means = weights.T @ named
-    sds = np.sqrt(np.maximum(weights.T @ named**2 - means**2, 0.0))
-    mass = 0.5 * np.abs(weights - 1.0 / len(weights)).sum(axis=0)
-    freedom = each.shape[1] / (each.shape[1] - 1)
-    rms = lambda away: float(np.sqrt(freedom * (away**2).mean(axis=0)).max())  # noqa: E731
-    return Apart(rms((means - middle) / spread), rms(sds / spread - 1.0), rms(mass))
-
-
-def _by_member(flow: Flow, target: Target, z: Array, y: Array) -> Float[np.ndarray, "draws members"]:
-    return np.asarray(in_batches(lambda z: flow.each(target.flow_input(z), y), z))
 
 
 def by_output(target: Target, found: Exchanged) -> Table:

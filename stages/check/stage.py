@@ -21,7 +21,7 @@ from simfer.stages.batches import in_batches
 from simfer.stages.check import density, own_model, unsolved
 from simfer.stages.check.convergence import convergence_figures
 from simfer.stages.check.evidence import Evidence, dropped, emulator_figures, errors, gather, no_evidence
-from simfer.stages.check.residuals import by_output, no_residuals, scatter_figures, standardise
+from simfer.stages.check.residuals import by_output, member_figures, no_residuals, scatter_figures, standardise
 from simfer.stages.check.solver_error import solver_figures
 from simfer.stages.check.step import step_figures
 from simfer.stages.check.verdict import Figure, Said, edge_mass, in_words, stored
@@ -73,11 +73,11 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     found = unsolved_draws(z[drawn], simulations.endings()[1][drawn], training, space)
     _, y, solved = simulations.rows(0, len(simulations))
     usable = solved[drawn]
-    if target.flow is not None:
-        comparison = _by_density(config, target, draws[usable], y[drawn][usable], posterior.z())
+    if target.predictor.random is None:
+        comparison = _by_weights(config.check, target, draws[usable], y[drawn][usable], folder)
     else:
-        compare = _by_weights if target.predictor.random is None else _by_scatter
-        comparison = compare(config.check, target, draws[usable], y[drawn][usable], folder)
+        compare = _by_scatter if target.flow is None else _by_density
+        comparison = compare(config, target, draws[usable], y[drawn][usable], posterior.z())
     named, answered = draws[:, : target.num_named], solved[len(draws) :]
     failures = unsolved.figures(config.check, config.simulate, training, named, usable, behind, answered)
     failures += unsolved.too_many(config.simulate, rounds[-1], config.round)
@@ -165,10 +165,13 @@ def _by_weights(limits: Check, target: Target, draws: np.ndarray, y: np.ndarray,
     return Comparison(figures, evidence.predictive_p, title, table)
 
 
-def _by_scatter(limits: Check, target: Target, draws: np.ndarray, y: np.ndarray, folder: Path) -> Comparison:
+def _by_scatter(
+    config: CheckConfig, target: Target, draws: np.ndarray, y: np.ndarray, posterior: np.ndarray
+) -> Comparison:
     """Compare a random simulator's outputs with the distribution that is predicted for them."""
     residuals = standardise(target, draws, y) if len(draws) >= _FEWEST else no_residuals(target)
-    figures = scatter_figures(limits, residuals)
+    figures = scatter_figures(config.check, residuals, 1 + config.round)
+    figures += member_figures(config.check, target, posterior)
     return Comparison(figures, residuals.predictive_p, NO_K_HAT, by_output(target, residuals))
 
 

@@ -186,6 +186,12 @@ class Emulator(eqx.Module):
         """Return F with F^T F the covariance of a random simulator's scatter, in the transformed scale."""
         return jnp.zeros((0, len(self.location))) if self.random is None else self.random.factor(self.network_input(z))
 
+    def scatter_factors(self, z: Float[Array, " size"]) -> Float[Array, "members factors outputs"]:
+        """Return the same of every member, none of which is the mean of the others."""
+        if self.random is None:
+            return jnp.zeros((self.num_members, 0, len(self.location)))
+        return self.random.factors(self.network_input(z))
+
     def flow_input(self, z: Float[Array, " size"], noise_z: Float[Array, " noise"]) -> Float[Array, " inputs"]:
         """Return what the flow is given at a whitened point of the simulator's parameters and of the noise's."""
         return jnp.concatenate([self.network_input(z).astype(noise_z.dtype), noise_z])

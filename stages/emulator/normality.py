@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import chi2, kstest, kurtosistest, norm, skewtest
@@ -23,18 +25,32 @@ def whitened_scores(
     return np.einsum("dpk,dk,dqk,dnq,dn->dp", axes, roots, axes, slopes, whitened, optimize=True)
 
 
-def normal_p(whitened: Float[np.ndarray, "rows n"], scores: Float[np.ndarray, "rows parameters"]) -> float:
-    """Return the least p of five looks at the shape, by Bonferroni.
+class Normality(NamedTuple):
+    """The least p of looks at whitened residuals, by Bonferroni over all five."""
 
-    The sum of squares shows a wrong covariance as a whole; pooled, residuals show a shape that outputs have one by one,
-    by all of it and by its skewness and kurtosis (D'Agostino 1970, Anscombe & Glynn 1983); scores show what the outputs
-    have together. Of scores only skewness and kurtosis are looked at: their mean and sd have figures of their own.
+    size: float  # of their being as large as predicted, all together
+    shape: float
+
+    @property
+    def least(self) -> float:
+        """The least of all."""
+        return min(self)
+
+
+def normality(whitened: Float[np.ndarray, "rows n"], scores: Float[np.ndarray, "rows parameters"]) -> Normality:
+    """Look at whitened residuals in five ways.
+
+    The sum of squares, and all residuals pooled, show a covariance that is wrong as a whole. The shape that outputs
+    have one by one is in the pooled residuals' skewness and kurtosis (D'Agostino 1970, Anscombe & Glynn 1983); scores
+    show what the outputs have together. Of scores only skewness and kurtosis are looked at: their mean and sd have
+    figures of their own.
     """
     if not np.isfinite(whitened).all():
-        return float("nan")
+        return Normality(float("nan"), float("nan"))
     pooled = whitened.ravel()
-    looks = [kstest((whitened**2).sum(axis=1), chi2(whitened.shape[1]).cdf).pvalue, kstest(pooled, norm.cdf).pvalue]
-    looks += [skewtest(pooled).pvalue, kurtosistest(pooled).pvalue]
-    shapes = [test(column).pvalue for column in scores.T if column.any() for test in (skewtest, kurtosistest)]
-    looks += [len(shapes) * min(shapes)] if shapes else []
-    return float(min(len(looks) * min(looks), 1.0))
+    size = [kstest((whitened**2).sum(axis=1), chi2(whitened.shape[1]).cdf).pvalue, kstest(pooled, norm.cdf).pvalue]
+    shape = [skewtest(pooled).pvalue, kurtosistest(pooled).pvalue]
+    of_scores = [test(column).pvalue for column in scores.T if column.any() for test in (skewtest, kurtosistest)]
+    shape += [len(of_scores) * min(of_scores)] if of_scores else []
+    looks = len(size) + len(shape)
+    return Normality(*(float(min(looks * min(each), 1.0)) for each in (size, shape)))

@@ -38,7 +38,15 @@ class Scatter(eqx.Module):
 
     def factor(self, x: Float[Array, " inputs"]) -> Float[Array, "size outputs"]:
         """Return F with F^T F the covariance of the scatter, in the transformed scale."""
-        return jax.scipy.linalg.solve_triangular(self.whitening(x), self.base.T, lower=True, trans=1)
+        return self._factor(self.whitening(x))
+
+    def factors(self, x: Float[Array, " inputs"]) -> Float[Array, "members size outputs"]:
+        """Return the same of every member."""
+        raw = eqx.filter_vmap(lambda network: network(x))(self.networks).astype(self.base.dtype)
+        return jax.vmap(lambda raw: self._factor(lower(raw, self.base.shape[1])))(raw)
+
+    def _factor(self, whitening: Float[Array, "size size"]) -> Float[Array, "size outputs"]:
+        return jax.scipy.linalg.solve_triangular(whitening, self.base.T, lower=True, trans=1)
 
 
 def make_scatter(networks: PyTree, base: Float[np.ndarray, "outputs size"], num_rows: int) -> Scatter:

@@ -79,6 +79,10 @@ class Exact(eqx.Module):
         """Return no factor: nothing scatters."""
         return jnp.zeros((0, self.layout.size))
 
+    def scatter_factors(self, z: Float[Array, " size"]) -> Float[Array, "1 0 outputs"]:
+        """Return no factor of the only member."""
+        return jnp.zeros((1, 0, self.layout.size))
+
     def dropped(self, y: Float[np.ndarray, "rows outputs"]) -> dict[str, Float[np.ndarray, "rows values"]]:
         """Return nothing: there are no principal components."""
         return {}

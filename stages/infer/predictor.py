@@ -75,6 +75,9 @@ class Predictor(Protocol):
     def scatter_factor(self, z: Float[Array, " size"]) -> Float[Array, "factors outputs"]:
         """Return F with F^T F the covariance of a random simulator's scatter."""
 
+    def scatter_factors(self, z: Float[Array, " size"]) -> Float[Array, "members factors outputs"]:
+        """Return the same of every member."""
+
     def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
         """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
 

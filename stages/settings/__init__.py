@@ -119,7 +119,7 @@ VERSIONS = {
     "dataset": 1,
     "train": 5,
     "infer": 5,
-    "check": 7,
+    "check": 8,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from simfer.stages.artifacts.training_set import TrainingSet
 from simfer.stages.emulator.emulator import Emulator
-from simfer.stages.emulator.normality import normal_p, whitened_scores
+from simfer.stages.emulator.normality import normality, whitened_scores
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
 from simfer.stages.settings import TrainConfig
@@ -90,4 +90,4 @@ def _gaussian_p(emulator: Emulator) -> float:
     u = np.asarray(random.whitened[kept])
     whitened_slopes = np.asarray(jax.jit(lambda z: jax.lax.map(slopes, z, batch_size=64))(jnp.asarray(z)))
     u = (u - u.mean(axis=0)) / u.std(axis=0)  # the emulator's own error is no matter of the shape
-    return normal_p(u, whitened_scores(u, whitened_slopes))
+    return normality(u, whitened_scores(u, whitened_slopes)).least

@@ -65,6 +65,8 @@ R_HAT = ("largest R-hat", 1.2, "≤ 1.01", False)
 ESS = ("smallest ESS, bulk or tail", 345.0, "≥ 400", False)
 EDGE = ("posterior mass at a prior's edge", 0.2, "≤ 0.05", False)
 SOLVER = ("numerical error of the simulator (data sigma)", 3.0, "≤ 0.1", False)
+OWN_DRAW = ("data simulated at the posterior, p of finding their own draw", 0.0, "≥ 0.005", False)
+SHAPE = ("whitened residuals, p of being normal", 0.0, "≥ 0.005", False)
 UNSOLVED = ("draws that the simulator cannot solve", 0.4, "≤ 0.05", False)
 
 
@@ -79,6 +81,8 @@ UNSOLVED = ("draws that the simulator cannot solve", 0.4, "≤ 0.05", False)
         ((K_HAT, EDGE), ""),
         ((K_HAT, ESS, EDGE), ""),  # the prior has to be another, and chains with it
         ((BAD_K_HAT, SOLVER), ""),  # more rows of a solver that errs are as wrong as these
+        ((OWN_DRAW,), SIMULATIONS),
+        ((OWN_DRAW, SHAPE), ""),  # no Gaussian is the density, of however many rows it is learned
         ((UNSOLVED,), SIMULATIONS),
         ((("Pareto k-hat", None, "≤ 0.7", False),), SIMULATIONS),  # what cannot be computed has failed
     ],

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from simfer.stages.check.density import Exchanged, alike_p, energy_p, members_apart, own_draw_p
+from simfer.stages.check.density import Exchanged, alike_p, energy_p
+from simfer.stages.check.members import members_apart
+from simfer.stages.check.own_draw import own_draw_p
 
 _DRAWS, _EACH = 200, 16
 
@@ -67,6 +69,16 @@ def test_data_find_their_own_draw_by_the_right_density_alone() -> None:
     assert found(rng, width=1.4) < 0.005  # and too wide
     assert found(rng, rough=1.0) < 0.005  # two parameters weighed against each other by chance
     assert found(rng, slope=0.0) < 0.005  # a parameter that the density does not see
+
+
+@pytest.mark.parametrize(("slope", "is_right"), [(1.0, True), (0.0, False)])
+def test_that_the_scatter_goes_with_a_parameter_is_seen(slope: float, is_right: bool) -> None:
+    # The parameter moves no mean: a density that does not know it is right about every output's mean and pooled sd.
+    rng = np.random.default_rng(7)
+    log_sd = 0.5 * rng.normal(size=(256, 128, 1))
+    data = np.exp(log_sd[:, :1]) * rng.normal(size=(256, 1, 5))
+    logs = (-0.5 * (data / np.exp(slope * log_sd)) ** 2 - slope * log_sd).sum(axis=2)
+    assert (own_draw_p(logs, 2.0 * log_sd, data[:, 0]) >= 0.005) == is_right
 
 
 def test_members_are_apart_by_place_by_width_and_by_shape() -> None:

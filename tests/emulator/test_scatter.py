@@ -19,7 +19,7 @@ from simfer.pipeline import chain, config
 from simfer.pipeline.studies import STUDIES
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import Simulations
-from simfer.stages.check.residuals import Residuals, scatter_figures, standardise
+from simfer.stages.check.residuals import Residuals, member_figures, scatter_figures, standardise
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.normality import whitened_scores
 from simfer.stages.emulator.saved import load_emulator, save_emulator
@@ -227,7 +227,7 @@ def test_the_verdict_is_by_the_predictive_distribution_and_not_by_weights() -> N
     assert result.verdict.passed, result.summaries["check"]["facts"]["verdict"]
     tables = result.summaries["check"]["tables"]
     names = [row["figure"] for row in tables["verdict"]]
-    assert names[2] == "whitened residuals, p of being normal" and "posterior predictive p" in names
+    assert names[3] == "whitened residuals, p of being normal" and "posterior predictive p" in names
     assert not any("k-hat" in name for name in names)
     assert any("no k-hat" in title for title in tables)
 
@@ -245,14 +245,14 @@ def figures_with(other: Emulator) -> dict[str, bool]:
     draws = draws[np.sort(picked(len(draws), settings.check.num_draws, settings.check.seed))]
     _, y, usable = Simulations.load(result.folders["check"]).rows(0, len(draws))
     residuals = standardise(build_target(settings, other), draws[usable], y[usable])
-    return {figure.name: figure.passed for figure in scatter_figures(settings.check, residuals)}
+    return {figure.name: figure.passed for figure in scatter_figures(settings.check, residuals, 1)}
 
 
 @pytest.mark.parametrize("by", [0.5, pytest.param(2.0, marks=pytest.mark.slow)])
 def test_a_scatter_that_is_wrong_fails(by: float) -> None:
     figures = figures_with(tampered(lambda base: by * base))
     assert not figures["whitened residuals, |sd - 1| beyond chance"]
-    assert not figures["whitened residuals, p of being normal"]
+    assert not figures["whitened residuals, p of being as large as predicted"]
 
 
 def test_a_scatter_that_forgets_how_outputs_move_together_fails() -> None:
@@ -260,6 +260,35 @@ def test_a_scatter_that_forgets_how_outputs_move_together_fails() -> None:
     figures = figures_with(tampered(lambda base: jnp.diag(jnp.sqrt((base**2).sum(axis=1)))))
     assert not figures["whitened residuals, |sd - 1| beyond chance"]
     assert figures["whitened residuals, mean beyond chance"]
+
+
+def test_members_whose_scatter_is_another_at_every_point_fail() -> None:
+    # Residuals of all draws together cannot tell: one member errs, and not the same everywhere.
+    def rougher(networks: Any) -> Any:
+        weights, rest = eqx.partition(networks, eqx.is_inexact_array)
+        return eqx.combine(jax.tree.map(lambda leaf: leaf.at[0].multiply(1.3), weights), rest)
+
+    settings = helpers.link(helpers.problem(ou_table()), "check-0").config
+    assert isinstance(settings, CheckConfig)
+    z = Posterior.load(ou_run().folders["infer"]).z()[::8]
+    other = eqx.tree_at(lambda e: e.random.networks, emulator(), replace_fn=rougher)
+
+    def failed(emulator: Emulator) -> set[str]:
+        found = member_figures(settings.check, build_target(settings, emulator), z)
+        return {figure.name for figure in found if not figure.passed}
+
+    assert failed(emulator()) == set()
+    assert any("scatter's members" in name for name in failed(other))
+
+
+def test_an_error_that_makes_the_posterior_another_fails() -> None:
+    settings = helpers.link(helpers.problem(ou_table()), "check-0").config
+    assert isinstance(settings, CheckConfig)
+    target = build_target(settings, emulator())
+    z = Posterior.load(ou_run().folders["infer"]).z()[::8]
+    target.errors.excess = np.array([3.0, 0.0, 0.0, 0.0, 0.0])  # as a few wild rows near the data have it
+    found = {figure.name: figure.passed for figure in member_figures(settings.check, target, z)}
+    assert not found["shift by leaving out the emulator's error (posterior sd)"]
 
 
 @pytest.mark.slow
@@ -278,9 +307,9 @@ def test_chance_alone_fails_as_seldom_as_it_says() -> None:
     limits, by_chance = helpers.problem(ou_table()).check, 0
     for seed in range(200):
         u = np.random.default_rng(seed).normal(size=(200, 12))
-        mean, sd, shape = scatter_figures(limits, Residuals(u, u, u[:, :2], 0.5))
+        mean, sd, size, shape, _ = scatter_figures(limits, Residuals(u, u, u[:, :2], 0.5, 0.5), 1)
         assert mean.passed and sd.value < 0.02  # beyond what chance does once in 1,000 times
-        by_chance += not shape.passed
+        by_chance += not (size.passed and shape.passed)
     assert by_chance <= 4  # one in 200 is promised; more than four come by chance once in 250 times
 
 
@@ -304,8 +333,8 @@ def test_a_shape_that_outputs_share_is_seen_and_chance_is_not(name: str) -> None
     small = []
     for seed in range(40):
         u = np.linalg.solve(root, SHAPES[name](np.random.default_rng(seed), 256).T).T
-        found = scatter_figures(limits, Residuals(u, u, whitened_scores(u, slopes), 0.5))
-        small.append(found[2].value < limits.min_scatter_p)
+        found = scatter_figures(limits, Residuals(u, u, whitened_scores(u, slopes), 0.5, 0.5), 1)
+        small.append(found[3].value < limits.min_scatter_p)
     assert np.mean(small) <= 0.05 if name == "a Gaussian" else np.mean(small) >= 0.95
 
 

@@ -1,0 +1,109 @@
+"""How far the members of an ensemble, trained apart, are from one another: by the posterior that each of them gives.
+
+Of a random simulator nobody knows the likelihood, so that no draw can be weighed by it. Members that saw other rows and
+began from other weights err in other ways; where their posteriors agree, these do not rest on one training's luck.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from scipy.special import logsumexp, softmax
+
+from simfer.stages.batches import in_batches
+from simfer.stages.check.evidence import Change, changes
+from simfer.stages.infer.target import Target
+from simfer.stages.model.prediction import Prediction
+
+_MOST_DRAWS = 4000  # that members are asked of
+
+
+class Apart(NamedTuple):
+    """How far a member's posterior is from that of all: of the members the root of the mean square."""
+
+    shift: float  # of a mean in posterior sd, of the parameters the largest
+    change: float  # of an sd as a share of it, of the parameters the largest
+    mass: float  # total variation distance: of any shape, and of all parameters together
+
+
+_NOTHING = Apart(float("nan"), float("nan"), float("nan"))
+
+
+def by_flow(target: Target, draws: Float[np.ndarray, "draws size"]) -> Apart:
+    """Return how far apart the posteriors of a flow's members are; nothing that is a number of a single member."""
+    flow, observed = target.flow, target.likelihood.flat()[0]
+    assert flow is not None
+    z = _some(draws)
+    each = np.asarray(in_batches(lambda z: flow.each(target.flow_input(z), observed), z))
+    return members_apart(each, z[:, : target.num_named])
+
+
+def by_scatter(target: Target, draws: Float[np.ndarray, "draws size"]) -> tuple[Apart, Change]:
+    """Return how far apart the posteriors are by the Gaussians of the members, each with its mean and its scatter.
+
+    None of these has the emulator's error in its likelihood. So their mean beside what was sampled says what that error
+    makes of the posterior: the second that is returned.
+    """
+    z = _some(draws)
+    each, sampled = (np.asarray(values) for values in in_batches(lambda z: _densities(target, z), z, together=False))
+    named = z[:, : target.num_named]
+    apart = members_apart(each, named, sampled)
+    if np.isnan(apart.shift):
+        return apart, Change(*apart)
+    return apart, changes(named, softmax(logsumexp(each, axis=1) - sampled))
+
+
+def _some(draws: Float[np.ndarray, "draws size"]) -> Float[np.ndarray, "some size"]:
+    return draws[:: -(-len(draws) // _MOST_DRAWS)]
+
+
+def _densities(target: Target, z: Float[Array, " size"]) -> tuple[Float[Array, " members"], Float[Array, ""]]:
+    """Return the log density of the data by every member, and as it was sampled."""
+    likelihood, predictor = target.likelihood, target.predictor
+    theta_z, noise_z, weights = target.split(z)
+    values, none = likelihood.noise_space.values(noise_z), jnp.zeros((0, len(likelihood.index)))
+    factors = predictor.scatter_factors(theta_z)[:, :, jnp.asarray(likelihood.index)]
+
+    def one(mean: Float[Array, " n"], scatter: Float[Array, "s n"]) -> Float[Array, ""]:
+        if likelihood.is_gaussian:
+            exact = Prediction(mean, none, jnp.zeros_like(mean), scatter, jnp.zeros(len(scatter)))
+            return likelihood.marginal(exact, values)
+        return likelihood.exact(mean + weights[-target.num_scatter :] @ scatter, values)  # the draw says which it is
+
+    return jax.vmap(one)(predictor.at(likelihood.index)(theta_z), factors), target.log_likelihood(z)
+
+
+def members_apart(
+    each: Float[np.ndarray, "draws members"],
+    named: Float[np.ndarray, "draws p"],
+    sampled: Float[np.ndarray, " draws"] | None = None,
+) -> Apart:
+    """Return how far apart members are, from their log densities at draws.
+
+    Args:
+        each: The log densities.
+        named: The draws' parameters, whitened.
+        sampled: The log density that the draws are of; that of all members together if left out.
+    """
+    if each.shape[1] < 2 or not np.isfinite(each).any(axis=0).all():
+        return _NOTHING
+    together = logsumexp(each, axis=1)
+    base = together if sampled is None else sampled
+    weights, all_of_them = softmax(each - base[:, None], axis=0), softmax(together - base)
+    middle, spread = _moments(named, all_of_them[:, None])
+    means, sds = _moments(named, weights)
+    mass = 0.5 * np.abs(weights - all_of_them[:, None]).sum(axis=0)
+    freedom = each.shape[1] / (each.shape[1] - 1)
+    rms = lambda away: float(np.sqrt(freedom * (away**2).mean(axis=0)).max())  # noqa: E731
+    return Apart(rms((means - middle) / spread), rms(sds / spread - 1.0), rms(mass))
+
+
+def _moments(
+    named: Float[np.ndarray, "draws p"], weights: Float[np.ndarray, "draws k"]
+) -> tuple[Float[np.ndarray, "k p"], Float[np.ndarray, "k p"]]:
+    means = weights.T @ named
+    return means, np.sqrt(np.maximum(weights.T @ named**2 - means**2, 1e-300))

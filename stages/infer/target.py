@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from simfer.stages.batches import in_batches
 from simfer.stages.emulator.emulator import spread_factor, unexplained
 from simfer.stages.emulator.flow import Flow
-from simfer.stages.emulator.scatter import excess
+from simfer.stages.emulator.scatter import excess_of_few
 from simfer.stages.errors import StageError
 from simfer.stages.infer.predictor import Predictor
 from simfer.stages.model.likelihood import Likelihood, read_likelihood
@@ -30,7 +30,7 @@ Point = TypeVar("Point", Array, np.ndarray)  # one, or many of them
 class ErrorModel:
     """The emulator's error at the data: that of held-out rows near the data, and the spread where the sampler stands.
 
-    Of a random simulator it is what those rows vary beyond the scatter that was predicted for them (`scatter.excess`):
+    Of a random simulator it is what those rows vary beyond the scatter that was predicted for them (`excess_of_few`):
     total variance = noise + scatter + spread + excess, and nothing is in two of them. `with_error = False` leaves
     spread and excess out; the scatter is no error.
     """
@@ -51,7 +51,7 @@ class ErrorModel:
         if self.random is not None:
             weights = self._weights_by_mean(likelihood) if near else np.full(len(self.random.whitened), 1.0)
             whitened, spread = np.asarray(self.random.whitened), np.asarray(self.random.spread)
-            self.excess = excess(whitened, spread, weights / weights.sum())
+            self.excess = excess_of_few(whitened, spread, weights / weights.sum())
             return
         y = np.asarray(rows.y)
         weights = near_data(likelihood, y) if near else np.full(len(y), 1.0 / len(y))

@@ -118,7 +118,7 @@ VERSIONS = {
     "simulate": 3,
     "dataset": 1,
     "train": 5,
-    "infer": 5,
+    "infer": 6,
     "check": 8,
     "compare_posteriors": 1,
     "calibrate": 2,

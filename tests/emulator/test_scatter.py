@@ -23,7 +23,7 @@ from simfer.stages.check.residuals import Residuals, member_figures, scatter_fig
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.normality import whitened_scores
 from simfer.stages.emulator.saved import load_emulator, save_emulator
-from simfer.stages.emulator.scatter import excess, lower, num_entries
+from simfer.stages.emulator.scatter import excess, excess_of_few, lower, num_entries
 from simfer.stages.infer.target import build_target
 from simfer.stages.progress import Silent
 from simfer.stages.settings import CheckConfig, Train
@@ -156,6 +156,18 @@ def test_scatter_is_not_counted_as_error_and_error_beyond_it_is() -> None:
     spread = np.full((20_000, 2), 0.1) * [0.0, 1.0]
     assert np.allclose(excess(scattered, np.zeros((20_000, 2)), even), 0.0, atol=0.03)
     assert np.allclose(excess(scattered + error, spread, even), [0.0, 0.25 - 0.1], atol=0.04)
+
+
+def test_of_few_rows_chance_widens_no_direction_and_a_real_excess_is_kept() -> None:
+    rng, none, even = np.random.default_rng(1), np.zeros((50, 10)), np.full(50, 1 / 50)
+    by_chance = np.array([excess_of_few(rng.normal(size=(50, 10)), none, even) for _ in range(40)])
+    one_by_one = np.array([excess(rng.normal(size=(50, 10)), none, even) for _ in range(40)])
+    assert by_chance.max(axis=1).mean() < 0.15 < 0.25 < one_by_one.max(axis=1).mean()
+    wide = rng.normal(size=(50, 10)) * np.array([2.0, *9 * [1.0]])  # an excess of 3
+    assert 1.8 < excess_of_few(wide, none, even)[0] < 4.5
+    alike = 1.5 * rng.normal(size=(50, 10))
+    assert excess_of_few(alike, none, even).mean() == pytest.approx(1.25, abs=0.3)
+    assert excess_of_few(alike, none, even).std() < 0.7 * excess(alike, none, even).std()
 
 
 @pytest.mark.parametrize("point", [(1.0, 0.5, 0.7), (0.7, -0.5, 0.5), (1.6, 0.8, 0.9)])

@@ -25,6 +25,7 @@ from simfer.stages.emulator.scatter import Scatter
 from simfer.stages.errors import SimferError
 from simfer.stages.model import pca as basis
 from simfer.stages.model.outputs import Layout
+from simfer.stages.model.projection import Components
 from simfer.stages.model.space import Space
 from simfer.stages.model.transforms import TRANSFORMS
 from simfer.stages.model.vectors import spread
@@ -174,8 +175,18 @@ class Emulator(eqx.Module):
         """Return `members` at some places of the flat vector; of outputs with components no others are computed."""
         if not self.bases:
             return lambda z: self.members(z)[:, jnp.asarray(index)]
-        location, columns = self.location[index], jnp.asarray(basis.columns(index, self.layout.slices, self.bases))
-        return lambda z: location + self._short(z) @ columns
+        parts = self.components(index)
+        location, columns = jnp.asarray(parts.location), jnp.asarray(parts.columns)
+        return lambda z: location + parts.coefficients(z) @ columns
+
+    def components(self, index: Int[np.ndarray, " n"]) -> Components:
+        """Return what `at` is made of: coefficients, of principal components or of one output each, and columns."""
+        if self.bases:
+            columns = basis.columns(index, self.layout.slices, self.bases)
+            return Components(self._short, columns, np.asarray(self.location)[index])
+        once, which = np.unique(index, return_inverse=True)
+        columns = (np.arange(len(once))[:, None] == which).astype(float)
+        return Components(self.at(once), columns, np.zeros(len(index)))
 
     def network_input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
         """Return what networks are given at a whitened point."""

@@ -3,7 +3,7 @@
 Formats, every one of which loads for ever: 1, the first; 2, with the members' spread at the training rows, and flat
 priors seen by their position; 3, with the domain of all training rows, and digests; 4, with all options of the
 networks, those left to their defaults too, so that a default may change; 5, with the flow of a random simulator, and
-written only where there is one.
+written only where there is one; 6, with a domain that is an ellipsoid, and written only where it is.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from simfer.stages.model import pca as basis
 from simfer.stages.settings import short_name
 from simfer.stages.settings.names import ARCHITECTURES, AUTO
 
-FORMAT = 5  # the newest
-_WITHOUT_FLOW = 4
+FORMAT = 6  # the newest
+_WITH_FLOW, _WITHOUT_FLOW = 5, 4  # in a box
 HEADER, LEAVES = "emulator.json", "emulator.eqx"
 _KEYS = {"architecture", "options", "num_members", "num_rows", "dtype", "space", "layout", "transform", "floor"}
 _KEYS_SINCE = {2: {"families"}, 3: {"digests"}}
@@ -48,7 +48,8 @@ def save_emulator(emulator: Emulator, folder: Path) -> None:
     """Write an emulator into a folder: its header, and its arrays beside it."""
     leaves = BytesIO()
     eqx.tree_serialise_leaves(leaves, _arrays(emulator))
-    header = {"format": _WITHOUT_FLOW if emulator.flow is None else FORMAT} | emulator.header.to_json()
+    in_a_box = _WITHOUT_FLOW if emulator.flow is None else _WITH_FLOW
+    header = {"format": FORMAT if emulator.domain.is_ellipsoid else in_a_box} | emulator.header.to_json()
     digests = {LEAVES: _sha256(leaves.getvalue()), HEADER: _header_digest(header)}
     (folder / LEAVES).write_bytes(leaves.getvalue())
     (folder / HEADER).write_text(json.dumps(header | {"digests": digests}, indent=1))
@@ -245,6 +246,7 @@ def _zeros(*shape: int) -> jax.Array:
 def _skeleton(header: Header, architecture: str, format: int) -> Emulator:
     """Return an emulator whose arrays have their shapes, and are yet to be read."""
     size, layout = header.space.size, header.layout
+    bounds = size if format < FORMAT else 1  # an ellipsoid's
     predicted = list(basis.short_slices(layout.slices, header.components).values())[-1].stop
     networks = _blank_networks(header, architecture, (size, predicted))
     if isinstance(networks, ClosedForm):
@@ -254,7 +256,7 @@ def _skeleton(header: Header, architecture: str, format: int) -> Emulator:
         header,
         networks,
         {name: np.zeros((count, layout.outputs[name].size)) for name, count in header.components.items()},
-        domain=Domain(_zeros(size), _zeros(size, size), _zeros(size), _zeros(size)),
+        domain=Domain(_zeros(size), _zeros(size, size), _zeros(bounds), _zeros(bounds)),
         random=_blank_scatter(header, architecture),
         flow=None if header.flow is None else blank_flow(header.flow),
         center=np.zeros(size),

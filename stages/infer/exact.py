@@ -71,6 +71,9 @@ class Exact(eqx.Module):
         """Return `members` at some places of the flat vector."""
         return lambda z: self.members(z)[:, jnp.asarray(index)]
 
+    def components(self, index: Int[np.ndarray, " n"]) -> None:
+        """Return None: the simulator's outputs are no combination of a few columns."""
+
     def natural(self, y: Float[Array, "... outputs"]) -> dict[str, Float[Array, "..."]]:
         """Undo the transforms of a flat vector: outputs by name, in their own units and shapes."""
         return natural_outputs(y, self.layout, self.transform)

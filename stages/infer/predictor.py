@@ -16,6 +16,7 @@ from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.emulator.scatter import Scatter
 from simfer.stages.infer.exact import Exact
 from simfer.stages.model.outputs import Layout
+from simfer.stages.model.projection import Components
 from simfer.stages.model.space import Space
 from simfer.stages.settings import LikelihoodConfig
 
@@ -71,6 +72,9 @@ class Predictor(Protocol):
 
     def at(self, index: Int[np.ndarray, " n"]) -> Callable[[Float[Array, " size"]], Float[Array, "members n"]]:
         """Return `members` at some places of the flat vector."""
+
+    def components(self, index: Int[np.ndarray, " n"]) -> Components | None:
+        """Return what `at` is made of; None of what has no components."""
 
     def scatter_factor(self, z: Float[Array, " size"]) -> Float[Array, "factors outputs"]:
         """Return F with F^T F the covariance of a random simulator's scatter."""

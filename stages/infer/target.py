@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -20,6 +20,7 @@ from simfer.stages.infer.predictor import Predictor
 from simfer.stages.model.likelihood import Likelihood, read_likelihood
 from simfer.stages.model.near_data import near_data, temper
 from simfer.stages.model.prediction import Prediction
+from simfer.stages.model.projection import project
 from simfer.stages.model.space import Space
 from simfer.stages.settings import LikelihoodConfig
 
@@ -110,6 +111,21 @@ class ErrorModel:
             return prediction
         scatter = self.predictor.scatter_factor(z)[:, self.index]
         return prediction._replace(scatter=scatter, excess=jnp.asarray(self.excess))
+
+    def project(self, likelihood: Likelihood) -> Callable[..., Float[Array, ""]] | None:
+        """Return the log likelihood of the observed data by their projection; None where there is none."""
+        if not self.with_error or self.random is not None:
+            return None
+        components = self.predictor.components(likelihood.index)
+        projection = None if components is None else project(likelihood, components, self.factor, self.rest)
+        if components is None or projection is None:
+            return None
+
+        def log_likelihood(z: Float[Array, " size"], values: Mapping[str, Any]) -> Float[Array, ""]:
+            members = components.coefficients(z)
+            return projection.log_prob(members, spread_factor(members), lambda: likelihood.variances(values))
+
+        return log_likelihood
 
     def mean(self, z: Float[Array, " size"]) -> Float[Array, " n"]:
         """Return the prediction's mean alone, in the transformed scale."""
@@ -236,12 +252,15 @@ def build_target(config: LikelihoodConfig, predictor: Predictor, near: bool = Tr
     at, end = predictor.space.size, predictor.space.size + likelihood.noise_space.size
     if flow is not None:
         return Target(_by_flow(predictor, flow, likelihood), end, likelihood, errors)
+    projected = errors.project(likelihood)
     latent, scatter = (0, 0) if likelihood.is_gaussian else (errors.num_factors, errors.num_scatter)
 
     def log_likelihood(z: Float[Array, " size"], data: Mapping[str, Array] | None = None) -> Float[Array, ""]:
         values = likelihood.noise_space.values(z[at:end])
         if errors.is_exact:
             return likelihood.exact(errors.mean(z[:at]), values, data)
+        if projected is not None and data is None:
+            return projected(z[:at], values)
         prediction = errors.predict(z[:at])
         if likelihood.is_gaussian:
             return likelihood.marginal(prediction, values, data)

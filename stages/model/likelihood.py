@@ -151,7 +151,7 @@ class Likelihood:
                 yield blocks, dist.MultivariateNormal(outputs, covariance_matrix=covariance)
 
     @cached_property
-    def _across(self) -> Float[np.ndarray, "n n"] | None:
+    def across(self) -> Float[np.ndarray, "n n"] | None:
         """The covariances between data of different outputs, and zeros elsewhere; None where there are none."""
         if not self.together:
             return None
@@ -201,7 +201,7 @@ class Likelihood:
             transformed = TRANSFORMS[b.transform].forward(given[b.name], noises.smallest(b.values))  # type: ignore[index]
             gaps.append(transformed - prediction.mean[b.at])
             jacobian += transformed.sum() if b.transform == "log" else 0.0
-            noise.append(self._covariance(b, values, b.natural(prediction.mean)))
+            noise.append(self.covariance(b, values, b.natural(prediction.mean)))
         gap, factor = jnp.concatenate(gaps), prediction.factors
         # A random simulator's factors are as many as the data, or more: no low rank to make use of.
         if all(each.ndim == 1 for each in noise) and prediction.scatter is None:
@@ -210,16 +210,21 @@ class Likelihood:
         else:
             dense = [jnp.diag(each) if each.ndim == 1 else each for each in noise]
             covariance = jax.scipy.linalg.block_diag(*dense) + factor.T @ factor + jnp.diag(prediction.rest)
-            covariance = covariance if self._across is None else covariance + self._across
+            covariance = covariance if self.across is None else covariance + self.across
             density = dist.MultivariateNormal(jnp.zeros_like(gap), covariance_matrix=covariance)
         return density.log_prob(gap) - jacobian
 
-    def _covariance(self, block: Block, values: Mapping[str, Any], y: Float[Array, " n"]) -> Float[Array, "..."]:
+    def covariance(self, block: Block, values: Mapping[str, Any], y: Float[Array, " n"]) -> Float[Array, "..."]:
+        """Return the covariance of a block's Gaussian noise about natural outputs y; each variance if independent."""
         if block.noise.dist == "MultivariateNormal":
             return block.family(jnp.zeros(len(block.values))).covariance_matrix
         if block.noise.dist == "none":
             return jnp.zeros(block.values.shape)
         return jnp.broadcast_to(self.arguments(block, values, y)["scale"] ** 2, block.values.shape)
+
+    def variances(self, values: Mapping[str, Any]) -> Float[Array, " n"]:
+        """Return each datum's variance by Gaussian noise in which outputs have no say, and no two data in common."""
+        return jnp.concatenate([self.covariance(b, values, jnp.asarray(b.values)) for b in self.blocks])
 
     def pointwise(
         self, mean: Float[Array, " n"], error: Float[Array, " n"] | None, values: Mapping[str, Any]
@@ -245,7 +250,7 @@ class Likelihood:
                 slope = TRANSFORMS[b.transform].slope(mean[b.at])  # type: ignore[index]
                 parts.append(jnp.asarray(given_all[b.name]) / jnp.maximum(slope**2, 1e-300))
             elif b.is_gaussian:
-                covariance = self._covariance(b, values, b.natural(mean))
+                covariance = self.covariance(b, values, b.natural(mean))
                 parts.append(covariance if covariance.ndim == 1 else 1.0 / jnp.diag(jnp.linalg.inv(covariance)))
             else:
                 scatter = lambda t, b=b: self.distribution(b, b.inverse(t), values)  # noqa: E731

@@ -117,8 +117,8 @@ __all__ = [
 VERSIONS = {
     "simulate": 3,
     "dataset": 1,
-    "train": 5,
-    "infer": 6,
+    "train": 6,
+    "infer": 7,
     "check": 8,
     "compare_posteriors": 1,
     "calibrate": 2,

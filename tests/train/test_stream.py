@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simfer.stages.artifacts.training_set import TEST, TrainingSet
+from simfer.stages.artifacts.arrays import put_coordinates
+from simfer.stages.artifacts.training_set import DATASET, TEST, TrainingSet
+from simfer.stages.dataset.stage import _folds
+from simfer.stages.dataset.writer import Writer
 from simfer.stages.emulator.networks import build_networks
 from simfer.stages.errors import StageError
+from simfer.stages.model.outputs import Layout, Output
+from simfer.stages.model.space import Space
 from simfer.stages.progress import Silent
-from simfer.stages.settings import Train, TrainConfig
+from simfer.stages.settings import Dataset, Train, TrainConfig
 from simfer.stages.train.descent import descend
 from simfer.stages.train.feed import Rows
 from simfer.stages.train.fitting import fit
@@ -122,6 +128,37 @@ def test_a_window_without_a_row_to_train_on_is_refused() -> None:
 def test_a_run_whose_rows_do_not_fit_says_so_and_passes_on_an_emulator() -> None:
     result = helpers.line_run("train.memory=10000", "train.finish_steps=0", "train.steps=800", until="train")
     assert result.summaries["train"]["tables"]["held-out error"][0]["unexplained_variance"] < 1e-2
+
+
+def held(folder: Path, num: int) -> int:
+    """Return the most bytes that a process had in arrays while it wrote rows of 0.5 kB and went through them twice."""
+    space = Space(helpers.problem(helpers.line()).parameters)
+    layout = Layout({"y": Output(("x",), {"x": np.arange(64.0)})})
+    folder.mkdir()
+    tracemalloc.start()
+    writer = Writer(folder / DATASET, layout, space, Dataset(), num)
+    put_coordinates(writer.group, layout.outputs, {})
+    for at in range(0, num, 128):
+        z = np.random.default_rng(at).normal(size=(128, 2))
+        writer.append(z, z[:, :1] + np.sin(z[:, 1:] + np.linspace(0, 3, 64)), _folds(Dataset(), at + np.arange(128)))
+    writer.close()
+    stream = prepare(TrainConfig(train=Train(memory=2**20)), TrainingSet.load(folder)).rows
+    assert isinstance(stream, Stream)
+    window = stream.feed(np.array([1, 2])).window
+    assert window is not None
+    length = len(window(0)[0].x)
+    for look in range(1, 2 * num // length):
+        window(look)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return most
+
+
+def test_rows_four_times_as_many_take_no_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simfer.stages.dataset.writer._BLOCK", 128)  # rows that lie together on disk
+    held(tmp_path / "first", 4096)  # what is imported and kept at the first time
+    few, many = held(tmp_path / "few", 4096), held(tmp_path / "many", 16384)
+    assert many - few < 132 * (16384 - 4096)  # places and folds: a quarter of what the rows themselves take
 
 
 LARGE = """

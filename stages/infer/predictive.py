@@ -22,8 +22,8 @@ class Predictive(NamedTuple):
 
     replicated: dict[str, Float[np.ndarray, "draws datum"]]  # with noise, error and scatter
     pointwise: dict[str, Float[np.ndarray, "draws *datum"]]  # log likelihoods; one for all data of a joint distribution
-    error_share: Float[np.ndarray, "draws n"]  # of each datum's variance, the emulator's error
-    scatter_share: Float[np.ndarray, "draws n"]  # and a random simulator's scatter
+    error_share: dict[str, Float[np.ndarray, " draws"]]  # of a datum's variance on average, the emulator's error
+    scatter_share: dict[str, Float[np.ndarray, " draws"]]  # and a random simulator's scatter
     curves: dict[str, Float[np.ndarray, "some_draws ..."]]  # whole outputs, without noise
     simulated: dict[str, Float[np.ndarray, "some_draws ..."]]  # of a random simulator: what it may return
 
@@ -41,13 +41,14 @@ def evaluate(target: Target, z: Float[np.ndarray, "chains draws size"], seed: in
     return Predictive(*(jax.tree.map(np.asarray, values) for values in (*predicted, curves, simulated)))
 
 
-def at_data(target: Target, z: Array, key_data: Array) -> tuple[dict[str, Array], dict[str, Array], Array, Array]:
+def at_data(target: Target, z: Array, key_data: Array) -> tuple[dict[str, Array], ...]:
     """Return what is predicted at the data: the first four fields of `Predictive`."""
     likelihood, errors, key = target.likelihood, target.errors, jax.random.wrap_key_data(key_data)
     theta_z, noise_z, weights = target.split(z)
     values, prediction = likelihood.noise_space.values(noise_z), errors.predict(theta_z)
     mean, uncertain, variance = prediction.mean, None, None
-    shares = _shares(prediction, likelihood.noise_variance(mean, values))
+    at_each = _shares(prediction, likelihood.noise_variance(mean, values))
+    shares = [{b.name: share[b.at].mean() for b in likelihood.blocks} for share in at_each]
     if target.flow is not None:
         replicated = likelihood.from_flat(target.flow.sample(target.flow_input(z), key))
         return replicated, {JOINT: target.log_likelihood(z)}, *shares

@@ -101,9 +101,9 @@ def e_bfmi(energy: Float[np.ndarray, "chains draws"]) -> Float[np.ndarray, " cha
 def _shares(target: Target, predictive: Predictive) -> Table:
     rows: Table = []
     for b in target.likelihood.blocks:
-        row = {"output": b.name, "share_of_variance": float(np.mean(predictive.error_share[:, b.at]))}
+        row = {"output": b.name, "share_of_variance": float(np.mean(predictive.error_share[b.name]))}
         if target.predictor.random is not None:
-            row["share_of_the_simulators_scatter"] = float(np.mean(predictive.scatter_share[:, b.at]))
+            row["share_of_the_simulators_scatter"] = float(np.mean(predictive.scatter_share[b.name]))
         rows.append(row)
     return rows
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Iterable, Iterator, Sequence
-from functools import reduce
 from itertools import combinations
 from typing import NamedTuple, Self
 
@@ -142,8 +140,14 @@ class Polynomial(ClosedForm):
 
     def _terms(self, z: Float[Array, " in_size"]) -> Float[Array, " terms"]:
         axes = orthonormal(z, self.families, self.max_degree)
-        # One input after another: a product along an axis has no derivative for a number of points that is not known.
-        return reduce(operator.mul, (axes[i][self.powers[:, i]] for i in range(self.in_size)))
+        # Chosen by products with zeros and ones: a choice by place has a scatter for its derivative. Multiplied by
+        # halves: 100 inputs one after another took XLA half a minute, and a product along an axis has no derivative for
+        # a number of points that is not known.
+        chosen = self.powers.T[:, None] == jnp.arange(self.max_degree + 1)[:, None]
+        factors = jnp.einsum("id,idt->it", axes, chosen.astype(axes.dtype))
+        while (half := len(factors) // 2) > 0:
+            factors = jnp.concatenate([factors[:half] * factors[half : 2 * half], factors[2 * half :]])
+        return factors[0]
 
 
 def orthonormal(

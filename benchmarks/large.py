@@ -2,10 +2,11 @@
 
     python benchmarks/large.py [CASE ...] [--score SCORE.py]
 
-Each case is a whole chain from an empty store, in a process of its own: seconds with compilation, the most memory it
-had, the verdict, and how its posterior compares with the exact one. A line in its parameters with standard normal
-priors and noise that is known has one: told are the largest shift of a mean in standard deviations, the range of the
-ratios of standard deviations, and C2ST where SCORE.py has a function `c2st(one, other)`.
+Each case is a whole chain from an empty store, in a process of its own: seconds with compilation, by the clock and of
+the processor (which others may be at as well), the most memory it had, the verdict, and how its posterior compares with
+the exact one. A line in its parameters with standard normal priors and noise that is known has one: told are the largest
+shift of a mean in standard deviations, the range of the ratios of standard deviations, and C2ST where SCORE.py has a
+function `c2st(one, other)`.
 """
 
 from __future__ import annotations
@@ -106,8 +107,10 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--score", type=Path)
     asked = parser.parse_args()
-    print("| problem | rows simulated | seconds | memory, GB | verdict | means off by, sd | sds | C2ST |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| problem | rows simulated | seconds | of processor | memory, GB | verdict | means off by, sd | sds | C2ST |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for name in asked.cases or CASES:
         with tempfile.TemporaryDirectory() as place:
             print("|", " | ".join([CASES[name].title, *run(CASES[name], Path(place), asked.score)]), "|", flush=True)
@@ -123,11 +126,12 @@ def run(case: Case, place: Path, score: Path | None) -> list[str]:
     with (place / "log.txt").open("w") as log:
         process = subprocess.Popen(command, cwd=place, stdout=log, stderr=subprocess.STDOUT)
         _, status, used = os.wait4(process.pid, 0)
-    seconds, memory = time.perf_counter() - began, used.ru_maxrss * 1024 / 1e9
+    spent = f"{time.perf_counter() - began:.0f}", f"{used.ru_utime + used.ru_stime:.0f}"
+    memory = f"{used.ru_maxrss * 1024 / 1e9:.2f}"
     process.returncode = os.waitstatus_to_exitcode(status)  # or it would be waited for again
     if not list((place / "store" / "check").glob("*")):  # came to no verdict
-        return [f"{case.rows:,}", f"{seconds:.0f}", f"{memory:.2f}", (place / "log.txt").read_text()[-300:], "", "", ""]
-    return [f"{case.rows:,}", f"{seconds:.0f}", f"{memory:.2f}", *compared(case, place, exact, score)]
+        return [f"{case.rows:,}", *spent, memory, (place / "log.txt").read_text()[-300:], "", "", ""]
+    return [f"{case.rows:,}", *spent, memory, *compared(case, place, exact, score)]
 
 
 def write(case: Case, place: Path) -> np.ndarray:

@@ -175,18 +175,26 @@ class Emulator(eqx.Module):
         """Return `members` at some places of the flat vector; of outputs with components no others are computed."""
         if not self.bases:
             return lambda z: self.members(z)[:, jnp.asarray(index)]
-        parts = self.components(index)
-        location, columns = jnp.asarray(parts.location), jnp.asarray(parts.columns)
-        return lambda z: location + parts.coefficients(z) @ columns
+        coefficients, columns, location = self._components(index)
+        whole, about = jnp.asarray(columns), jnp.asarray(location)
+        return lambda z: about + coefficients(z) @ whole
 
-    def components(self, index: Int[np.ndarray, " n"]) -> Components:
-        """Return what `at` is made of: coefficients, of principal components or of one output each, and columns."""
+    def components(self, index: Int[np.ndarray, " n"]) -> Components | None:
+        """Return what `at` is made of: coefficients and columns; None where these are not far fewer than the places.
+
+        They are those of principal components or, where places are named again and again, one output each.
+        """
         if self.bases:
-            columns = basis.columns(index, self.layout.slices, self.bases)
-            return Components(self._short, columns, np.asarray(self.location)[index])
+            return self._components(index)
         once, which = np.unique(index, return_inverse=True)
+        if 8 * len(once) > len(index):
+            return None
         columns = (np.arange(len(once))[:, None] == which).astype(float)
         return Components(self.at(once), columns, np.zeros(len(index)))
+
+    def _components(self, index: Int[np.ndarray, " n"]) -> Components:
+        columns = basis.columns(index, self.layout.slices, self.bases)
+        return Components(self._short, columns, np.asarray(self.location)[index])
 
     def network_input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
         """Return what networks are given at a whitened point."""

@@ -40,7 +40,7 @@ class ErrorModel:
         self, predictor: Predictor, likelihood: Likelihood, near: bool = True, with_error: bool = True
     ) -> None:
         self.predictor, self.index = predictor, np.asarray(likelihood.index)
-        self._members = predictor.at(likelihood.index)
+        self._members, self._components = predictor.at(likelihood.index), predictor.components(likelihood.index)
         self.random = predictor.random
         rows = predictor.cross_validation if with_error else None
         self.with_error = rows is not None
@@ -112,11 +112,21 @@ class ErrorModel:
         scatter = self.predictor.scatter_factor(z)[:, self.index]
         return prediction._replace(scatter=scatter, excess=jnp.asarray(self.excess))
 
+    def drawn(self, z: Float[Array, " size"], weights: Float[Array, " factors"]) -> Float[Array, " n"]:
+        """Return the outputs that weights of the factors of error and scatter make of a prediction."""
+        if self._components is None or self.random is not None or not self.with_error:
+            prediction = self.predict(z)
+            return prediction.mean + weights @ prediction.factors
+        coefficients, columns, location = self._components
+        members, at = coefficients(z), len(self.factor)
+        one = members.mean(axis=0) + weights[at:] @ spread_factor(members)  # a product with all data instead of many
+        return jnp.asarray(location) + one @ columns + weights[:at] @ self.factor
+
     def project(self, likelihood: Likelihood) -> Callable[..., Float[Array, ""]] | None:
         """Return the log likelihood of the observed data by their projection; None where there is none."""
         if not self.with_error or self.random is not None:
             return None
-        components = self.predictor.components(likelihood.index)
+        components = self._components
         projection = None if components is None else project(likelihood, components, self.factor, self.rest)
         if components is None or projection is None:
             return None
@@ -253,6 +263,7 @@ def build_target(config: LikelihoodConfig, predictor: Predictor, near: bool = Tr
     if flow is not None:
         return Target(_by_flow(predictor, flow, likelihood), end, likelihood, errors)
     projected = errors.project(likelihood)
+    rest = jnp.asarray(errors.rest) if likelihood.is_censored else None
     latent, scatter = (0, 0) if likelihood.is_gaussian else (errors.num_factors, errors.num_scatter)
 
     def log_likelihood(z: Float[Array, " size"], data: Mapping[str, Array] | None = None) -> Float[Array, ""]:
@@ -261,11 +272,9 @@ def build_target(config: LikelihoodConfig, predictor: Predictor, near: bool = Tr
             return likelihood.exact(errors.mean(z[:at]), values, data)
         if projected is not None and data is None:
             return projected(z[:at], values)
-        prediction = errors.predict(z[:at])
         if likelihood.is_gaussian:
-            return likelihood.marginal(prediction, values, data)
-        rest = prediction.rest if likelihood.is_censored else None
-        return likelihood.exact(prediction.mean + z[end:] @ prediction.factors, values, data, rest)
+            return likelihood.marginal(errors.predict(z[:at]), values, data)
+        return likelihood.exact(errors.drawn(z[:at], z[end:]), values, data, rest)
 
     return Target(log_likelihood, end + latent, likelihood, errors, scatter)
 

@@ -24,6 +24,7 @@ LAYOUT = Layout({name: Output(("t",), {"t": np.arange(float(SIZE))}) for name in
 COLUMNS, LOCATION = RNG.normal(size=(5, 2 * SIZE)), RNG.normal(size=2 * SIZE)
 FACTOR, REST = 0.2 * RNG.normal(size=(4, 2 * SIZE)), 0.01 * RNG.random(2 * SIZE)
 FACTOR[-1] = 0.0  # as errors with fewer factors have
+COLUMNS[2] = 0.0  # as a component of an output without data is
 TRUTH, MEMBERS = RNG.normal(size=5), RNG.normal(size=(4, 5))
 Y = np.exp(LOCATION + TRUTH @ COLUMNS + 0.3 * RNG.normal(size=2 * SIZE))
 NORMAL = {"dist": "Normal", "scale": 0.3}

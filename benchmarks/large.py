@@ -4,9 +4,9 @@
 
 Each case is a whole chain from an empty store, in a process of its own: seconds with compilation, by the clock and of
 the processor (which others may be at as well), the most memory it had, the verdict, and how its posterior compares with
-the exact one. A line in its parameters with standard normal priors and noise that is known has one: told are the largest
-shift of a mean in standard deviations, the range of the ratios of standard deviations, and C2ST where SCORE.py has a
-function `c2st(one, other)`.
+the exact one. A line in its parameters with standard normal priors and noise that is known has one: told are the
+largest shift of a mean in standard deviations, the range of the ratios of standard deviations, and C2ST where SCORE.py
+has a function `c2st(one, other)`.
 """
 
 from __future__ import annotations

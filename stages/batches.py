@@ -49,8 +49,8 @@ def in_batches(
         first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), rows)
         return jax.tree.map(lambda out: np.zeros((0, *out.shape), out.dtype), jax.eval_shape(function, first))
     size = min(size, max(least, 1 << (count - 1).bit_length()))
-    evaluate = _batched(function, _batch(rows, 0, size), together)
-    parts = [evaluate(_batch(rows, start, size)) for start in range(0, count, size)]
+    evaluate = _batched(function, cut_batch(rows, 0, size), together)
+    parts = [evaluate(cut_batch(rows, start, size)) for start in range(0, count, size)]
     return jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[:count], *parts)
 
 
@@ -138,8 +138,8 @@ def _without_keys(function: Callable[[Row], Any], rows: Rows) -> tuple[Callable[
     return with_keys, jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, rows)
 
 
-def _batch(rows: Rows, start: int, size: int) -> Rows:
-    """Cut a batch out, filled up with its last row."""
+def cut_batch(rows: Rows, start: int, size: int) -> Rows:
+    """Cut `size` rows out, filled up with the last of them."""
 
     def cut(leaf: np.ndarray) -> np.ndarray:
         part = leaf[start : start + size]

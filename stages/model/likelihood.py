@@ -15,6 +15,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jaxtyping import Array, Float, Int
 
+from simfer.stages.model import low_rank
 from simfer.stages.model import noise as noises
 from simfer.stages.model.block import Block
 from simfer.stages.model.covariance import Joint, joints
@@ -205,14 +206,11 @@ class Likelihood:
         gap, factor = jnp.concatenate(gaps), prediction.factors
         # A random simulator's factors are as many as the data, or more: no low rank to make use of.
         if all(each.ndim == 1 for each in noise) and prediction.scatter is None:
-            diagonal = jnp.concatenate(noise) + prediction.rest
-            density = dist.LowRankMultivariateNormal(jnp.zeros_like(gap), factor.T, diagonal)
-        else:
-            dense = [jnp.diag(each) if each.ndim == 1 else each for each in noise]
-            covariance = jax.scipy.linalg.block_diag(*dense) + factor.T @ factor + jnp.diag(prediction.rest)
-            covariance = covariance if self.across is None else covariance + self.across
-            density = dist.MultivariateNormal(jnp.zeros_like(gap), covariance_matrix=covariance)
-        return density.log_prob(gap) - jacobian
+            return low_rank.log_prob(gap, factor, jnp.concatenate(noise) + prediction.rest) - jacobian
+        dense = [jnp.diag(each) if each.ndim == 1 else each for each in noise]
+        covariance = jax.scipy.linalg.block_diag(*dense) + factor.T @ factor + jnp.diag(prediction.rest)
+        covariance = covariance if self.across is None else covariance + self.across
+        return dist.MultivariateNormal(jnp.zeros_like(gap), covariance_matrix=covariance).log_prob(gap) - jacobian
 
     def covariance(self, block: Block, values: Mapping[str, Any], y: Float[Array, " n"]) -> Float[Array, "..."]:
         """Return the covariance of a block's Gaussian noise about natural outputs y; each variance if independent."""

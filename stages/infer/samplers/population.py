@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
 
-from simfer.stages.batches import compiled
+from simfer.stages.batches import compiled, cut_batch
 
 IMPOSSIBLE = -1e30  # the log likelihood where there is none
 _CHAIN = 10  # points of each chain, all of which are kept
@@ -45,7 +45,7 @@ class _Rows(NamedTuple):
     gradient: Any  # of it
 
 
-Moves = Callable[..., tuple[_Rows, Array]]
+Moves = Callable[..., tuple[_Rows, Float[np.ndarray, " rows"]]]  # and the probabilities with which they are taken
 
 
 def populate(
@@ -64,7 +64,7 @@ def populate(
     Raises:
         ValueError: No draw of the prior gives the data a finite likelihood.
     """
-    rng, rows = np.random.default_rng(seed), num_rows(islands, points)
+    rng, rows = np.random.default_rng(seed), islands * points // _CHAIN
     prior = rng.standard_normal((_CHAIN, rows, size))
     swarm = _Rows(*(np.concatenate(parts) for parts in zip(*(_evaluated(moves, z) for z in prior), strict=True)))
     if not (swarm.log_ratio > IMPOSSIBLE).any():
@@ -93,11 +93,6 @@ def populate(
     return Population(z, heights, np.array(powers), used, log_evidence)
 
 
-def num_rows(islands: int, points: int) -> int:
-    """Return the number of rows that a population moves at a time."""
-    return islands * points // _CHAIN
-
-
 def _shuffled_chains(rng: np.random.Generator, islands: int, points: int) -> Int[np.ndarray, "islands points"]:
     """Return an order of points in which chains lie by chance, and each chain's own points side by side.
 
@@ -107,20 +102,19 @@ def _shuffled_chains(rng: np.random.Generator, islands: int, points: int) -> Int
     return (chains[:, :, None] * _CHAIN + np.arange(_CHAIN)).reshape(islands, points)
 
 
-def log_density(moves: Moves, z: Float[np.ndarray, "points size"], rows: int) -> Float[np.ndarray, " points"]:
-    """Return the posterior's log density, not normalised, at points: `rows` at a time, as the moves were compiled."""
-    blocks = -(-len(z) // rows)
-    padded = np.concatenate([z, np.zeros((blocks * rows - len(z), z.shape[1]))]).reshape(blocks, rows, -1)
-    ratio = np.concatenate([_evaluated(moves, block).log_ratio for block in padded])[: len(z)]
-    return ratio - 0.5 * (z**2).sum(axis=1)
+def log_density(moves: Moves, z: Float[np.ndarray, "points size"]) -> Float[np.ndarray, " points"]:
+    """Return the posterior's log density, not normalised, at points."""
+    return _evaluated(moves, z).log_ratio - 0.5 * (z**2).sum(axis=1)
 
 
-def compile_moves(log_ratio: Callable[[Array], Array], forward: bool) -> Moves:
-    """Compile HMC moves of many rows.
+def compile_moves(log_ratio: Callable[[Array], Array], forward: bool, together: int | None = None) -> Moves:
+    """Compile HMC moves of any number of rows.
 
     Args:
         log_ratio: The posterior's log density at a point less the standard normal's, up to a constant.
         forward: Whether its gradient is taken forward, as a solver's is cheapest.
+        together: Rows that are moved as one array, the last of them filled up: what is compiled serves any number. All
+            of them, if None.
     """
 
     def value_and_gradient(z: Array) -> tuple[Array, Array]:
@@ -151,16 +145,22 @@ def compile_moves(log_ratio: Callable[[Array], Array], forward: bool) -> Moves:
         probability = jnp.where(jnp.isnan(change), 0.0, jnp.exp(jnp.minimum(change, 0.0)))
         taken = uniform < probability
         chosen = jax.tree.map(lambda a, b: jnp.where(taken.reshape(-1, *[1] * (a.ndim - 1)), a, b), proposed, rows)
-        return chosen, probability.mean()
+        return chosen, probability
 
-    programs: dict[tuple[int, ...], Moves] = {}
+    programs: dict[int, Callable[..., tuple[_Rows, Array]]] = {}
 
-    def moves(rows: _Rows, *others: Any) -> tuple[_Rows, Array]:
-        shape = rows.z.shape
-        if shape not in programs:
-            programs[shape] = compiled(move, rows, *others)
-        moved: tuple[_Rows, Array] = programs[shape](rows, *others)
-        return moved
+    def moves(
+        rows: _Rows, momentum: np.ndarray, scale: np.ndarray, uniform: np.ndarray, *others: Any
+    ) -> tuple[_Rows, Float[np.ndarray, " rows"]]:
+        count, each = len(rows.z), (rows, momentum, scale, uniform)
+        size = together or count
+        parts = [cut_batch(each, start, size) for start in range(0, count, size)]
+        if size not in programs:
+            programs[size] = compiled(move, *parts[0], *others)
+        # One after the other: of two at once, in threads, neither comes to an end (jaxlib 0.10, on CPUs).
+        moved = [programs[size](*part, *others) for part in parts]
+        whole: tuple[_Rows, np.ndarray] = jax.tree.map(lambda *of_parts: np.concatenate(of_parts)[:count], *moved)
+        return whole
 
     return moves
 
@@ -170,7 +170,7 @@ def _evaluated(moves: Moves, z: Float[np.ndarray, "rows size"]) -> _Rows:
     rows, size = z.shape
     start = _Rows(z, np.full(rows, IMPOSSIBLE), np.zeros_like(z))
     found, _ = moves(start, np.zeros_like(z), np.ones((rows, 1)), np.zeros(rows), 0.0, np.zeros((size, size)), 1)
-    return _Rows(*map(np.asarray, found))
+    return found
 
 
 def _generation(
@@ -181,10 +181,9 @@ def _generation(
     for i in range(_CHAIN - 1):
         scale = step * np.exp(0.3 * rng.standard_normal((len(rows.z), 1)))
         momentum, uniform = rng.standard_normal(rows.z.shape), rng.random(len(rows.z))
-        moved, rate = moves(rows, momentum, scale, uniform, power, root, _LEAPS)
-        rows = _Rows(*map(np.asarray, moved))
+        rows, probability = moves(rows, momentum, scale, uniform, power, root, _LEAPS)
         kept.append(rows)
-        step *= float(np.exp(1.5 * (float(rate) - _ACCEPT) / np.sqrt(1.0 + i)))
+        step *= float(np.exp(1.5 * (float(probability.mean()) - _ACCEPT) / np.sqrt(1.0 + i)))
     return _Rows(*(np.stack(values) for values in zip(*kept, strict=True))), step
 
 

@@ -6,13 +6,14 @@ import time
 from functools import partial
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Int
 
 from simfer.stages.errors import StageError
 from simfer.stages.infer.samplers.draws import Draws, Estimate
 from simfer.stages.infer.samplers.places import Heights, find_places
-from simfer.stages.infer.samplers.population import Moves, Population, compile_moves, log_density, num_rows, populate
+from simfer.stages.infer.samplers.population import Moves, Population, compile_moves, log_density, populate
 from simfer.stages.infer.target import Target
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer
@@ -21,6 +22,7 @@ from simfer.stages.summary import Table
 ISLANDS = 4
 LOOK, POINTS = 1000, 2000  # of each island: to see where the posterior lies, and to be its draws
 MORE = 8000  # where there are several places: their weights are then within a percent or two
+_TOGETHER, _CACHE = 100, 2**20  # rows moved as one array at most, and bytes
 _SURE = 0.25  # standard error of a log evidence that is told
 
 
@@ -65,13 +67,21 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
 def settle(target: Target, settings: Infer, progress: Progress, points: int, more: int = MORE) -> Settled:
     """Carry a population from the prior to the posterior, and a larger one (of `more`) if it ends in several places."""
     begun = time.perf_counter()
-    moves = compile_moves(target.log_ratio, forward=settings.likelihood == "simulator")
+    moves = compile_moves(target.log_ratio, settings.likelihood == "simulator", _rows_together(target))
     settled = _settled(target, settings, moves, points, progress)
     used = settled.num_gradients
     if settled.place.any() and more > points:
         settled = _settled(target, settings, moves, max(more, settings.num_samples), progress)
         used += settled.num_gradients
     return settled._replace(seconds=time.perf_counter() - begun, num_gradients=used)
+
+
+def _rows_together(target: Target) -> int | None:
+    """Return how many rows are moved as one array: as many as a core's cache holds the predictions of, with factors."""
+    if jax.default_backend() != "cpu":  # an accelerator takes them all
+        return None
+    numbers = len(target.likelihood.index) * (1 + target.errors.num_factors)
+    return int(np.clip(_CACHE // (8 * numbers), 1, _TOGETHER))
 
 
 def _settled(target: Target, settings: Infer, moves: Moves, points: int, progress: Progress) -> Settled:
@@ -88,7 +98,7 @@ def _settled(target: Target, settings: Infer, moves: Moves, points: int, progres
             population = populate(moves, target.size, ISLANDS, points, settings.seed, tell)
         except ValueError as error:
             raise NowhereError(f"{error}; look at the data beside the simulations, and at the priors") from error
-    heights = partial(log_density, moves, rows=num_rows(ISLANDS, points))  # nothing else is compiled for it
+    heights = partial(log_density, moves)  # nothing else is compiled for it
     place = find_places(heights, population.z.reshape(-1, target.size), settings.seed)
     return Settled(population, place.reshape(population.z.shape[:2]), heights, 0.0, population.num_gradients)
 

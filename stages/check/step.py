@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from simfer.stages.batches import in_batches
 from simfer.stages.check.verdict import Figure
@@ -22,8 +22,8 @@ class Step(NamedTuple):
     """The step that explains most of what is not smooth."""
 
     column: int
-    low: float  # it is between these two values
-    high: float
+    below: int  # the row of the draw next to it, on this side
+    above: int
     share: float
 
 
@@ -46,35 +46,52 @@ def step_figures(
         return likelihood.noise_variance(mean, likelihood.noise_space.values(jnp.zeros(likelihood.noise_space.size)))
 
     sd = np.sqrt(in_batches(variance, np.median(truth, axis=0)[None]))[0]
-    named = named_draws(target, draws)
-    theta = np.stack([named[name] for name in space.names], axis=1)
-    step = find_step(theta, draws[:, : space.size], truth / sd)
+    z = draws[:, : space.size]
+    step = find_step(np.asarray(space.scores(z)), z, truth / sd)
     if step.share <= _SHARE:
         return []
-    where = f"{space.names[step.column]} passes {step.low:.5g} to {step.high:.5g}"
+    name = space.names[step.column]
+    low, high = named_draws(target, draws)[name][[step.below, step.above]]
+    where = f"{name} passes {low:.5g} to {high:.5g}"
     return [Figure(f"step of the outputs where {where} (share of what is not smooth)", "step", step.share, _SHARE)]
 
 
 def find_step(
-    theta: Float[np.ndarray, "draws p"], z: Float[np.ndarray, "draws k"], values: Float[np.ndarray, "draws n"]
+    scores: Float[np.ndarray, "draws p"], z: Float[np.ndarray, "draws k"], values: Float[np.ndarray, "draws n"]
 ) -> Step:
-    """Return the step in one of the parameters that explains most of what a quadratic in z leaves of the values."""
+    """Return the step in one of the parameters that explains most of what a quadratic in z leaves of the values.
+
+    Draws lie close to it on either side: where they lie in two heaps with nothing between (two modes; two islands of a
+    posterior that is wrong), whatever differs between these would be a step, and nobody knows how steep it is.
+
+    Args:
+        scores: The parameters, each in its prior's standard normal scale.
+        z: The same, as networks see them.
+        values: Outputs in units of their noise.
+    """
     smooth = np.linalg.qr(_quadratic(z))[0]
     left = values - smooth @ (smooth.T @ values)
-    best, total = Step(0, np.nan, np.nan, 0.0), max(float((left**2).sum()), 1e-300)
-    for column in range(theta.shape[1]):
-        order = np.argsort(theta[:, column], kind="stable")
-        below = np.arange(len(theta))[:, None] < np.arange(_SIDE, len(theta) - _SIDE + 1)  # by rank; a step a column
+    best, total = Step(0, 0, 0, 0.0), max(float((left**2).sum()), 1e-300)
+    for column in range(scores.shape[1]):
+        order = np.argsort(scores[:, column], kind="stable")
+        below = np.arange(len(scores))[:, None] < np.arange(_SIDE, len(scores) - _SIDE + 1)  # by rank; a step a column
         beside = np.empty(below.shape)
         beside[order] = below
         beside -= smooth @ (smooth.T @ beside)
         size = np.maximum((beside**2).sum(axis=0), 1e-9)
         share = ((beside.T @ left) ** 2).sum(axis=1) / size / total
+        share[~_close(scores[order, column])] = 0.0
         at = int(share.argmax())
         if share[at] > best.share:
-            low, high = theta[order[[at + _SIDE - 1, at + _SIDE]], column]
-            best = Step(column, float(low), float(high), float(share[at]))
+            best = Step(column, int(order[at + _SIDE - 1]), int(order[at + _SIDE]), float(share[at]))
     return best
+
+
+def _close(ordered: Float[np.ndarray, " draws"]) -> Bool[np.ndarray, " steps"]:
+    """Say of each step whether the draws next to it are no farther apart than the next few on its two sides."""
+    gap = np.diff(ordered)[_SIDE - 1 : len(ordered) - _SIDE]
+    width = ordered[_SIDE - 1 :] - ordered[: len(ordered) - _SIDE + 1]  # of as many draws in a row
+    return gap <= width[: len(gap)] + width[_SIDE:]
 
 
 def _quadratic(z: Float[np.ndarray, "draws k"]) -> Float[np.ndarray, "draws terms"]:

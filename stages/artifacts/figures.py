@@ -56,7 +56,9 @@ _FIGURES = {
     "posterior mass at a prior's edge": _Kind("check.max_edge", "prior"),
     "largest R-hat": _Kind("check.max_r_hat", "sampler"),
     "smallest ESS": _Kind("check.min_ess", "sampler"),
+    "standard error of an sd": _Kind("check.max_width_change", "sampler"),
     "two samplers' means apart": _Kind("check.max_shift", "samplers"),
+    "two samplers' sds apart": _Kind("check.max_width_change", "samplers"),
     "posterior mass that no chain is in": _Kind("check.max_outside", "samplers"),
     "separate places": _Kind("", "places"),
     "step of the outputs": _Kind("", "step"),
@@ -65,7 +67,7 @@ _FIGURES = {
     "numerical error of the simulator": _Kind("check.max_solver_error", "solver"),
     "posterior predictive p": _Kind("check.min_predictive_p", "model"),
 }
-_CURED_BY_DRAWS = "check.max_r_hat", "check.min_ess"
+_CURED_BY_DRAWS = "largest R-hat", "smallest ESS", "standard error of an sd"
 _CURED_BY_SIMULATIONS = "emulator", "density", "domain", "failures", "border"
 _LOST = "failures", "domain"  # where there is nothing to be simulated
 _HOPELESS = {"solver", "step"}  # other simulations are needed, and not more of these
@@ -233,7 +235,7 @@ def what_helps(summary: Mapping[str, Any], steered: bool = False) -> str:
     if checked and (not failed or (kinds & curable and not kinds & _HOPELESS)):
         return SIMULATIONS
     bad = [figure for figure in failed if checked or figure.kind == "sampler"]
-    return LONGER if bad and all(figure.setting in _CURED_BY_DRAWS for figure in bad) else ""
+    return LONGER if bad and all(figure.name.startswith(_CURED_BY_DRAWS) for figure in bad) else ""
 
 
 def leans_on_failures(summary: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from simfer.stages.batches import in_batches
 from simfer.stages.check.verdict import Figure
 from simfer.stages.infer.posterior import AGREEMENT
 from simfer.stages.infer.samplers.places import find_places
+from simfer.stages.infer.samplers.precision import largest_sd_error
 from simfer.stages.infer.summary import summarize
 from simfer.stages.infer.target import Target
 from simfer.stages.infer.wall import build_wall
@@ -43,6 +44,8 @@ def convergence_figures(limits: Check, target: Target, tree: xr.DataTree, border
         Figure("largest R-hat", "sampler", r_hat, limits.max_r_hat),
         Figure("smallest ESS, bulk or tail", "sampler", ess, limits.min_ess, True),
     ]
+    z = np.asarray(tree["unconstrained_posterior"].to_dataset()["z"])[..., : len(target.components)]
+    figures.append(Figure("standard error of an sd (share)", "sampler", largest_sd_error(z), limits.max_width_change))
     if "diverging" in statistics:  # NUTS's alone
         share = float(statistics["diverging"].mean())
         figures.append(Figure("divergent transitions (share)", "sampler", share, limits.max_divergent))
@@ -59,9 +62,12 @@ def _agreement(limits: Check, tree: xr.DataTree) -> list[Figure]:
         return []
     told = tree[AGREEMENT].to_dataset()
     beyond = np.abs(told["difference"].values) - 3.0 * told["standard_error"].values
+    wider = np.abs(np.log(told["sd_ratio"].values)) - 3.0 * told["sd_error"].values
     return [
         Figure("two samplers' means apart, beyond chance (posterior sd)", "samplers",
                float(np.maximum(beyond, 0.0).max(initial=0.0)), limits.max_shift),
+        Figure("two samplers' sds apart, beyond chance (share)", "samplers",
+               float(np.maximum(wider, 0.0).max(initial=0.0)), limits.max_width_change),
         Figure("posterior mass that no chain is in", "samplers", float(told.attrs["unvisited"]), limits.max_outside),
     ]  # fmt: skip
 

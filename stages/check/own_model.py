@@ -139,7 +139,7 @@ class _Named:
     """What `convergence_figures` asks of a target."""
 
     def __init__(self, target: OwnTarget) -> None:
-        self.log_ratio = target.log_ratio
+        self.log_ratio, self.components = target.log_ratio, target.components
 
 
 def _elements(tree: xr.DataTree) -> xr.DataTree:

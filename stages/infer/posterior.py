@@ -81,7 +81,7 @@ def tell_beside(groups: dict[str, xr.Dataset], draws: Draws) -> None:
 
 def _beside(agreement: Agreement) -> xr.Dataset:
     """Arrange how draws agree with a population, by component of a whitened point."""
-    fields = ("difference", "standard_error", "sd_ratio")
+    fields = ("difference", "standard_error", "sd_ratio", "sd_error")
     variables = {name: ("component", getattr(agreement, name)) for name in fields}
     attributes = {"unvisited": agreement.unvisited, "lost": agreement.lost}
     return xr.Dataset(variables, coords={"component": agreement.names}, attrs=attributes)

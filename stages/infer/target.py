@@ -234,6 +234,11 @@ class Target(NamedTuple):
         return self.predictor.space.size + self.likelihood.noise_space.size
 
     @property
+    def num_predicted(self) -> int:
+        """How many numbers an evaluation predicts: at all data, with the factors of their error."""
+        return len(self.likelihood.index) * (1 + self.errors.num_factors)
+
+    @property
     def space(self) -> Space:
         """The simulator's parameters, a point's first components: a hierarchy of them may be sampled otherwise."""
         return self.predictor.space

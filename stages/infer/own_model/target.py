@@ -107,6 +107,11 @@ class OwnTarget(NamedTuple):
         return self.model.size
 
     @property
+    def num_predicted(self) -> int:
+        """How many numbers an evaluation predicts: all outputs at every point, with the factors of their error."""
+        return self.model.num_points * self.model.layout.size * (1 + len(self.factor))
+
+    @property
     def space(self) -> Space:
         """No parameters of a config: sites are mapped one by one, and centred there."""
         return Space({})

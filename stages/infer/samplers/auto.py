@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from simfer.stages.infer.samplers import nuts, smc
@@ -9,6 +11,7 @@ from simfer.stages.infer.samplers.agreement import agreement
 from simfer.stages.infer.samplers.centring import find_centring
 from simfer.stages.infer.samplers.convergence import ESS, converged, largest_r_hat
 from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.infer.samplers.precision import knows_sds
 from simfer.stages.infer.samplers.smc import Settled
 from simfer.stages.infer.target import Target
 from simfer.stages.progress import Progress
@@ -23,7 +26,8 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
 
     A chain of NUTS does not go from one place to another, so that draws of several chains have the places in
     proportion to the chains and not to their mass; those of the population have. The population is the answer, too,
-    where it has converged and NUTS has not: in a funnel, or along a thin curved ridge.
+    where it has converged and NUTS has not: in a funnel, or along a thin curved ridge; and where it holds what chains
+    that agree with one another have missed together: behind a neck, or out in a tail.
     """
     if target.guide is not None:
         return _guided(target, target.guide, settings, progress)
@@ -40,17 +44,29 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
 
 
 def _in_one_place(target: Target, settings: Infer, progress: Progress, settled: Settled) -> Draws:
-    """Let NUTS draw from where a population has settled; hold the two against each other."""
-    drawn = _chains(target, settings, progress, settled)
+    """Let NUTS draw from where a population has settled; hold the two against each other.
+
+    Where they differ, or NUTS has not converged, a larger population is asked. It is the answer if it has converged,
+    and NUTS has not or lies within it: what one sampler has seen, and found the weight of, is there. So it is of a
+    posterior whose sd a few draws far out make the most of: chains seldom go there.
+    """
+    drawn, names = _chains(target, settings, progress, settled), target.components
     spent: list[Settled | Draws] = [settled, drawn]
-    names = target.components
-    if converged(drawn, len(names)):
-        drawn = drawn._replace(agreement=agreement(drawn.z, settled.population.z, names, settled.heights))
-    elif settings.num_samples * smc.ISLANDS >= ESS:  # of fewer draws nothing converges
-        larger = smc.settle(target, settings, progress, max(smc.POINTS, settings.num_samples))
+    good = converged(drawn, len(names)) and knows_sds(drawn.z[..., : len(names)])
+    told = agreement(drawn.z, settled.population.z, names, settled.heights) if good else None
+    if (told is None or told.differ.any()) and settings.num_samples * smc.ISLANDS >= ESS:  # of fewer nothing converges
+        enough = smc.POINTS if knows_sds(settled.population.z[..., : len(names)]) else smc.MORE
+        larger = smc.settle(target, settings, progress, max(enough, settings.num_samples))
         spent.append(larger)
         population = larger.draws(settings.num_samples)
-        drawn = population if converged(population, len(names)) else drawn
+        told = agreement(drawn.z, larger.population.z, names, larger.heights) if good else None
+        if (told is None or (told.differ.any() and told.is_wider)) and converged(population, len(names)):
+            return _with_all(population, settled, spent)
+    return _with_all(drawn._replace(agreement=told), settled, spent)
+
+
+def _with_all(drawn: Draws, settled: Settled, spent: Sequence[Settled | Draws]) -> Draws:
+    """Return draws with what all samplers took, and with the evidence that the first population has at least."""
     if drawn.log_evidence is None:
         drawn = drawn._replace(log_evidence=settled.log_evidence)
     gradients, seconds = (sum(getattr(each, name) for each in spent) for name in ("num_gradients", "seconds"))

@@ -80,8 +80,7 @@ def _rows_together(target: Target) -> int | None:
     """Return how many rows are moved as one array: as many as a core's cache holds the predictions of, with factors."""
     if jax.default_backend() != "cpu":  # an accelerator takes them all
         return None
-    numbers = len(target.likelihood.index) * (1 + target.errors.num_factors)
-    return int(np.clip(_CACHE // (8 * numbers), 1, _TOGETHER))
+    return int(np.clip(_CACHE // (8 * target.num_predicted), 1, _TOGETHER))
 
 
 def _settled(target: Target, settings: Infer, moves: Moves, points: int, progress: Progress) -> Settled:

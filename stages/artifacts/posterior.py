@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +17,7 @@ from simfer.stages.settings import HANDED
 
 POSTERIOR = "posterior.nc"
 POINTS = "simulated_points"  # the group that says where a model of one's own asked for simulations
+AT_DATA = "posterior_predictive", "log_likelihood", "prior_predictive"  # groups with a number for each draw and datum
 _SAMPLE = ("chain", "draw")
 BORDER = "border.npz"  # where a posterior ends because the simulator has no answer, if it does
 
@@ -66,14 +67,22 @@ class Posterior:
         """Open a published posterior."""
         return cls(Path(folder) / POSTERIOR)
 
-    def tree(self) -> xr.DataTree:
-        """Read every group into memory."""
+    def tree(self, but: Collection[str] = ()) -> xr.DataTree:
+        """Read every group into memory, `but` those."""
         with xr.open_datatree(self.file, engine="h5netcdf") as tree:
-            return tree.load()
+            if not but:
+                return tree.load()
+            kept = {name: node.to_dataset().load() for name, node in tree.children.items() if name not in but}
+        return xr.DataTree.from_dict(kept)
+
+    def group(self, name: str) -> xr.Dataset:
+        """Read one group into memory."""
+        with xr.open_datatree(self.file, engine="h5netcdf") as tree:
+            return tree[name].to_dataset().load()
 
     def places(self, most: int | None = None) -> Int[np.ndarray, " draws"]:
         """Return which of several separate places each of these draws lies in; zeros where nothing tells them apart."""
-        statistics = self.tree()["sample_stats"].to_dataset()
+        statistics = self.group("sample_stats")
         if "place" not in statistics:
             return np.zeros(len(self.z(most)), int)
         return np.asarray(statistics["place"])[:, :most].reshape(-1)
@@ -83,7 +92,7 @@ class Posterior:
 
         Those are all draws, or the first ones of each chain if `most` says how many.
         """
-        draws = np.asarray(self.tree()["unconstrained_posterior"].to_dataset()["z"])[:, :most]
+        draws = np.asarray(self.group("unconstrained_posterior")["z"])[:, :most]
         return draws.reshape(-1, draws.shape[-1])
 
     def points(
@@ -93,7 +102,7 @@ class Posterior:
 
         That is one of each draw, or as many as a model of one's own asked for there.
         """
-        tree, places = self.tree(), self.places(most)
+        tree, places = self.tree(but=AT_DATA), self.places(most)
         if POINTS not in tree:
             return self.z(most)[:, :size], places
         z = np.asarray(tree[POINTS].to_dataset()["z"])[:, :most]

@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from simfer.stages import plots
 from simfer.stages.artifacts.netcdf import write_netcdf
-from simfer.stages.artifacts.posterior import Posterior
+from simfer.stages.artifacts.posterior import AT_DATA, Posterior
 from simfer.stages.artifacts.simulations import SIMULATIONS, Simulations
 from simfer.stages.artifacts.verdict import VERDICT, Verdict
 from simfer.stages.batches import in_batches
@@ -61,7 +61,7 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     at_edge = _at_edge(config, target, draws)
     draws = handed[np.sort(design.picked(len(handed), config.check.num_draws, config.check.seed))]
     if config.simulate.kind == "table":
-        return _without_simulator(config, target, draws, at_edge, posterior.tree(), inputs, folder)
+        return _without_simulator(config, target, draws, at_edge, posterior.tree(but=AT_DATA), inputs, folder)
     z = np.concatenate([draws[:, : space.size], behind.z])
     points, stream = lambda a, b: z[a:b], f"check-{config.round}"
     _keep_rows(folder, z)
@@ -81,7 +81,10 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
     named, answered = draws[:, : target.num_named], solved[len(draws) :]
     failures = unsolved.figures(config.check, config.simulate, training, named, usable, behind, answered)
     failures += unsolved.too_many(config.simulate, rounds[-1], config.round)
-    figures = [*comparison.figures, *_figures(config.check, target, draws, failures, at_edge, posterior.tree(), border)]
+    figures = [
+        *comparison.figures,
+        *_figures(config.check, target, draws, failures, at_edge, posterior.tree(but=AT_DATA), border),
+    ]
     figures += solver_figures(config, target, draws, y[drawn], usable)
     p = comparison.predictive_p
     figures.append(Figure("posterior predictive p", "model", p, config.check.min_predictive_p, True))

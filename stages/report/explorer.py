@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
-from simfer.stages.artifacts.posterior import POINTS, Posterior, scalars
+from simfer.stages.artifacts.posterior import AT_DATA, POINTS, Posterior, scalars
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.emulator.labels import ERROR
@@ -51,7 +51,8 @@ def explorer(material: Material, room: int) -> str:
         return section("explorer", title, paragraph(f"The emulator could not be put into this page: {error}", "note"))
     if program is None:
         return section("explorer", title, paragraph(note, "note"))
-    tree = Posterior.load(material.latest["infer"].folder).tree() if "infer" in material.latest else None
+    infer = material.latest.get("infer")
+    tree = Posterior.load(infer.folder).tree(but=AT_DATA) if infer else None
     data = {
         "program": program,
         "parameters": _parameters(emulator, material, tree),

@@ -35,7 +35,7 @@ def table(problem: Problem, folder: Path, format: Format, interval: Interval, le
         interval: The shortest that holds `level` ("hdi"), or the one between equal tails.
         level: The probability that it holds.
     """
-    draws = Posterior.load(folder).tree()["posterior"].to_dataset()
+    draws = Posterior.load(folder).group("posterior")
     numbers = scalars(draws)
     rows = [row | interval_of(numbers[row["parameter"]], interval, level) for row in summarize(draws)]
     return _FORMATS[format](rows, problem, interval, level)

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from simfer.pipeline import chain, description, runtime, studies
+from simfer.pipeline import chain, compilations, description, runtime, studies
 from simfer.pipeline.blame import blame
 from simfer.pipeline.chain import ConfigError, Problem, StageError, UserCodeError, WaitingForRuns
 from simfer.pipeline.leases import Lease
@@ -222,6 +222,7 @@ class Builder:
                 raise WaitingForRuns(f"{step.link.name} {error}", error.ledger) from None
         _refuse_edited(step)
         runtime.refuse_narrow()
+        compilations.make_room()
         return summary
 
     def _entries(self, step: Step, summary: dict[str, Any], started: datetime, seconds: float) -> dict[str, Any]:

@@ -247,14 +247,15 @@ def trainings(problem: Problem, number: int, seed: int = 0, fraction: float = 1.
         return [replace(link, variant=_part(seed, fraction))]
     tried = {short_name(name): training(problem, number, name, seed, fraction) for name in train.tried}
     seeded = train.model_copy(update={"seed": train.seed + seed})
-    config = TrainConfig(train=seeded, fraction=fraction, **_data(problem))
+    config = TrainConfig.model_construct(train=seeded, fraction=fraction, **_data(problem))
     inputs |= {name: (link.name,) for name, link in tried.items()}
     return [*tried.values(), Link("train", number, config, inputs, _part(seed, fraction), frozenset(tried))]
 
 
 def training(problem: Problem, number: int, architecture: str, seed: int = 0, fraction: float = 1.0) -> Link:
     """Return the step that trains one architecture: the artifact is the one of a config that names it."""
-    config = TrainConfig(train=problem.train.alone(architecture, seed), fraction=fraction, **_data(problem))
+    train = problem.train.alone(architecture, seed)
+    config = TrainConfig.model_construct(train=train, fraction=fraction, **_data(problem))
     variant = f"-{short_name(architecture)}{_part(seed, fraction)}"
     return Link("train", number, config, {"dataset": (f"dataset-{number}",)}, variant)
 

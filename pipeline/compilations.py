@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import glob
 import hashlib
 import os
@@ -19,6 +20,7 @@ _MAX_BYTES = 512 * 2**20  # a run leaves five to twenty MB
 _SWEPT = ".swept"  # when what was long not asked for was last looked for: once a day
 _BROKEN = re.compile(r"Error reading persistent compilation cache entry for '([^']+)'")
 _DAY = 24 * 3600.0
+_MAPS, _MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 _OFF = "0", "false", "False"
 # Half of what is compiled takes XLA less than the second that JAX would have it take; together they are seconds.
 _JAX = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0", "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1"}
@@ -66,6 +68,23 @@ def _mend_in(folder: Path) -> None:
 
     mend.mends = folder  # type: ignore[attr-defined]
     warnings.showwarning = mend
+
+
+def make_room() -> None:
+    """Let go of what is compiled, where this process is at a third of the memory maps that Linux lets it have.
+
+    A program takes fifty of them or more, and JAX keeps every one: an hour of flows came to 65,530, at which LLVM ends
+    the process. What is needed again is in the cache on disk.
+    """
+    try:
+        most = int(_MOST_MAPS.read_text())
+        with _MAPS.open("rb") as maps:
+            held = sum(1 for _ in maps)
+    except (OSError, ValueError):  # no Linux
+        return
+    if held > most // 3 and "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 def cache_folder() -> Path:

@@ -57,7 +57,12 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", strict=True, validate_default=True, json_schema_extra=_with_meanings
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        validate_default=True,
+        json_schema_extra=_with_meanings,
+        defer_build=True,  # of a hundred tables a command checks a dozen, and `--help` none
     )
 
 

@@ -192,7 +192,7 @@ class Problem(Settings):
     def slice(self, kind: type[Slice], **more: Any) -> Slice:
         """Return the part of this problem that `kind` names; `more` gives the fields that are not sections."""
         sections = {name: getattr(self, name) for name in kind.model_fields if name not in more}
-        return kind(**sections, **more)
+        return kind.model_construct(**sections, **more)  # all of it was validated: no need to build the schema
 
 
 def _are_tables(given: Any) -> bool:

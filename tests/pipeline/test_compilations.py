@@ -24,6 +24,25 @@ print(jax.jit(lambda x: x * 2.5 + 1)(4.0))
 print(counts["cache_hits"], counts["cache_misses"])
 """
 
+ROOM = """
+import pathlib, sys
+from simfer.pipeline import compilations, runtime
+runtime.prepare()
+import jax, jax.numpy as jnp
+held = lambda: len(pathlib.Path("/proc/self/maps").read_text().splitlines())
+jnp.zeros(3) + 1.0
+before = held()
+kept = [jax.jit(lambda x, n=n: jnp.linalg.cholesky(x @ x.T + n * jnp.eye(3))) for n in range(1, 9)]
+[program(jnp.ones((3, 3))) for program in kept]
+known = held()
+compilations.make_room()
+print(held() >= known)
+compilations._MOST_MAPS = pathlib.Path(sys.argv[1])
+compilations._MOST_MAPS.write_text("90")
+compilations.make_room()
+print(known - held() > (known - before) // 2)
+"""
+
 
 def run(home: Path, **more: str) -> list[str]:
     ours = {name: value for name, value in fakes.process()["env"].items() if not name.startswith(("JAX_", "XDG_"))}
@@ -82,3 +101,10 @@ class TestKept:
         (folder / "machine" / "program-4").write_bytes(b"x" * 1000)
         compilations._sweep(folder)  # not twice a day
         assert (folder / "machine" / "program-4").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/sys/vm/max_map_count").exists(), reason="no Linux: no such bound")
+def test_programs_are_let_go_of_before_the_system_has_no_room_for_more(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", ROOM, str(tmp_path / "most")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=fakes.process()["env"])
+    assert done.stdout.splitlines() == ["True", "True"]

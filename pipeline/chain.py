@@ -97,7 +97,7 @@ _BESIDE = "simfer.stages.model.beside"
 STAGES = ("simulate", "dataset", "train", "infer", "check")
 _ROWS_OF = {"simulations": "simulate", "checks": "check"}
 _ROWS = frozenset(_ROWS_OF)
-_DENSITY = 2  # raised when an unchanged config would learn another density of the data, and nothing else
+_DENSITY = 3  # raised when an unchanged config would learn another density of the data, and nothing else
 _HANDED = {"simulate": "simulations.zarr/", "check": "simulations.zarr/", "dataset": "dataset.zarr/"}
 
 

@@ -1,4 +1,4 @@
-"""Whether what a random simulator gave is as normal as a Gaussian scatter says: five looks at whitened residuals."""
+"""Whether what a random simulator gave is as normal as a Gaussian scatter says: six looks at whitened residuals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def whitened_scores(
 
 
 class Normality(NamedTuple):
-    """The least p of looks at whitened residuals, by Bonferroni over all five."""
+    """The least p of looks at whitened residuals, by Bonferroni over all of them."""
 
     size: float  # of their being as large as predicted, all together
     shape: float
@@ -38,19 +38,21 @@ class Normality(NamedTuple):
 
 
 def normality(whitened: Float[np.ndarray, "rows n"], scores: Float[np.ndarray, "rows parameters"]) -> Normality:
-    """Look at whitened residuals in five ways.
+    """Look at whitened residuals in six ways.
 
     The sum of squares, and all residuals pooled, show a covariance that is wrong as a whole. The shape that outputs
     have one by one is in the pooled residuals' skewness and kurtosis (D'Agostino 1970, Anscombe & Glynn 1983); scores
     show what the outputs have together. Of scores only skewness and kurtosis are looked at: their mean and sd have
-    figures of their own.
+    figures of their own. And each direction is looked at alone, in its order: where a random start is forgotten later,
+    it is in the first outputs, and pooled with all others it is not seen.
     """
     if not np.isfinite(whitened).all():
         return Normality(float("nan"), float("nan"))
     pooled = whitened.ravel()
     size = [kstest((whitened**2).sum(axis=1), chi2(whitened.shape[1]).cdf).pvalue, kstest(pooled, norm.cdf).pvalue]
     shape = [skewtest(pooled).pvalue, kurtosistest(pooled).pvalue]
-    of_scores = [test(column).pvalue for column in scores.T if column.any() for test in (skewtest, kurtosistest)]
-    shape += [len(of_scores) * min(of_scores)] if of_scores else []
+    for columns in (whitened, scores):
+        each = [test(column).pvalue for column in columns.T if column.any() for test in (skewtest, kurtosistest)]
+        shape += [len(each) * min(each)] if each else []
     looks = len(size) + len(shape)
     return Normality(*(float(min(looks * min(each), 1.0)) for each in (size, shape)))

@@ -119,7 +119,7 @@ VERSIONS = {
     "dataset": 1,
     "train": 6,
     "infer": 9,
-    "check": 10,
+    "check": 11,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

@@ -23,7 +23,7 @@ from simfer.stages.train.feed import Rows
 from simfer.stages.train.ladder import GAUSSIAN, ONE_SCALE, difference, learn, likeliest
 from simfer.stages.train.stream import Stream
 
-_TESTED = 512  # held-out rows that the Gaussian's shape is tested on
+_TESTED = 4096  # held-out rows at most that the Gaussian's shape is tested on
 _LEVEL = (
     0.05  # of that test: beyond it a flow is tried, in vain once in twenty trainings; what is kept, held-out rows say
 )

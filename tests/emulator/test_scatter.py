@@ -21,7 +21,7 @@ from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.check.residuals import Residuals, member_figures, scatter_figures, standardise
 from simfer.stages.emulator.emulator import Emulator
-from simfer.stages.emulator.normality import whitened_scores
+from simfer.stages.emulator.normality import normality, whitened_scores
 from simfer.stages.emulator.saved import load_emulator, save_emulator
 from simfer.stages.emulator.scatter import excess, excess_of_few, lower, num_entries
 from simfer.stages.infer.target import build_target
@@ -348,6 +348,19 @@ def test_a_shape_that_outputs_share_is_seen_and_chance_is_not(name: str) -> None
         found = scatter_figures(limits, Residuals(u, u, whitened_scores(u, slopes), 0.5, 0.5), 1)
         small.append(found[3].value < limits.min_scatter_p)
     assert np.mean(small) <= 0.05 if name == "a Gaussian" else np.mean(small) >= 0.95
+
+
+def test_a_start_that_is_forgotten_is_seen_in_the_first_outputs() -> None:
+    """Whitened residuals of which the first have two branches, to either side by the parameters; pooled they hide."""
+
+    def seen(far: float, seed: int) -> float:
+        rng = np.random.default_rng(seed)
+        u = rng.normal(size=(512, 8))
+        u[:, 0] = (far * rng.choice([-1.0, 1.0], 512) + u[:, 0]) / np.sqrt(1.0 + far**2)
+        return normality(u, u[:, :0]).shape
+
+    assert np.mean([seen(1.4, seed) < 0.005 for seed in range(20)]) >= 0.95
+    assert np.mean([seen(0.0, seed) < 0.05 for seed in range(100)]) <= 0.1
 
 
 @pytest.mark.slow

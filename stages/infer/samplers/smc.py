@@ -12,6 +12,7 @@ from jaxtyping import Int
 
 from simfer.stages.errors import StageError
 from simfer.stages.infer.samplers.draws import Draws, Estimate
+from simfer.stages.infer.samplers.hops import hop
 from simfer.stages.infer.samplers.places import Heights, find_places
 from simfer.stages.infer.samplers.population import Moves, Population, compile_moves, log_density, populate
 from simfer.stages.infer.target import Target
@@ -21,7 +22,7 @@ from simfer.stages.summary import Table
 
 ISLANDS = 4
 LOOK, POINTS = 1000, 2000  # of each island: to see where the posterior lies, and to be its draws
-MORE = 8000  # where there are several places: their weights are then within a percent or two
+MORE = 4000  # where there are several places: with hops between them their weights are within a percent
 _TOGETHER, _CACHE = 100, 2**20  # rows moved as one array at most, and bytes
 _SURE = 0.25  # standard error of a log evidence that is told
 
@@ -72,6 +73,8 @@ def settle(target: Target, settings: Infer, progress: Progress, points: int, mor
     used = settled.num_gradients
     if settled.place.any() and more > points:
         settled = _settled(target, settings, moves, max(more, settings.num_samples), progress)
+        if settled.place.any():
+            settled = _hopped(target, settings, settled)
         used += settled.num_gradients
     return settled._replace(seconds=time.perf_counter() - begun, num_gradients=used)
 
@@ -100,6 +103,15 @@ def _settled(target: Target, settings: Infer, moves: Moves, points: int, progres
     heights = partial(log_density, moves)  # nothing else is compiled for it
     place = find_places(heights, population.z.reshape(-1, target.size), settings.seed)
     return Settled(population, place.reshape(population.z.shape[:2]), heights, 0.0, population.num_gradients)
+
+
+def _hopped(target: Target, settings: Infer, settled: Settled) -> Settled:
+    """Put the weights of separate places right."""
+    population = hop(settled.population, settled.place, settled.heights, settings.seed)
+    place = find_places(settled.heights, population.z.reshape(-1, target.size), settings.seed)
+    return settled._replace(
+        population=population, place=place.reshape(settled.place.shape), num_gradients=population.num_gradients
+    )
 
 
 def _tabulated(place: Int[np.ndarray, "islands points"]) -> Table:

@@ -295,3 +295,13 @@ class TestFunctionsOfTheBenchmark:
         cosine = sici(math.pi)[1]
         exact = 10.0 * (np.euler_gamma + math.log(math.pi) - cosine) / math.pi + 20.0 / 12.0 + 5.0 + 2.5
         assert on_fresh_points("friedman")[1].mean() == pytest.approx(exact, abs=0.05)
+
+
+def test_a_polynomial_of_many_inputs_is_no_longer_a_program() -> None:
+    few, many = (Polynomial(size, 4, key=jax.random.key(0)) for size in (3, 100))
+    lengths = [len(jax.make_jaxpr(model)(np.zeros(model.in_size)).eqns) for model in (few, many)]
+    assert lengths[1] < 1.5 * lengths[0]
+    z = np.random.default_rng(0).normal(size=100)  # terms up to degree two: their products, input by input
+    axes = np.asarray(orthonormal(jnp.asarray(z), many.families, many.max_degree))
+    expected = np.prod([axes[i][np.asarray(many.powers)[:, i]] for i in range(100)], axis=0)
+    assert np.allclose(many(jnp.asarray(z)), expected @ np.asarray(many.coefficients), rtol=1e-10)

@@ -39,6 +39,7 @@ def test_model_another_noise_makes_the_data_probable() -> None:
     assert wider.verdict.passed, words(wider)
 
 
+@pytest.mark.slow
 def test_domain_a_further_round_simulates_where_the_draws_lie() -> None:
     file = helpers.write_line(helpers.scratch() / "far.csv", helpers.line_data() + 2.2)
     table = helpers.line(observation={"file": str(file)}, simulate={"num_simulations": 24})

@@ -311,7 +311,11 @@ def run(
     more = {"failed": failed} if link.optional else {}
     with span("import"):
         stage = _module(link.stage)
-    return stage.run(link.config, inputs, folder, progress, **more)  # type: ignore[no-any-return]
+        from threadpoolctl import threadpool_limits
+    # Chains and rows in threads call it at the same time. With threads of its own OpenBLAS makes them wait for one
+    # another: a Cholesky factor of 50 data took a hundred times as long, and of 300 it never came.
+    with threadpool_limits(1, user_api="blas"):
+        return stage.run(link.config, inputs, folder, progress, **more)  # type: ignore[no-any-return]
 
 
 def run_row(link: Link, row: int, begun: Sequence[Path], progress: Any) -> dict[str, Any]:

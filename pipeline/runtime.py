@@ -45,6 +45,9 @@ def prepare() -> None:
         if f"--{name}" not in flags:
             flags = f"{flags} --{name}={value}".strip()
     os.environ["XLA_FLAGS"] = flags
+    # Programs side by side each hold one of XLA's threads while others do their parts: of LAPACK over many small
+    # matrices, if all are held, none comes to an end.
+    os.environ.setdefault("PJRT_NPROC", str(2 * num_cores()))
     compilations.keep()
     jax = sys.modules.get("jax")
     if jax is not None and not jax.config.jax_enable_x64:

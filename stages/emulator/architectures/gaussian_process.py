@@ -16,6 +16,7 @@ from scipy.optimize import minimize
 from threadpoolctl import threadpool_limits
 from tinygp import kernels, transforms
 
+from simfer.stages.cores import num_cores
 from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.errors import StageError
 from simfer.stages.settings import Count
@@ -111,7 +112,7 @@ class GaussianProcess(ClosedForm):
     def fit(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:
         """Fit kernels to rows. One that is fitted already starts from its hyperparameters, and keeps what is shared."""
         self._check(len(x))
-        with threadpool_limits(1 if len(x) <= _ONE_THREAD else None, user_api="blas"):
+        with threadpool_limits(1 if len(x) <= _ONE_THREAD else num_cores(), user_api="blas"):
             return self._fitted(x, y)
 
     def _fitted(self, x: Float[np.ndarray, "n in_size"], y: Float[np.ndarray, "n out_size"]) -> Self:

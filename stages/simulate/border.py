@@ -10,7 +10,7 @@ a case-control study (Prentice & Pyke 1979).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ _FEW, _MOST = 400, 1500  # rows that a kernel is chosen by, and a border learned
 _SHAPES = ((1, 0.0), (2, 0.0), (1, 2.0), (1, 1.0), (1, 0.5), (1, 0.25))  # power of the plane's kernel, bumps' length
 _ENOUGH = 20  # points that a design is drawn from
 _NEWTON = 50  # steps at most
+_CERTAIN = np.log(20.0)  # odds of being solved
 _AMPLITUDES = (1.0, 30.0, 1e3, 3e4)  # variances
 
 
@@ -96,6 +97,15 @@ class Border:
         moved = z.copy()
         moved[out] = a + np.minimum(low * share, 1.0)[:, None] * (b - a)
         return moved
+
+    def drawn_in(self, rows: Float[np.ndarray, "rows size"]) -> Border:
+        """Return a border before this one, up to which a point is all but certain to be solved.
+
+        Its odds are twenty to one there, or a quarter as large (in the logarithm) as those of most solved rows: where
+        failures lie in no region, no place is certain.
+        """
+        usual = max(float(np.median(np.asarray(self.latent(rows)))), 0.0)
+        return replace(self, offset=self.offset - min(_CERTAIN, 0.25 * usual))
 
     def within(self, z: Float[np.ndarray, "rows size"], rows: Float[np.ndarray, "all size"]) -> np.ndarray:
         """Return those of some points that can be solved; where hardly any can be, the nearest of other rows that can.

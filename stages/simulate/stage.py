@@ -89,7 +89,7 @@ def _border(
     """Return the border that a design keeps to, points inside of it, and by how much it is missed.
 
     Where failures are impossible, it is the posterior's, and both its sides are of interest. Where a posterior leans on
-    a region that fails, it is that of all rows so far, and nothing is to be had behind it.
+    a region that fails, it is that of all rows so far, drawn in: nothing is to be had behind it.
     """
     border = Border.load(inputs["posterior"][0], space)
     if border or "simulations" not in inputs:
@@ -100,6 +100,7 @@ def _border(
     border = Border.learn(z, solved, space)
     if border is None or not border.holds(z[solved]).any():
         return None, draws, _BEFORE
+    border = border.drawn_in(z[solved])
     return border, border.within(draws, z[solved]), _BEFORE
 
 

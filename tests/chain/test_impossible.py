@@ -144,10 +144,8 @@ def test_a_part_that_a_failing_strip_cuts_off_is_found_out(monkeypatch: pytest.M
 
 def test_a_later_round_keeps_out_of_where_runs_fail() -> None:
     # Most of the posterior lies beyond the border: simulated as it is, more than half of the round would fail.
-    # The border is known as well as the first round's rows tell it: a few rows of sixty may still lie beyond.
     result = run("line", simulate={"max_failed": 0.35}, refine={"max_rounds": 1, "simulations_per_round": 60})
     figures = {row["figure"]: row for row in result.verdict.figures["figures"]}
-    failed = figures.get("simulations of this round that failed", {"value": 0.0, "passed": True})
-    assert failed["value"] < 0.15 and failed["passed"]
+    assert "simulations of this round that failed" not in figures
     assert figures["draws that the simulator cannot solve"]["value"] > 0.5
     assert not facts(result)["passed"]

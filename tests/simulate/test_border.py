@@ -65,7 +65,19 @@ def test_failures_that_lie_nowhere_have_no_border(share: float, rows: int) -> No
     """Of many rows those near a failed one are learned from, and failures are no likelier for that."""
     chance = np.random.default_rng(1).random(rows)
     border = learned(2, lambda z: chance > share, rows)
-    assert border.holds(np.random.default_rng(2).normal(size=(2000, 2))).mean() > 0.999
+    z = np.random.default_rng(2).normal(size=(2000, 2))
+    assert border.holds(z).mean() > 0.999
+    assert border.drawn_in(z).holds(z).mean() > 0.95
+
+
+@pytest.mark.parametrize("name", ["line", "circle", "hole", "corner"])
+def test_few_failures_are_left_before_a_border_that_is_drawn_in(name: str) -> None:
+    size, solved = BORDERS[name]
+    border, z = learned(size, solved, rows=64), np.random.default_rng(3).normal(size=(4000, size))
+    kept = z[border.holds(z)]
+    surely = kept[border.drawn_in(kept).holds(kept)]
+    assert 0.8 * len(kept) < len(surely) < len(kept)
+    assert 4 * (~solved(surely)).sum() < (~solved(kept)).sum()
 
 
 def test_rows_of_one_kind_have_no_border() -> None:

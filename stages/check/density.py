@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from simfer.stages.batches import in_batches
+from simfer.stages.check.effect import DRAWS, effect_p
 from simfer.stages.check.members import by_flow
 from simfer.stages.check.own_draw import calibration_p, found_p
 from simfer.stages.check.verdict import Figure
@@ -108,7 +109,7 @@ def density_figures(limits: Check, target: Target, found: Exchanged, draws: np.n
         Figure("simulated data among the flow's, p of being alike", "density",
                alike_p(found) / looks, limits.min_scatter_p, True),
         Figure("data simulated at the posterior, p of finding their own draw", "density",
-               found.calibration_p / looks, limits.min_scatter_p, True),
+               effect_p(found.calibration_p, len(found.data)) / looks, limits.min_scatter_p, True),
         Figure("shift between the flow's members (posterior sd)", "density",
                apart.shift, limits.max_member_shift),
         Figure("change of an sd between the flow's members (share)", "density",
@@ -136,15 +137,18 @@ def alike_p(found: Exchanged) -> float:
 
     Their density; the scores of the parameters, which are what a posterior is moved by; the standard normals, each for
     itself and all together: of each the mean, the width, skewness and kurtosis. And an energy test of the standard
-    normals, for what no such number shows.
+    normals, for what no such number shows, of some of them if there are many: by permutations, it knows no small p.
     """
     if not all(np.isfinite(part).all() for part in found[1:4]):
         return float("nan")
     scores, normals = _moments(found.scores), _moments(found.normal)
-    looks = [exchange_p(_by_rank(found.log_density)), exchange_p(normals.sum(axis=2)), energy_p(found.normal)]
+    looks = [exchange_p(_by_rank(found.log_density)), exchange_p(normals.sum(axis=2))]
     for values in (scores, normals):
         each = [exchange_p(values[:, :, i]) for i in range(values.shape[2])]
         looks.append(len(each) * min(each))
+    count = len(found.normal)
+    looks = [effect_p(p, count) for p in looks]
+    looks.append(energy_p(found.normal[:: -(-count // DRAWS)]))
     return float(min(len(looks) * min(looks), 1.0))
 
 

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from scipy.stats import norm
 
 from simfer.stages.batches import in_batches, split_keys
+from simfer.stages.check.effect import effect_p
 from simfer.stages.check.members import by_scatter
 from simfer.stages.check.own_draw import calibration_p
 from simfer.stages.check.verdict import Figure
@@ -127,10 +128,11 @@ def scatter_figures(limits: Check, residuals: Residuals, looks: int) -> list[Fig
         Figure("whitened residuals, |sd - 1| beyond chance", "emulator",
                _floor(sd - _chance(count, size)), limits.max_scatter_error),
         Figure("whitened residuals, p of being as large as predicted", "density",
-               normal.size, limits.min_scatter_p, True),
-        Figure("whitened residuals, p of being normal", "shape", normal.shape, limits.min_scatter_p, True),
+               effect_p(normal.size, count), limits.min_scatter_p, True),
+        Figure("whitened residuals, p of being normal", "shape",
+               effect_p(normal.shape, count), limits.min_scatter_p, True),
         Figure("data simulated at the posterior, p of finding their own draw", "density",
-               residuals.calibration_p / looks, limits.min_scatter_p, True),
+               effect_p(residuals.calibration_p, count) / looks, limits.min_scatter_p, True),
     ]  # fmt: skip
 
 

@@ -119,7 +119,7 @@ VERSIONS = {
     "dataset": 1,
     "train": 6,
     "infer": 9,
-    "check": 11,
+    "check": 12,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from simfer.stages.check.density import Exchanged, alike_p, energy_p
+from simfer.stages.check.effect import effect_p
 from simfer.stages.check.members import members_apart
 from simfer.stages.check.own_draw import own_draw_p
 
@@ -53,9 +54,11 @@ def test_the_energy_test_sees_what_no_single_coordinate_does() -> None:
     assert energy_p(data) < 0.005
 
 
-def found(rng: np.random.Generator, width: float = 1.0, rough: float = 0.0, slope: float = 1.0) -> float:
+def found(
+    rng: np.random.Generator, width: float = 1.0, rough: float = 0.0, slope: float = 1.0, count: int = 256
+) -> float:
     """Look for the draws that made data y = theta + noise, by a density of another width, or with errors at random."""
-    theta, noise = rng.normal(size=(256, 128, 1)), rng.normal(size=(256, 1, 1))
+    theta, noise = rng.normal(size=(count, 128, 1)), rng.normal(size=(count, 1, 1))
     data = theta[:, :1] + noise
     logs = -0.5 * ((data - slope * theta)[..., 0] / width) ** 2
     return own_draw_p(logs + rough * rng.normal(size=logs.shape), theta, data[:, 0])
@@ -69,6 +72,16 @@ def test_data_find_their_own_draw_by_the_right_density_alone() -> None:
     assert found(rng, width=1.4) < 0.005  # and too wide
     assert found(rng, rough=1.0) < 0.005  # two parameters weighed against each other by chance
     assert found(rng, slope=0.0) < 0.005  # a parameter that the density does not see
+
+
+def test_a_large_check_is_no_harsher_on_an_error_and_surer_of_it() -> None:
+    """Widths within 5 % pass however many draws there are, by whose own p they would fail; a third never passes."""
+    rng, many = np.random.default_rng(8), 4096
+    small, large = found(rng, width=0.95, count=256), found(rng, width=0.95, count=many)
+    assert effect_p(small, 256) == pytest.approx(small) and small > 0.005
+    assert large < 0.005 < effect_p(large, many)
+    assert effect_p(found(rng, width=0.7, count=many), many) < 0.005
+    assert effect_p(1.0, many) > 0.1 and effect_p(0.0, many) == 0.0 and np.isnan(effect_p(float("nan"), many))
 
 
 @pytest.mark.parametrize(("slope", "is_right"), [(1.0, True), (0.0, False)])

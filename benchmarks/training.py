@@ -112,23 +112,41 @@ def plain_loop(depth: int, width: int, batch: int) -> float:
     return _rate(some)
 
 
-def by_torch(depth: int, width: int, batch: int) -> float:
-    """Return PyTorch's steps a second, eager."""
+def by_torch(depth: int, width: int, batch: int, members: int = 1) -> float:
+    """Return PyTorch's network-steps a second, eager; several networks are products of stacked matrices."""
     import torch
 
-    x, y = (torch.tensor(np.asarray(part), dtype=torch.float32) for part in rows()[:2])
-    sizes = [8, *[width] * depth]
-    inner = [layer for a, b in pairwise(sizes) for layer in (torch.nn.Linear(a, b), torch.nn.SiLU())]
-    network = torch.nn.Sequential(*inner, torch.nn.Linear(width, 4))
-    made = torch.optim.Adam(network.parameters(), lr=1e-2)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    x, y = (torch.tensor(np.asarray(part), dtype=torch.float32, device=device) for part in rows()[:2])
+    sizes = [8, *[width] * depth, 4]
+    linear = [
+        (torch.randn(members, a, b, device=device) / a**0.5, torch.zeros(members, 1, b, device=device))
+        for a, b in pairwise(sizes)
+    ]
+    weights = [part.requires_grad_() for layer in linear for part in layer]
+    layers = [torch.nn.Linear(a, b).to(device) for a, b in pairwise(sizes)]
+    inner = [module for layer in layers for module in (layer, torch.nn.SiLU())][:-1]
+    network = torch.nn.Sequential(*inner)
+    made = torch.optim.Adam(network.parameters() if members == 1 else weights, lr=1e-2)
+
+    def predicted(h: Any) -> Any:
+        if members == 1:
+            return network(h[0])[None]
+        for number, (matrix, shift) in enumerate(linear):
+            h = torch.baddbmm(shift, h if number == 0 else torch.nn.functional.silu(h), matrix)
+        return h
 
     def some() -> None:
-        at = torch.randint(0, NUM_ROWS, (batch,))
+        at = torch.randint(0, NUM_ROWS, (members, batch), device=device)
         made.zero_grad()
-        ((network(x[at]) - y[at]) ** 2).mean().backward()
+        ((predicted(x[at]) - y[at]) ** 2).mean(dim=(1, 2)).sum().backward()
         made.step()
 
-    return _rate(some)
+    def all_done() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    return members * _rate(some, all_done)
 
 
 def by_sklearn(depth: int, width: int, batch: int) -> float:
@@ -145,12 +163,14 @@ def by_sklearn(depth: int, width: int, batch: int) -> float:
     return epochs * (NUM_ROWS // batch) / (time.perf_counter() - begun)
 
 
-def _rate(step: Callable[[], None]) -> float:
+def _rate(step: Callable[[], None], all_done: Callable[[], None] = lambda: None) -> float:
     for _ in range(20):
         step()
+    all_done()
     begun = time.perf_counter()
     for _ in range(STEPS):
         step()
+    all_done()
     return STEPS / (time.perf_counter() - begun)
 
 

@@ -26,7 +26,7 @@ _PACKAGES = ("jax", "jaxlib", "equinox", "optax", "diffrax", "numpyro", "zarr", 
 
 
 def prepare() -> None:
-    """Set JAX to 64 bits, a device per core, whole loops and a cache of what it compiles, imported before or not.
+    """Set JAX to all of its bits, a device per core, whole loops and a cache of programs, imported before or not.
 
     XLA reads its flags when the first array is made: one who imports JAX first, and makes none, has them too.
 
@@ -48,11 +48,17 @@ def prepare() -> None:
     # Programs side by side each hold one of XLA's threads while others do their parts: of LAPACK over many small
     # matrices, if all are held, none comes to an end.
     os.environ.setdefault("PJRT_NPROC", str(2 * num_cores()))
+    # An accelerator rounds the factors of products of 32 bits to fewer unless it is told not to; and JAX takes three
+    # quarters of its memory at once, of which worker processes, or a second run, then have nothing.
+    os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     compilations.keep()
     jax = sys.modules.get("jax")
     if jax is not None and not jax.config.jax_enable_x64:
         _refuse_narrow(jax)
         jax.config.update("jax_enable_x64", True)
+    if jax is not None and jax.config.jax_default_matmul_precision is None:
+        jax.config.update("jax_default_matmul_precision", os.environ["JAX_DEFAULT_MATMUL_PRECISION"])
 
 
 def _refuse_forks() -> None:

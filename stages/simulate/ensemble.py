@@ -65,15 +65,19 @@ def least_rows(settings: Simulate) -> int:
 class Ensemble:
     """A simulator, ready to solve many whitened points.
 
-    Rows are shared out among threads, one for each core, since compiled code lets go of Python's lock; with several
-    devices (all accelerators, if left out), among those.
+    Rows are shared out among threads, one for each core, since compiled code lets go of Python's lock; on accelerators,
+    of which each serves one caller at a time, among those (all of them, if left out).
     """
 
     def __init__(self, simulator: Simulator, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
         self.simulator, self.settings, self.space = simulator, settings, space
         self._kind = choose_kind(simulator, settings)
-        self._devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
-        self._workers = 1 if len(self._devices) > 1 else num_cores()
+        backend = jax.default_backend()
+        self._devices = devices or (jax.local_devices()[:1] if backend == "cpu" else jax.local_devices())
+        self._workers = num_cores() if backend == "cpu" and len(self._devices) == 1 else 1
+        values, seed = jax.eval_shape(space.values, np.zeros((1, space.size))), self.seeds(np.arange(1), "")
+        row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (values, seed))
+        self._most_rows = self._kind.most_rows_on(backend, *row)
         solve = self._rows
         if len(self._devices) > 1:
             mesh, rows = Mesh(np.array(self._devices), ("rows",)), PartitionSpec("rows")
@@ -106,7 +110,7 @@ class Ensemble:
         Where rows that fill a call up cost next to nothing, a later round's fewer rows are solved by what is there.
         """
         share = -(-num // (self._workers * len(self._devices)))
-        wanted = min(self._kind.most_rows, max(8, 1 << (share - 1).bit_length()))
+        wanted = min(self._most_rows, max(8, 1 << (share - 1).bit_length()))
         there = [size for size in self._sizes if wanted <= size <= _FILLED * wanted]
         size = min(there, default=wanted) if isinstance(self._kind, Lanes) else wanted
         self._sizes.add(size)

@@ -29,7 +29,13 @@ from simfer.stages.simulate.engines.elsewhere import Elsewhere
 _LEAST, _MOST = 64, 4096  # rows that go out together
 _BLOCKS = 4
 _OURS = "engine", "table", "workers", "timeout", "rows_per_worker"  # of no interest to who solves rows
-_FLAGS = "JAX_ENABLE_X64", "XLA_FLAGS", "TF_CPP_MIN_LOG_LEVEL"
+_FLAGS = (
+    "JAX_ENABLE_X64",
+    "JAX_DEFAULT_MATMUL_PRECISION",
+    "XLA_FLAGS",
+    "XLA_PYTHON_CLIENT_PREALLOCATE",
+    "TF_CPP_MIN_LOG_LEVEL",
+)
 
 
 class CompiledElsewhere(Compiled):

@@ -10,14 +10,25 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from simfer.stages.model.outputs import Layout
 from simfer.stages.settings import Simulate
-from simfer.stages.simulate.simulators.base import DifferentialSimulator, ODESimulator, RandomODESimulator, Simulator
-from simfer.stages.simulate.solve.odes import solve_in_lanes
+from simfer.stages.simulate.simulators.base import (
+    DifferentialSimulator,
+    ODESimulator,
+    RandomODESimulator,
+    Simulator,
+    described,
+)
+from simfer.stages.simulate.solve.odes import FlatODE, solve_in_lanes
 from simfer.stages.simulate.solve.solution import Solution
 from simfer.stages.simulate.solve.solvers import Limits
 
 _BLOCK = 256  # rows of a function in one compiled call
 LANES = 4096  # rows of an ODE in one compiled call on each device, so many that the last few cost little
+# An accelerator is given many times as many of either, if they have room there: a step takes it as long for a
+# thousand lanes as for ten thousand.
+_MANY, _ROOM = 64, 2**30  # bytes
+_COPIES = 16  # of a state: the stages of a step, an interpolant, and what is compared
 
 
 @dataclass(frozen=True)
@@ -31,6 +42,18 @@ class Kind(abc.ABC):
     @abc.abstractmethod
     def most_rows(self) -> int:
         """The most rows of a call, on each device."""
+
+    @abc.abstractmethod
+    def num_kept(self, values: dict[str, Any], seeds: Any) -> int:
+        """Count the numbers that a row takes beside its outputs, given the shapes of one row of each argument."""
+
+    def most_rows_on(self, backend: str, values: dict[str, Any], seeds: Any) -> int:
+        """Return the most rows of a call, on each device of this kind."""
+        if backend == "cpu" or self.settings.batch_size:
+            return self.most_rows
+        row = 8 * (Layout(described(self.simulator)).size + self.num_kept(values, seeds))
+        fitting = 1 << (max(_ROOM // row, 1).bit_length() - 1)
+        return min(max(fitting, 16), _MANY * self.most_rows)
 
     @abc.abstractmethod
     def __call__(
@@ -54,6 +77,12 @@ class Lanes(Kind):
     def most_rows(self) -> int:
         """The most rows of a call, on each device."""
         return LANES
+
+    def num_kept(self, values: dict[str, Any], seeds: Any) -> int:
+        """Count the numbers that a row takes beside its outputs: before its first step, and where it stands."""
+        assert isinstance(self.simulator, DifferentialSimulator)
+        keys = jax.eval_shape(jax.random.wrap_key_data, seeds) if self.simulator.stochastic else None
+        return _COPIES * FlatODE(self.simulator, values, keys).size
 
     def __call__(
         self, values: dict[str, Array], real: Array, seeds: Array, limits: Limits | None = None
@@ -81,6 +110,10 @@ class Blocks(Kind):
     def most_rows(self) -> int:
         """The most rows of a call, on each device."""
         return self.settings.batch_size or _BLOCK
+
+    def num_kept(self, values: dict[str, Any], seeds: Any) -> int:
+        """Count the numbers that a row takes beside its outputs: what a function needs on its way is not known."""
+        return 0
 
     def __call__(
         self, values: dict[str, Array], real: Array, seeds: Array, limits: Limits | None = None

@@ -21,7 +21,8 @@ from simfer.stages.simulate.solve.solvers import Limits, build_solver, limits_of
 from simfer.stages.simulate.solve.steppers import build_stepper
 
 _CACHE = 2**15  # bytes of stages that the lanes may fill on a CPU: about the fastest memory of a core
-_ACCELERATOR = 2**15  # lanes on anything else
+# On anything else a step takes as long for few lanes as for many, as long as these fit into its memory.
+_ACCELERATOR, _MEMORY = 2**17, 2**30  # lanes, bytes
 
 
 class Equation(Protocol):
@@ -158,8 +159,12 @@ def solve_in_lanes(
 
 def _width(state_size: int, num: int) -> int:
     """Choose the number of lanes: a power of two that fits the fastest memory, with some rows for each lane."""
-    fitting = _CACHE // (13 * 8 * state_size) if jax.default_backend() == "cpu" else _ACCELERATOR
-    return 1 << max(min(fitting, num // 8).bit_length() - 1, 2)
+    stages = 13 * 8 * state_size  # bytes of a lane
+    if jax.default_backend() == "cpu":
+        fitting = min(_CACHE // stages, num // 8)
+    else:
+        fitting = min(_ACCELERATOR, _MEMORY // stages, num // 2)
+    return 1 << max(fitting.bit_length() - 1, 2)
 
 
 def solve_one(

@@ -189,6 +189,9 @@ def pipeline_timing(manifest: Path) -> dict[str, float]:
 
 def name() -> None:
     """Print the head of the table: which device this is."""
+    import jax  # whoever has not imported it has no device yet
+
+    jax.devices()
     print(f"{runtime.device()}, {os.cpu_count()} cores, jax {runtime.versions()['jax']}\n")
     print("| what | how many | rate |\n|---|---|---|", flush=True)
 

@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 python=${PYTHON:-python}
 
 $python benchmarks/device.py name
-parts=("lanes-float64 60" "agreement 45" "lanes-float32 40" "training 60" "nuts 65" "lotka_volterra 100" "gray_scott 80")
+parts=("lanes-float64 65" "agreement 65" "lanes-float32 35" "training 60" "nuts 85" "lotka_volterra 90" "gray_scott 75")
 for part in "${parts[@]}"; do
     read -r name seconds <<< "$part"
     ended=0

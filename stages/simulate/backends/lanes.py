@@ -27,7 +27,7 @@ _BLOCK = 256  # rows of a function in one compiled call
 LANES = 4096  # rows of an ODE in one compiled call on each device, so many that the last few cost little
 # An accelerator is given many times as many of either, if they have room there: a step takes it as long for a
 # thousand lanes as for ten thousand.
-_MANY, _ROOM = 64, 2**30  # bytes
+_MANY, _ROOM = 256, 2**30  # bytes
 _COPIES = 16  # of a state: the stages of a step, an interpolant, and what is compared
 
 

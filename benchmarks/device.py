@@ -139,20 +139,27 @@ def agreement(_: float) -> None:
     import jax
     import numpy as np
 
-    with tempfile.TemporaryDirectory() as folder:
-        _, target = trained(folder)
     z = np.random.default_rng(0).standard_normal((4096, 4))
-    heights = jax.vmap(jax.value_and_grad(lambda z: target.log_ratio(z)))
-    found = []
-    for device in (jax.devices()[0], jax.devices("cpu")[0]):
-        jax.config.update("jax_default_device", device)
-        solved = predators("float64")(z, np.arange(len(z)))
-        found.append((solved.outputs["y"], *map(np.asarray, jax.jit(heights)(z[:512, : target.size]))))
-    names = "4,096 rows in lanes, rtol 1e-6", "512 log densities of an emulator", "their gradients"
-    for name, here, there in zip(names, *found, strict=True):
+
+    def on_both(ask: Callable[[], Any]) -> list[Any]:
+        found = []
+        for device in (jax.devices()[0], jax.devices("cpu")[0]):
+            jax.config.update("jax_default_device", device)  # in all threads
+            found.append(jax.tree.map(np.asarray, ask()))
+        return found
+
+    def tell(what: str, here: np.ndarray, there: np.ndarray) -> None:
         apart = np.abs(here - there) / (np.abs(there) + 1e-3 * np.abs(there).max(axis=0))
         told = f"apart by {np.max(apart):.1e} of their size, half of them by less than {np.median(apart):.1e}"
-        line("held against the processor", name, told)
+        line("held against the processor", what, told)
+
+    tell("4,096 rows in lanes, rtol 1e-6", *on_both(lambda: predators("float64")(z, np.arange(len(z))).outputs["y"]))
+    with tempfile.TemporaryDirectory() as folder:
+        _, target = trained(folder)
+    heights = jax.vmap(jax.value_and_grad(lambda z: target.log_ratio(z)))
+    (here, slopes), (there, others) = on_both(lambda: jax.jit(heights)(z[:512, : target.size]))
+    tell("512 log densities of an emulator", here, there)
+    tell("their gradients", slopes, others)
 
 
 def whole(name: str, _: float) -> None:

@@ -118,7 +118,7 @@ VERSIONS = {
     "simulate": 3,
     "dataset": 1,
     "train": 6,
-    "infer": 9,
+    "infer": 10,
     "check": 12,
     "compare_posteriors": 1,
     "calibrate": 2,

@@ -18,6 +18,7 @@ from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer
 
 _WARMUP = 200  # draws in which a chain adapts its step: where it is and how wide the posterior is, it is told
+_LONG, _BOLD, _CAREFUL = 0.8, 0.65, 0.8  # a step at which half as many leaps will do, acceptance for it, and else
 _AGREE = 1.05  # R-hat of islands whose covariance is believed
 
 
@@ -99,11 +100,17 @@ def _guided(target: Target, guide: Target, settings: Infer, progress: Progress) 
 
 
 def _chains(target: Target, settings: Infer, progress: Progress, settled: Settled) -> Draws:
-    """Start NUTS from points of the population; in its metric, if its islands agree."""
+    """Start NUTS from points of the population; in its metric, if its islands agree.
+
+    Where the posterior is so like a Gaussian that the population takes long steps, NUTS may take longer ones still: it
+    then turns after three leaps and not after seven, for as many effective draws.
+    """
     points = settled.population.z[..., : target.size]  # the emulator's have its error at their end
     starts = points[np.arange(settings.num_chains) % len(points), np.arange(settings.num_chains)]
     if largest_r_hat(points) > _AGREE:
         return nuts.sample(target, settings, progress, starts)
     covariance = np.cov(points.reshape(-1, target.size).T).reshape(target.size, target.size)
-    brief = settings.model_copy(update={"num_warmup": min(_WARMUP, settings.num_warmup)})
-    return nuts.sample(target, brief, progress, starts, covariance)
+    is_bold = settled.population.step > _LONG and settings.target_accept <= _CAREFUL
+    accept = min(_BOLD, settings.target_accept) if is_bold else settings.target_accept
+    known = {"num_warmup": min(_WARMUP, settings.num_warmup), "target_accept": accept}
+    return nuts.sample(target, settings.model_copy(update=known), progress, starts, covariance)

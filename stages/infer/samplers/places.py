@@ -29,8 +29,7 @@ def find_places(heights: Heights, z: Float[np.ndarray, "points size"], seed: int
     some = rng.permutation(len(z))[:_SOME]
     root = np.linalg.cholesky(np.atleast_2d(np.cov(z[some].T)) + 1e-12 * np.eye(z.shape[1]))
     whitened = np.linalg.solve(root, z.T).T
-    joined = _joined(heights, z[some], whitened[some], rng)
-    _, label = connected_components(joined, directed=False)
+    label = _joined(heights, z[some], whitened[some], rng)
     sizes = np.bincount(label)
     large = np.flatnonzero(sizes >= max(_LEAST * len(some), 3))
     large = large[np.argsort(-sizes[large], kind="stable")]
@@ -46,13 +45,26 @@ def _joined(
     z: Float[np.ndarray, "n size"],
     whitened: Float[np.ndarray, "n size"],
     rng: np.random.Generator,
-) -> coo_matrix:
+) -> Int[np.ndarray, " n"]:
+    """Return a number that points have in common which level lines join.
+
+    Partners are taken in turn, those by chance first, and lines between points that are joined already are left out:
+    in one hill few are left after the first.
+    """
+    label, ends = np.arange(len(z)), _finite(heights(z))
     neighbours = KDTree(whitened).query(whitened, k=_NEAR + 1)[1][:, 1:]
-    a = np.repeat(np.arange(len(z)), _NEAR + _FAR)
-    b = np.concatenate([neighbours, rng.integers(0, len(z), (len(z), _FAR))], axis=1).ravel()
-    lines = np.concatenate([z, *(z[a] + share * (z[b] - z[a]) for share in _BETWEEN)])
-    height = heights(lines)
-    height = np.where(np.isfinite(height), height, -np.inf)
-    ends, between = height[: len(z)], height[len(z) :].reshape(len(_BETWEEN), -1).min(axis=0)
-    level = between >= np.minimum(ends[a], ends[b]) - _VALLEY
-    return coo_matrix((np.ones(level.sum()), (a[level], b[level])), shape=(len(z), len(z)))
+    for partner in np.concatenate([rng.integers(0, len(z), (len(z), _FAR)), neighbours], axis=1).T:
+        a = np.flatnonzero(label != label[partner])
+        if not len(a):
+            continue
+        b = partner[a]
+        between = _finite(heights(np.concatenate([z[a] + share * (z[b] - z[a]) for share in _BETWEEN])))
+        level = between.reshape(len(_BETWEEN), -1).min(axis=0) >= np.minimum(ends[a], ends[b]) - _VALLEY
+        pairs = np.ones(level.sum()), (label[a[level]], label[b[level]])
+        _, joined = connected_components(coo_matrix(pairs, shape=[label.max() + 1] * 2), directed=False)
+        label = joined[label]
+    return np.asarray(label)
+
+
+def _finite(height: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    return np.where(np.isfinite(height), height, -np.inf)

@@ -8,21 +8,19 @@ the error of the answer.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
 
-from simfer.stages.batches import compiled, cut_batch
+from simfer.stages.infer.samplers.moves import IMPOSSIBLE, Moves, Proposal, Root, Rows
 
-IMPOSSIBLE = -1e30  # the log likelihood where there is none
 _CHAIN = 10  # points of each chain, all of which are kept
-_LEAPS = 5
-_SWEEPS = 2  # more generations at the posterior itself
+_LEAPS, _PATH = 5, 1.6  # at most; and how far they lead together: a quarter of a turn in a Gaussian
+_EASY, _VERY = 0.45, 0.6  # share of a Student's t's proposals that are taken, from where on two or one make a move
+_SWEEPS = 2  # more generations at the posterior itself; one, where hops forget where points were
 _ESS = 0.5  # share of a population that a rise of the power leaves
 _ACCEPT = 0.8
 _MOST = 300  # powers
@@ -37,15 +35,7 @@ class Population(NamedTuple):
     powers: Float[np.ndarray, " temperatures"]
     num_gradients: int
     log_evidence: Float[np.ndarray, " islands"]  # log of the likelihood's mean over the prior
-
-
-class _Rows(NamedTuple):
-    z: Any
-    log_ratio: Any
-    gradient: Any  # of it
-
-
-Moves = Callable[..., tuple[_Rows, Float[np.ndarray, " rows"]]]  # and the probabilities with which they are taken
+    step: float = 0.0  # of a leap, four fifths of which are taken; a Gaussian of few parameters has one near 1
 
 
 def populate(
@@ -64,33 +54,35 @@ def populate(
     Raises:
         ValueError: No draw of the prior gives the data a finite likelihood.
     """
-    rng, rows = np.random.default_rng(seed), islands * points // _CHAIN
-    prior = rng.standard_normal((_CHAIN, rows, size))
-    swarm = _Rows(*(np.concatenate(parts) for parts in zip(*(_evaluated(moves, z) for z in prior), strict=True)))
-    if not (swarm.log_ratio > IMPOSSIBLE).any():
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((islands * points, size))
+    log_ratio = moves.log_ratio(z)
+    if not (log_ratio > IMPOSSIBLE).any():
         raise ValueError("no draw of the prior gives the data a finite likelihood")
     power, step, swept, powers, used = 0.0, 0.5, 0, [0.0], islands * points
     log_evidence = np.zeros(islands)
     while swept < _SWEEPS and len(powers) < _MOST:
-        by_island = swarm.log_ratio.reshape(islands, points)
+        by_island = log_ratio.reshape(islands, points)
         rise = _rise(by_island, 1.0 - power) if power < 1.0 else 0.0
-        swept += rise == 0.0
         power = 1.0 if rise >= 1.0 - power else power + rise
         weights = softmax(rise * by_island, axis=1)
         log_evidence += logsumexp(rise * by_island, axis=1) - np.log(points)
-        root = _metric(swarm.z, power * swarm.gradient - swarm.z, weights.ravel() / islands)
         chosen = [i * points + _systematic(rng, w, points // _CHAIN) for i, w in enumerate(weights)]
-        start = _Rows(*(values[np.concatenate(chosen)] for values in swarm))
-        kept, step = _generation(moves, rng, start, power, step, root)
-        swarm = _Rows(*(np.swapaxes(values, 0, 1).reshape(islands * points, *values.shape[2:]) for values in kept))
-        used += rows * (_CHAIN - 1) * _LEAPS
+        start = moves.with_gradient(z[np.concatenate(chosen)])
+        proposal = Proposal(z, weights.ravel() / islands)
+        root = _metric(proposal.covariance, power * start.gradient - start.z)
+        kept, step, hops, spent = _generation(moves, rng, start, power, step, root, proposal)
+        z = np.stack([rows.z for rows in kept], axis=1).reshape(islands * points, size)
+        log_ratio = np.stack([rows.log_ratio for rows in kept], axis=1).ravel()
+        used += len(start.z) + spent
+        swept += (_SWEEPS if hops else 1) * (rise == 0.0)
         powers.append(power)
         tell(power)
     order = _shuffled_chains(rng, islands, points)
-    z = np.take_along_axis(swarm.z.reshape(islands, points, size), order[:, :, None], axis=1)
-    log_density = swarm.log_ratio - 0.5 * (swarm.z**2).sum(axis=1)
+    log_density = log_ratio - 0.5 * (z**2).sum(axis=1)
+    z = np.take_along_axis(z.reshape(islands, points, size), order[:, :, None], axis=1)
     heights = np.take_along_axis(log_density.reshape(islands, points), order, axis=1)
-    return Population(z, heights, np.array(powers), used, log_evidence)
+    return Population(z, heights, np.array(powers), used, log_evidence, step)
 
 
 def _shuffled_chains(rng: np.random.Generator, islands: int, points: int) -> Int[np.ndarray, "islands points"]:
@@ -102,89 +94,36 @@ def _shuffled_chains(rng: np.random.Generator, islands: int, points: int) -> Int
     return (chains[:, :, None] * _CHAIN + np.arange(_CHAIN)).reshape(islands, points)
 
 
-def log_density(moves: Moves, z: Float[np.ndarray, "points size"]) -> Float[np.ndarray, " points"]:
-    """Return the posterior's log density, not normalised, at points."""
-    return _evaluated(moves, z).log_ratio - 0.5 * (z**2).sum(axis=1)
-
-
-def compile_moves(log_ratio: Callable[[Array], Array], forward: bool, together: int | None = None) -> Moves:
-    """Compile HMC moves of any number of rows.
-
-    Args:
-        log_ratio: The posterior's log density at a point less the standard normal's, up to a constant.
-        forward: Whether its gradient is taken forward, as a solver's is cheapest.
-        together: Rows that are moved as one array, the last of them filled up: what is compiled serves any number. All
-            of them, if None.
-    """
-
-    def value_and_gradient(z: Array) -> tuple[Array, Array]:
-        value, gradient = (log_ratio(z), jax.jacfwd(log_ratio)(z)) if forward else jax.value_and_grad(log_ratio)(z)
-        good = jnp.isfinite(value) & jnp.isfinite(gradient).all()
-        return jnp.where(good, jnp.maximum(value, IMPOSSIBLE), IMPOSSIBLE), jnp.where(good, gradient, 0.0)
-
-    both = jax.vmap(value_and_gradient)
-
-    def move(
-        rows: _Rows, momentum: Array, scale: Array, uniform: Array, power: Array, root: Array, leaps: Array
-    ) -> tuple[_Rows, Array]:
-        def force(rows: _Rows) -> Array:
-            return (power * rows.gradient - rows.z) @ root
-
-        def leap(_: Any, state: tuple[_Rows, Array]) -> tuple[_Rows, Array]:
-            rows, p = state
-            p = p + 0.5 * scale * force(rows)
-            z = rows.z + scale * p @ root.T
-            rows = _Rows(z, *both(z))
-            return rows, p + 0.5 * scale * force(rows)
-
-        def log_joint(rows: _Rows, p: Array) -> Array:
-            return power * rows.log_ratio - 0.5 * (rows.z**2).sum(axis=1) - 0.5 * (p**2).sum(axis=1)
-
-        proposed, p = jax.lax.fori_loop(0, leaps, leap, (rows, momentum))
-        change = log_joint(proposed, p) - log_joint(rows, momentum)
-        probability = jnp.where(jnp.isnan(change), 0.0, jnp.exp(jnp.minimum(change, 0.0)))
-        taken = uniform < probability
-        chosen = jax.tree.map(lambda a, b: jnp.where(taken.reshape(-1, *[1] * (a.ndim - 1)), a, b), proposed, rows)
-        return chosen, probability
-
-    programs: dict[int, Callable[..., tuple[_Rows, Array]]] = {}
-
-    def moves(
-        rows: _Rows, momentum: np.ndarray, scale: np.ndarray, uniform: np.ndarray, *others: Any
-    ) -> tuple[_Rows, Float[np.ndarray, " rows"]]:
-        count, each = len(rows.z), (rows, momentum, scale, uniform)
-        size = together or count
-        parts = [cut_batch(each, start, size) for start in range(0, count, size)]
-        if size not in programs:
-            programs[size] = compiled(move, *parts[0], *others)
-        # One after the other: of two at once, in threads, neither comes to an end (jaxlib 0.10, on CPUs).
-        moved = [programs[size](*part, *others) for part in parts]
-        whole: tuple[_Rows, np.ndarray] = jax.tree.map(lambda *of_parts: np.concatenate(of_parts)[:count], *moved)
-        return whole
-
-    return moves
-
-
-def _evaluated(moves: Moves, z: Float[np.ndarray, "rows size"]) -> _Rows:
-    """Evaluate rows by a move that goes nowhere, so that nothing else is compiled."""
-    rows, size = z.shape
-    start = _Rows(z, np.full(rows, IMPOSSIBLE), np.zeros_like(z))
-    found, _ = moves(start, np.zeros_like(z), np.ones((rows, 1)), np.zeros(rows), 0.0, np.zeros((size, size)), 1)
-    return found
-
-
 def _generation(
-    moves: Moves, rng: np.random.Generator, rows: _Rows, power: float, step: float, root: Float[np.ndarray, "p p"]
-) -> tuple[_Rows, float]:
-    """Move every row nine times; return all points on the way, and the step as it was adapted."""
-    kept = [rows]
+    moves: Moves, rng: np.random.Generator, rows: Rows, power: float, step: float, root: Root, proposal: Proposal
+) -> tuple[list[Rows], float, int, int]:
+    """Move every row nine times; return all points on the way, the step as it was adapted, hops, and evaluations.
+
+    Where a Student's t's proposals are taken often enough they make all moves but the first.
+    """
+    count, kept, used, hops = len(rows.z), [rows], 0, 0
     for i in range(_CHAIN - 1):
-        scale = step * np.exp(0.3 * rng.standard_normal((len(rows.z), 1)))
-        momentum, uniform = rng.standard_normal(rows.z.shape), rng.random(len(rows.z))
-        rows, probability = moves(rows, momentum, scale, uniform, power, root, _LEAPS)
+        if hops == 0:
+            leaps = int(np.clip(np.round(_PATH / step), 1, _LEAPS))
+            scale = step * np.exp(0.3 * rng.standard_normal((count, 1)))
+            momentum, uniform = rng.standard_normal(rows.z.shape), rng.random(count)
+            rows, probability = moves.leap(rows, momentum, scale, uniform, power, root, leaps)
+            step *= float(np.exp(1.5 * (float(probability.mean()) - _ACCEPT) / np.sqrt(1.0 + i)))
+            used += leaps * count
+        for _ in range(hops):
+            rows, _ = proposal.hop(rng, moves, rows, power)
+            used += count
         kept.append(rows)
-        step *= float(np.exp(1.5 * (float(probability.mean()) - _ACCEPT) / np.sqrt(1.0 + i)))
-    return _Rows(*(np.stack(values) for values in zip(*kept, strict=True))), step
+        if i == 0:
+            _, probability = proposal.hop(rng, moves, rows, power)
+            hops = _num_hops(float(probability.mean()))
+            used += count
+    return kept, step, hops, used
+
+
+def _num_hops(probability: float) -> int:
+    """Return how many proposals, each taken with this probability, do what leaps do; 0 where leaps are better."""
+    return 0 if probability < _EASY else 1 if probability > _VERY else 2
 
 
 def _rise(log_ratio: Float[np.ndarray, "islands points"], left: float) -> float:
@@ -209,16 +148,11 @@ def _systematic(rng: np.random.Generator, weights: Float[np.ndarray, " n"], coun
     return np.minimum(np.searchsorted(np.cumsum(weights), places), len(weights) - 1)
 
 
-def _metric(
-    z: Float[np.ndarray, "n p"], gradient: Float[np.ndarray, "n p"], weights: Float[np.ndarray, " n"]
-) -> Float[np.ndarray, "p p"]:
+def _metric(covariance: Float[np.ndarray, "p p"], gradient: Float[np.ndarray, "n p"]) -> Root:
     """Return a root of the geometric mean of the points' covariance and the inverse of their gradients' one.
 
     Of a Gaussian the two are the same. Of separate modes the covariance sees the distance and the gradients the width.
     """
-    centred = z - weights @ z
-    covariance = (weights[:, None] * centred).T @ centred + 1e-12 * np.eye(z.shape[1])
-    fisher = (weights[:, None] * gradient).T @ gradient
     root = np.linalg.cholesky(covariance)
-    values, vectors = np.linalg.eigh(root.T @ fisher @ root)
+    values, vectors = np.linalg.eigh(root.T @ (gradient.T @ gradient / len(gradient)) @ root)
     return np.asarray(root @ vectors * np.clip(values, 1e-12, 1e12) ** -0.25)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -13,8 +12,9 @@ from jaxtyping import Int
 from simfer.stages.errors import StageError
 from simfer.stages.infer.samplers.draws import Draws, Estimate
 from simfer.stages.infer.samplers.hops import hop
+from simfer.stages.infer.samplers.moves import Moves, compile_moves
 from simfer.stages.infer.samplers.places import Heights, find_places
-from simfer.stages.infer.samplers.population import Moves, Population, compile_moves, log_density, populate
+from simfer.stages.infer.samplers.population import Population, populate
 from simfer.stages.infer.target import Target
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer
@@ -100,9 +100,8 @@ def _settled(target: Target, settings: Infer, moves: Moves, points: int, progres
             population = populate(moves, target.size, ISLANDS, points, settings.seed, tell)
         except ValueError as error:
             raise NowhereError(f"{error}; look at the data beside the simulations, and at the priors") from error
-    heights = partial(log_density, moves)  # nothing else is compiled for it
-    place = find_places(heights, population.z.reshape(-1, target.size), settings.seed)
-    return Settled(population, place.reshape(population.z.shape[:2]), heights, 0.0, population.num_gradients)
+    place = find_places(moves.log_density, population.z.reshape(-1, target.size), settings.seed)
+    return Settled(population, place.reshape(population.z.shape[:2]), moves.log_density, 0.0, population.num_gradients)
 
 
 def _hopped(target: Target, settings: Infer, settled: Settled) -> Settled:

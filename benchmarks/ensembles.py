@@ -110,6 +110,34 @@ class ThreeBodies(ODESimulator):
         return {"y": y}
 
 
+class Culled(LotkaVolterra):
+    """Predators that die half as fast again from a time on, which is a parameter too."""
+
+    parameters = LotkaVolterra.parameters | {"since": ""}
+
+    def vector_field(self, t, y, p):
+        return super().vector_field(t, y, p | {"gamma": jnp.where(t < p["since"], 1.0, 1.5) * p["gamma"]})
+
+    def jumps(self, p):
+        return p["since"][None]
+
+
+class Ring(ODESimulator):
+    """Lorenz's ring of forty places (1996), each with a forcing of its own."""
+
+    parameters = {f"f{i}": "" for i in range(40)}
+
+    def initial_state(self, p):
+        return jnp.full(40, 8.0).at[0].set(9.0)
+
+    def vector_field(self, t, y, p):
+        ahead, behind, before = jnp.roll(y, -1), jnp.roll(y, 1), jnp.roll(y, 2)
+        return (ahead - before) * behind - y + jnp.stack([p[name] for name in self.parameters])
+
+    def observe(self, t, y, p):
+        return {"y": y}
+
+
 @dataclass(frozen=True)
 class Problem:
     """One equation, where its parameters lie, and how it is solved."""
@@ -158,6 +186,17 @@ PROBLEMS = {
     "three_bodies": Problem(
         "three bodies near the figure of eight, t = 0..6.3, 64 save points", ThreeBodies,
         {"m1": MASS, "m2": MASS, "m3": MASS}, list(np.linspace(0, 6.3, 64)), 8192, "LSODA", 100, EXPLICIT, 3),
+    "dense": Problem(
+        "Lotka-Volterra, sbibm's prior, t = 0..20, 1,001 save points", LotkaVolterra,
+        PREY, list(np.linspace(0, 20, 1001)), 4096, "LSODA", 200, EXPLICIT, 1),
+    "jump": Problem(
+        "Lotka-Volterra with a jump at a time that is a parameter, t = 0..20, 21 save points", Culled,
+        PREY | {"since": {"dist": "Uniform", "low": 2.0, "high": 18.0}}, list(np.linspace(0, 20, 21)), 16384,
+        "DOP853", 50, EXPLICIT, 4),
+    "forty": Problem(
+        "Lorenz's ring of forty places and forty parameters, t = 0..2, 21 save points", Ring,
+        {name: {"dist": "Normal", "loc": 8.0, "scale": 0.5} for name in Ring.parameters}, list(np.linspace(0, 2, 21)),
+        2048, "LSODA", 50, EXPLICIT, 5),
 }  # fmt: skip
 
 
@@ -232,8 +271,17 @@ def _three_bodies(t, y, *mass):
     return np.concatenate([y[6:], pull.sum(axis=1).ravel()])
 
 
+def _culled(t, y, a, b, c, d, since):
+    return _lotka_volterra(t, y, a, b, c if t < since else 1.5 * c, d)
+
+
+def _ring(t, y, *forcing):
+    return (np.roll(y, -1) - np.roll(y, 2)) * np.roll(y, 1) - y + np.array(forcing)
+
+
 FIELDS: dict[type, Any] = {
     LotkaVolterra: _lotka_volterra, Lorenz: _lorenz, Robertson: _robertson, ThreeBodies: _three_bodies,
+    Culled: _culled, Ring: _ring,
 }  # fmt: skip
 
 

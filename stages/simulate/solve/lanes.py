@@ -7,7 +7,7 @@ same steps are tried and the same times are interpolated, row by row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -51,7 +51,7 @@ class Lanes(NamedTuple):
 class Record(NamedTuple):
     """What has come out so far; a row that is not solved holds inf."""
 
-    outputs: Float[Array, "rows*times outputs"]  # what is recorded at one time lies together in memory
+    outputs: Float[Array, "rows*places outputs"]  # what is recorded at one time lies together in memory
     status: Int[Array, " rows"]
     num_steps: Int[Array, " rows"]
     steps_done: Int[Array, ""]  # by all lanes, idle ones too
@@ -135,13 +135,13 @@ class Engine:
         one = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[:-1], leaf.dtype), fresh)
         size = jax.eval_shape(self.observe, one.t0, one.y, one.args).size
         record = Record(  # with a place more than there are, for what belongs nowhere
-            jnp.full((rows * len(self.times) + 1, size), jnp.inf, fresh.y.dtype),
+            jnp.full((rows * self.places + self.saves_per_step, size), jnp.inf, fresh.y.dtype),
             jnp.full(rows + 1, int(Status.PENDING), jnp.int8),
             jnp.zeros(rows + 1, jnp.int32),
             jnp.asarray(0),
         )
         if first is not None:
-            here = np.arange(rows) * len(self.times)
+            here = np.arange(rows) * self.places
             record = record._replace(outputs=record.outputs.at[here].set(first.T))
             fresh = fresh._replace(next_save=jnp.ones_like(fresh.next_save))
         waiting, next_row = _Waiting(fresh, count), jnp.asarray(0, jnp.int32)
@@ -155,7 +155,8 @@ class Engine:
             busy_first = jnp.argsort(lanes.row < 0, stable=True)[:narrow]
             lanes = jax.tree.map(lambda leaf: leaf[..., busy_first], lanes)
             record = self._drain(lanes, next_row, record, waiting, 0)[2]
-        return Record(record.outputs[:-1], record.status[:-1], record.num_steps[:-1], record.steps_done)
+        outputs = record.outputs[: rows * self.places].reshape(rows, self.places, size)[:, : len(self.times)]
+        return Record(outputs.reshape(-1, size), record.status[:-1], record.num_steps[:-1], record.steps_done)
 
     def _drain(
         self, lanes: Lanes, next_row: Array, record: Record, waiting: _Waiting, until: int
@@ -201,7 +202,8 @@ class Engine:
         unfinished = (lanes.status == Status.OK) & (lanes.t0 < self.stop)
         status = jnp.where(unfinished, jnp.int8(Status.MAX_STEPS), lanes.status)
         record = record._replace(
-            status=_put(record.status, status, ended), num_steps=_put(record.num_steps, lanes.num_steps, ended)
+            status=_put(record.status, [status], ended),
+            num_steps=_put(record.num_steps, [lanes.num_steps], ended),
         )
         place = next_row + jnp.cumsum(free, dtype=jnp.int32) - 1
         take = free & (place < waiting.num)
@@ -288,15 +290,17 @@ class Engine:
         self, lanes: Lanes, step: Step, kept: Bool[Array, " lanes"], ends: Float[Array, " lanes"], record: Record
     ) -> tuple[Array, Record]:
         """Record up to `saves_per_step` of the save points that a step has passed; after an event, its state."""
-        next_save, outputs = lanes.next_save, record.outputs
-        for _ in range(self.saves_per_step):
-            t = jnp.minimum(self._time(next_save), ends)
-            due = kept & self._is_due(lanes, next_save, ends < jnp.inf)
+        saves, passed = [], jnp.zeros_like(lanes.next_save)
+        for save in (lanes.next_save + k for k in range(self.saves_per_step)):
+            due = kept & self._is_due(lanes, save, ends < jnp.inf)
+            t = jnp.minimum(self._time(save), ends)
             y = self.stepper.interpolate(lanes.t0, lanes.t1, step.dense, t)
             seen = jax.vmap(self.observe, in_axes=-1, out_axes=-1)(t, y, lanes.args)
-            outputs = _put(outputs, seen, jnp.where(due, lanes.row * len(self.times) + next_save, -1))
-            next_save = next_save + due.astype(jnp.int32)
-        return next_save, record._replace(outputs=outputs)
+            saves.append(jnp.where(due, seen, jnp.inf))  # what is not passed yet a later step writes again
+            passed += due
+        at = jnp.where(passed > 0, lanes.row * self.places + lanes.next_save, -1)
+        outputs = _put(record.outputs, saves, at)
+        return lanes.next_save + passed, record._replace(outputs=outputs)
 
     def _is_due(self, lanes: Lanes, save: Int[Array, " lanes"], over: Bool[Array, " lanes"]) -> Bool[Array, " lanes"]:
         return (self._time(save) <= lanes.t1) | (over & (save < len(self.times)))
@@ -335,6 +339,11 @@ class Engine:
         """How many save points one step records: with hundreds of them, a step passes several."""
         return int(np.clip(len(self.times) // 64, 1, 8))
 
+    @property
+    def places(self) -> int:
+        """How many places for outputs a row has: what one step records from its last save time on fits into them."""
+        return len(self.times) + self.saves_per_step - 1
+
     def _time(self, index: Int[Array, " lanes"]) -> Float[Array, " lanes"]:
         return jnp.append(jnp.asarray(self.times), jnp.inf)[index]
 
@@ -351,20 +360,21 @@ class _Waiting(NamedTuple):
     num: Int[Array, ""]
 
 
-def _put(into: Shaped[Array, "places *n"], new: Shaped[Array, "*n lanes"], at: Int[Array, " lanes"]) -> Array:
-    """Put what is new where it belongs; at a negative place, into the last, which is for what belongs nowhere."""
-    last, new = into.shape[0] - 1, new.T
+def _put(into: Shaped[Array, "places *n"], new: Sequence[Shaped[Array, "*n lanes"]], at: Int[Array, " lanes"]) -> Array:
+    """Put what is new from its place on; at a negative place, to the end, which is for what belongs nowhere."""
+    end = into.shape[0] - len(new)
     if jax.default_backend() == "cpu":
         # One after the other: XLA makes one piece of machine code of a loop, but of none that has a scatter in it.
         def put(lane: Any, into: Array) -> Array:
-            one = jax.lax.dynamic_slice_in_dim(new, lane, 1)
-            return jax.lax.dynamic_update_slice_in_dim(into, one, place[lane], 0)
+            each = jnp.stack([jax.lax.dynamic_index_in_dim(one, lane, axis=-1, keepdims=False) for one in new])
+            return jax.lax.dynamic_update_slice_in_dim(into, each, place[lane], 0)
 
-        place = jnp.where(at < 0, last, at)
+        place = jnp.where(at < 0, end, at)
         return jax.lax.fori_loop(0, len(at), put, into)
     # No place twice, or a derivative costs a look at all of them; those beyond the end are dropped.
-    nowhere = last + 1 + jnp.arange(len(at), dtype=jnp.int32)
-    return into.at[jnp.where(at < 0, nowhere, at)].set(new, mode="drop", unique_indices=True)
+    nowhere = into.shape[0] + len(new) * jnp.arange(len(at), dtype=jnp.int32)
+    places = jnp.where(at < 0, nowhere, at)[:, None] + jnp.arange(len(new), dtype=jnp.int32)
+    return into.at[places].set(jnp.moveaxis(jnp.stack(new), -1, 0), mode="drop", unique_indices=True)
 
 
 def _where(choose: Array, new: PyTree, old: PyTree) -> PyTree:

@@ -118,7 +118,9 @@ def begin(settings: Train, rows: Sample, progress: Progress) -> Beginning:
     about |= {"bins": settings.flow.bins, "sees": False, "dtype": settings.dtype, "members": settings.ensemble_size}
     quick = _settings(settings, min(_MEAN_STEPS, settings.steps), _MEAN_RATE)
     means, feed = build_densities(about, keys[:, 0]).mean, whole(scaled, rows.fold, held_out)
-    means, _ = descend(quick, means, loss_of(), feed, keys[:, 1], progress, "flow: means")
+    means, _ = descend_slower(
+        quick, lambda slower: descend(slower, means, loss_of(), feed, keys[:, 1], progress, "flow: means")
+    )
     return Beginning(settings, rows, scaled, held_out, keys, about, means, scales)
 
 

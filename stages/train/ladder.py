@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 
 from simfer.stages.emulator.flow import Density, build_densities
 from simfer.stages.emulator.splines import Layer
+from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Train
 from simfer.stages.train.density import Beginning, Candidate, Sample, Start, begin, residuals, train
@@ -54,7 +55,13 @@ def learn(settings: Train, rows: Sample, progress: Progress, last: str = LADDER[
         starts = _STARTS[name](begun, axes, found[likeliest(found)] if found else None)
         if not starts:
             continue
-        trained = {str(i): train(begun, name, start, progress) for i, start in enumerate(starts)}
+        try:
+            trained = {str(i): train(begun, name, start, progress) for i, start in enumerate(starts)}
+        except StageError as error:  # the loss ran away at every learning rate
+            if not found:
+                raise
+            progress.note(f"flow: {name}: left out, {error}")
+            continue
         found[name] = trained[likeliest(trained)]
     return found
 

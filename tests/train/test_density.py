@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,10 +17,12 @@ from simfer import load_emulator
 from simfer.stages.emulator.flow import Flow, blank_flow
 from simfer.stages.emulator.saved import save_emulator
 from simfer.stages.emulator.splines import Splines, spline
+from simfer.stages.errors import StageError
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Train
 from simfer.stages.settings.training import Flow as FlowSettings
-from simfer.stages.train.density import Candidate, Sample
+from simfer.stages.train import ladder
+from simfer.stages.train.density import Beginning, Candidate, Sample, train
 from simfer.stages.train.ladder import learn
 from tests import helpers
 
@@ -55,6 +58,28 @@ def test_a_shared_switch_is_learned_and_a_gaussian_is_left_behind() -> None:
     assert candidate.log_density.mean() == pytest.approx(found, abs=0.1)
     of_a_gaussian = -0.5 * np.linalg.slogdet(np.cov((y - x).T))[1] - np.log(2.0 * np.pi) - 1.0
     assert of_a_gaussian < truth - 0.3
+
+
+def test_a_density_that_runs_away_is_left_out_unless_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = simulate(400, 0)
+    settings = Train(ensemble_size=2, steps=20, flow=FlowSettings(layers=1, width=4, steps=20))
+    rows = Sample(x, y, 1 + np.arange(len(x)) % 5)
+
+    def runs_away(name: str) -> None:
+        def trained(begun: Beginning, tried: str, *rest: Any) -> Candidate:
+            if tried == name:
+                raise StageError("the training loss was not finite")
+            return train(begun, tried, *rest)
+
+        monkeypatch.setattr(ladder, "train", trained)
+
+    runs_away("axes for themselves")
+    assert list(learn(settings, rows, Silent(), "axes by parameters")) == [
+        "gaussian, one scale", "gaussian", "axes by parameters"
+    ]  # fmt: skip
+    runs_away("gaussian, one scale")
+    with pytest.raises(StageError, match="not finite"):
+        learn(settings, rows, Silent(), "gaussian")
 
 
 def test_draws_have_the_density_and_turn_into_standard_normals() -> None:

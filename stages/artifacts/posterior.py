@@ -77,8 +77,8 @@ class Posterior:
 
     def group(self, name: str) -> xr.Dataset:
         """Read one group into memory."""
-        with xr.open_datatree(self.file, engine="h5netcdf") as tree:
-            return tree[name].to_dataset().load()
+        with xr.open_dataset(self.file, group=name, engine="h5netcdf") as group:
+            return group.load()
 
     def places(self, most: int | None = None) -> Int[np.ndarray, " draws"]:
         """Return which of several separate places each of these draws lies in; zeros where nothing tells them apart."""

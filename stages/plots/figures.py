@@ -114,9 +114,18 @@ def new_figure(file: Place, width: float, height: float, title: str, least: floa
         if isinstance(file, Held):
             file.figure = figure
             return
+        lay_out(figure, look.dpi)
         for kind in look.formats:
             target = file.with_suffix(f".{kind}")
             figure.savefig(target, format=kind, dpi=look.dpi, metadata=_UNDATED[kind])
+
+
+def lay_out(figure: Figure, dpi: float) -> None:
+    """Lay a figure out, once for all formats: left to itself, Matplotlib draws it beforehand for each, unseen."""
+    figure.set_dpi(dpi)
+    if figure.axes and (engine := figure.get_layout_engine()):
+        engine.execute(figure)
+    figure.set_layout_engine(None)
 
 
 @contextmanager
@@ -168,13 +177,17 @@ def corner_figure(
                 ax.set(ylim=limits[i], ylabel="" if j else broken(labels[i], cell))
                 ax.tick_params(axis="y", labelleft=j == 0)
         yield axes, keys
-        figure.align_labels()
+        # Each looks at all others of its row or column, and only the outermost have labels.
+        figure.align_xlabels([axes[num - 1, j] for j in range(num)])
+        figure.align_ylabels([axes[i, 0] for i in range(1, num)])
         where: Any = {"loc": "upper right", "bbox_to_anchor": (0.995, 0.94)}  # the free half of a corner plot
         figure.legend(handles=keys, **(where if num > 1 else {"loc": "outside lower center", "ncols": 2}))
 
 
 def drawable(words: str) -> str:
     """Return words that can be drawn: dollars that are no valid mathematics are escaped."""
+    if "$" not in words:
+        return words
     try:
         MathTextParser("path").parse(words)
     except ValueError:

@@ -11,7 +11,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from simfer.stages.plots import Look, looking
-from simfer.stages.plots.figures import Held
+from simfer.stages.plots.figures import Held, lay_out
 
 _PIXELS = 120  # per inch, of what is drawn as pixels
 _ID = re.compile(r'\bid="([^"]+)"')
@@ -36,6 +36,7 @@ def _written(figure: Figure) -> str:
 
     options: Any = {"format": "svg", "transparent": True, "metadata": {"Date": None}, "dpi": _PIXELS}
     with matplotlib.style.context({"svg.hashsalt": "simfer", "svg.fonttype": "none"}), StringIO() as file:
+        lay_out(figure, _PIXELS)
         figure.savefig(file, **options)
         return file.getvalue()
 

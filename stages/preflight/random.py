@@ -27,6 +27,12 @@ def random_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
             f"expected at most {MOST_OUTPUTS}: observe at fewer times, or fewer outputs"
         )
         found.append(Mistake("simulate.options", what))
+    if config.simulate.cost is not None:
+        what = (
+            "the simulator is random: how it scatters takes more runs than this would choose; say num_simulations, "
+            "check.num_draws and refine.simulations_per_round, and leave cost out"
+        )
+        found.append(Mistake("simulate.cost", what))
     if config.infer.likelihood == "simulator":
         what = "the simulator is random, so that nobody knows its likelihood: it cannot stand in the emulator's place"
         found.append(Mistake("infer.likelihood", what))

@@ -183,7 +183,8 @@ _MOST_BYTES = 2**63
 _SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
 
 
-def _seconds(given: Any) -> float:
+def seconds(given: Any) -> float:
+    """Return a duration in seconds: a number of them, or one with its unit, such as "2 h"."""
     number, _, unit = given.partition(" ") if isinstance(given, str) else (given, "", "s")
     try:
         span = float(number) * _SECONDS[unit]
@@ -197,7 +198,7 @@ def _seconds(given: Any) -> float:
 _DURATION = {
     "anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[\d.]+ (s|min|h|d)$"}]
 }
-Duration = Annotated[Any, AfterValidator(_seconds), WithJsonSchema(_DURATION)]
+Duration = Annotated[Any, AfterValidator(seconds), WithJsonSchema(_DURATION)]
 _UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 

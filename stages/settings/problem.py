@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, ValidationInfo, model_validator
 
 from simfer.stages.settings import vectors
+from simfer.stages.settings.cost import by_cost
 from simfer.stages.settings.derived import AnyDerived
 from simfer.stages.settings.experiments import Experiment, written_out
 from simfer.stages.settings.fields import Settings
@@ -20,7 +21,7 @@ from simfer.stages.settings.observation import Observation
 from simfer.stages.settings.parameters import Parameters
 from simfer.stages.settings.plots import Plots
 from simfer.stages.settings.priors import Prior, is_positive, is_share
-from simfer.stages.settings.simulation import Refine, Simulate
+from simfer.stages.settings.simulation import LEAST_ROWS, Refine, Simulate
 from simfer.stages.settings.slices import Slice
 from simfer.stages.settings.spelling import clashes, unwritable
 from simfer.stages.settings.training import Compare, Curve, Dataset, Train, Tune
@@ -78,6 +79,8 @@ class Problem(Settings):
             given = vectors.written_out(given)
         if isinstance(given, Mapping) and _are_tables(given.get("experiments")) and given["experiments"]:
             given = written_out(given)
+        if isinstance(given, Mapping):
+            given = by_cost(given, LEAST_ROWS)
         if not isinstance(given, Mapping) or not isinstance(given.get("priors"), Mapping):
             return given
         parameters = dict(given.get("parameters", {}))

@@ -75,8 +75,8 @@ class Simulate(Settings):
     num_simulations: Annotated[Natural, Unit("simulations")] = 0
     """How many times the simulator is run in the first round; growing it keeps the rows that are there."""
     cost: Annotated[Duration | None, NotInKey()] = None
-    """What one run takes: seconds, or a number with its unit ("1 h"). From a second on, num_simulations, check.num_draws and
-    [refine] are chosen for as few runs as it takes, where the config leaves them out."""
+    """What one run takes: seconds, or a number with its unit ("1 h"). From a second on, num_simulations,
+    check.num_draws and [refine] are chosen for as few runs as it takes, where the config leaves them out."""
     design: Literal["sobol", "prior", "latin_hypercube"] = "sobol"
     """How the prior is covered: by Sobol's sequence, by independent draws, or by a Latin hypercube."""
     seed: Seed = 0

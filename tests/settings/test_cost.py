@@ -44,7 +44,7 @@ def test_what_a_config_says_is_not_chosen_and_cheap_runs_choose_nothing() -> Non
 
 @pytest.mark.parametrize("wrong", ["1 fortnight", -3.0, "dear"])
 def test_a_cost_that_is_no_duration_is_refused(wrong: Any) -> None:
-    with pytest.raises(ConfigError, match="simulate.cost: .*expected seconds"):
+    with pytest.raises(ConfigError, match=r"simulate\.cost: .*expected seconds"):
         problem(wrong, num_simulations=500)
 
 

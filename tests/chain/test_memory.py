@@ -38,7 +38,7 @@ def peaks(folder: Path, num: int) -> list[int]:
 def test_four_times_the_rows_take_hardly_more_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rows, "_SHARD_BYTES", 128 * ROW_BYTES)
     monkeypatch.setattr(writer, "_BLOCK_BYTES", 128 * ROW_BYTES)
-    few, many = 1024, 4096
+    few, many = 2048, 8192  # so many that what waits to be written, up to 6 MB, does not look like growth
     with monkeypatch.context() as untraced:  # the first run imports and compiles
         untraced.setattr(tracemalloc, "start", lambda: None)
         untraced.setattr(tracemalloc, "stop", lambda: None)

@@ -117,7 +117,7 @@ __all__ = [
 VERSIONS = {
     "simulate": 3,
     "dataset": 1,
-    "train": 6,
+    "train": 7,
     "infer": 10,
     "check": 12,
     "compare_posteriors": 1,

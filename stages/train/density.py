@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
+from simfer.stages.batches import in_batches
 from simfer.stages.emulator.flow import Density, Flow, build_densities
 from simfer.stages.errors import StageError
 from simfer.stages.model.likelihood import Observed, read_likelihood
@@ -197,10 +198,13 @@ def _by_fold(
 ) -> Float[np.ndarray, "used ..."]:
     """Evaluate each fold's rows by the first member that did not see them."""
     weights = eqx.filter(members, eqx.is_inexact_array)
-    evaluate = eqx.filter_jit(lambda weights, rows: jax.lax.map(lambda row: one(weights, *row), rows, batch_size=256))
     parts = []
     for member, number in enumerate(dict.fromkeys(begun.held_out.tolist())):
         own = np.flatnonzero(begun.rows.fold == number)
         mine = jax.tree.map(lambda leaf, m=member: leaf[m], weights)
-        parts.append(np.asarray(evaluate(mine, (jnp.asarray(x[own]), jnp.asarray(y[own])))))
+        parts.append(in_batches(partial(_at_row, one, mine), (x[own], y[own])))
     return np.concatenate(parts)
+
+
+def _at_row(one: Callable[[Any, Array, Array], Array], weights: Any, row: tuple[Array, Array]) -> Array:
+    return one(weights, *row)

@@ -27,6 +27,7 @@ LADDER = ONE_SCALE, GAUSSIAN, MARGINALS, FOLLOWING, ONE_SHAPE, BY_PARAMETERS
 AllAxes: TypeAlias = Sequence[Float[np.ndarray, "data data"]]  # the principal ones, and data in their order
 STANDARD_ERRORS = 3.0  # by which held-out rows must be likelier to a density that can do more
 _QUICK = 1e-2  # learning rate of few numbers
+_CURE = "Try a smaller train.flow.learning_rate, or a dataset.transform (log) for outputs that span decades"
 
 
 def learn(settings: Train, rows: Sample, progress: Progress, last: str = LADDER[-1]) -> dict[str, Candidate]:
@@ -52,18 +53,42 @@ def learn(settings: Train, rows: Sample, progress: Progress, last: str = LADDER[
     axes = [_principal(left), _triangle(left)]
     found: dict[str, Candidate] = {}
     for name in LADDER[: LADDER.index(last) + 1]:
+        if name not in (ONE_SCALE, GAUSSIAN) and not found:
+            break
+        if name == BY_PARAMETERS and _in_vain(found):
+            progress.note(f"flow: {name}: left out, neither what it sees nor how it bends is of use by itself")
+            continue
         starts = _STARTS[name](begun, axes, found[likeliest(found)] if found else None)
-        if not starts:
-            continue
-        try:
-            trained = {str(i): train(begun, name, start, progress) for i, start in enumerate(starts)}
-        except StageError as error:  # the loss ran away at every learning rate
-            if not found:
-                raise
-            progress.note(f"flow: {name}: left out, {error}")
-            continue
-        found[name] = trained[likeliest(trained)]
+        trained = _trained(begun, name, starts, progress)
+        if trained:
+            found[name] = trained[likeliest(trained)]
+    if not found:
+        raise StageError("train.scatter: the training of every density ran away, at every learning rate. " + _CURE)
     return found
+
+
+def _trained(begun: Beginning, name: str, starts: Sequence[Start], progress: Progress) -> dict[str, Candidate]:
+    """Train from every start, but for those from which the loss runs away at every learning rate."""
+    trained: dict[str, Candidate] = {}
+    for number, start in enumerate(starts):
+        try:
+            candidate = train(begun, name, start, progress)
+        except StageError as error:
+            progress.note(f"flow: {name}: start {number + 1} of {len(starts)} is left out, {error}")
+            continue
+        if np.isfinite(candidate.log_density).all():
+            trained[str(number)] = candidate
+        else:
+            progress.note(f"flow: {name}: start {number + 1} of {len(starts)} is left out, its density is not finite")
+    return trained
+
+
+def _in_vain(found: Mapping[str, Candidate]) -> bool:
+    """Say whether axes that follow the parameters, and a shape of all axes, are both clearly worse than neither."""
+    if not {MARGINALS, FOLLOWING, ONE_SHAPE} <= set(found):
+        return False
+    gains = [difference(found[name], found[MARGINALS]) for name in (FOLLOWING, ONE_SHAPE)]
+    return all(gain < -STANDARD_ERRORS * error for gain, error in gains)
 
 
 def likeliest(candidates: Mapping[str, Candidate]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -60,26 +61,66 @@ def test_a_shared_switch_is_learned_and_a_gaussian_is_left_behind() -> None:
     assert of_a_gaussian < truth - 0.3
 
 
-def test_a_density_that_runs_away_is_left_out_unless_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def few_rows() -> tuple[Train, Sample]:
     x, y = simulate(400, 0)
     settings = Train(ensemble_size=2, steps=20, flow=FlowSettings(layers=1, width=4, steps=20))
-    rows = Sample(x, y, 1 + np.arange(len(x)) % 5)
+    return settings, Sample(x, y, 1 + np.arange(len(x)) % 5)
 
-    def runs_away(name: str) -> None:
-        def trained(begun: Beginning, tried: str, *rest: Any) -> Candidate:
-            if tried == name:
-                raise StageError("the training loss was not finite")
-            return train(begun, tried, *rest)
 
-        monkeypatch.setattr(ladder, "train", trained)
+def run_away(monkeypatch: pytest.MonkeyPatch, *lost: tuple[str, int]) -> None:
+    """Let the loss run away in trainings by name, from a start by number."""
+    count: Counter[str] = Counter()
 
-    runs_away("axes for themselves")
-    assert list(learn(settings, rows, Silent(), "axes by parameters")) == [
-        "gaussian, one scale", "gaussian", "axes by parameters"
-    ]  # fmt: skip
-    runs_away("gaussian, one scale")
-    with pytest.raises(StageError, match="not finite"):
-        learn(settings, rows, Silent(), "gaussian")
+    def trained(begun: Beginning, tried: str, *rest: Any) -> Candidate:
+        count[tried] += 1
+        if (tried, count[tried]) in lost:
+            raise StageError("the training loss was not finite")
+        return train(begun, tried, *rest)
+
+    monkeypatch.setattr(ladder, "train", trained)
+
+
+def test_a_density_that_runs_away_is_left_out_and_its_other_start_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, rows = few_rows()
+    run_away(monkeypatch, ("gaussian, one scale", 1), ("gaussian", 1), *(("axes for themselves", i) for i in (1, 2)))
+    assert list(learn(settings, rows, Silent(), "axes by parameters")) == ["gaussian", "axes by parameters"]
+
+
+def test_a_density_that_is_not_a_number_somewhere_is_never_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, rows = few_rows()
+
+    def holed(begun: Beginning, tried: str, *rest: Any) -> Candidate:
+        candidate = train(begun, tried, *rest)
+        log_density = candidate.log_density.copy()
+        log_density[0] = np.nan if tried == "gaussian, one scale" else 0.0
+        return candidate._replace(log_density=log_density)
+
+    monkeypatch.setattr(ladder, "train", holed)
+    assert list(learn(settings, rows, Silent(), "gaussian")) == ["gaussian"]
+
+
+def test_where_every_density_runs_away_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, rows = few_rows()
+    run_away(monkeypatch, ("gaussian, one scale", 1), ("gaussian", 1), ("gaussian", 2))
+    with pytest.raises(StageError, match="every density ran away"):
+        learn(settings, rows, Silent())
+
+
+def a_candidate(gain: float) -> Candidate:
+    """Return what rows think of a density, the flow itself being of no matter."""
+    noise = np.random.default_rng(0 if gain < 0.0 else 1).normal(size=200)
+    return Candidate(None, {}, gain + 0.1 * noise, None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("following", "one_shape", "vain"), [(-1.0, -1.0, True), (-1.0, 1.0, False), (0.0, -1.0, False)]
+)
+def test_a_shape_by_parameters_is_in_vain_only_where_both_its_parts_are(
+    following: float, one_shape: float, vain: bool
+) -> None:
+    found = {"axes for themselves": 0.0, "axes by parameters": following, "one shape": one_shape}
+    assert ladder._in_vain({name: a_candidate(gain) for name, gain in found.items()}) is vain
+    assert not ladder._in_vain({"axes for themselves": a_candidate(0.0)})
 
 
 def test_draws_have_the_density_and_turn_into_standard_normals() -> None:

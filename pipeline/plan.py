@@ -23,6 +23,7 @@ from simfer.pipeline.chain import (
     Cells,
     Code,
     InputFile,
+    KeyedAs,
     Link,
     Mistake,
     NotInKey,
@@ -201,7 +202,8 @@ class _Reader:
             kinds = _markers(type(model), name)
             if NotInKey in kinds or (AddedLater in kinds and (ReadLater in kinds or inner == fields[name].default)):
                 continue
-            entries[name] = self.value(fields[name].default if ReadLater in kinds else inner, kinds, by_cells)
+            shown = fields[name].default if ReadLater in kinds else inner
+            entries[name] = self.value(_as_keyed(type(model), name, shown), kinds, by_cells)
         return entries
 
     def value(self, value: Any, kinds: frozenset[type] = frozenset(), by_cells: bool = True) -> Any:
@@ -226,6 +228,12 @@ class _Reader:
         plugin = Path(file).resolve()
         code = {path.relative_to(plugin.parent).as_posix(): self.digest(path) for path in self.closure(plugin)}
         return {"name": name, "file": plugin.name, "code": code}
+
+
+def _as_keyed(model: type[BaseModel], name: str, value: Any) -> Any:
+    for marker in model.model_fields[name].metadata:
+        value = marker.written(value) if isinstance(marker, KeyedAs) else value
+    return value
 
 
 @cache

@@ -13,7 +13,9 @@ from simfer.stages.settings.fields import (
     Count,
     ExistingFile,
     Fraction,
+    KeyedAs,
     NotInKey,
+    OpenFraction,
     Positive,
     ReadLater,
     Seed,
@@ -22,6 +24,16 @@ from simfer.stages.settings.fields import (
 )
 
 HANDED = 1000  # draws of each chain, the first ones, that later rounds and the check's simulations are made of
+
+
+_ACCEPT, _BOLD = 0.8, 0.65  # where nothing is known, and of a posterior like a Gaussian
+
+
+def _accept_in_key(given: float | None) -> float | str:
+    """Write an acceptance as older keys have it that did the same: one between the two was not taken as given there."""
+    if given is None:
+        return _ACCEPT
+    return f"{given!r}, given" if _BOLD < given <= _ACCEPT else given
 
 
 class Infer(Settings):
@@ -43,9 +55,9 @@ class Infer(Settings):
     """Chains, each from a start of its own."""
     chain_method: Literal["parallel", "vectorized", "sequential"] = "parallel"
     """How chains run: side by side (in threads; on an accelerator as one array), as one array, or one after another."""
-    target_accept: Annotated[float, Field(gt=0, lt=1), Unit("probability")] = 0.8
-    """Acceptance probability that the step is adapted to; raise it where transitions diverge. Unless it is above 0.8,
-    it is 0.65 where a population finds the posterior like a Gaussian (`auto`): fewer leaps, as many effective draws."""
+    target_accept: Annotated[OpenFraction | None, KeyedAs(_accept_in_key), Unit("probability")] = None
+    """Acceptance probability that the step is adapted to; raise it where transitions diverge. If left out it is 0.8,
+    and 0.65 where a population finds the posterior like a Gaussian (`auto`): fewer leaps, as many effective draws."""
     dense_mass: bool = True
     """Whether the mass matrix knows correlations."""
     max_tree_depth: Annotated[Count, Unit("doublings")] = 10
@@ -61,6 +73,10 @@ class Infer(Settings):
     """Seed of the random numbers; another seed, other draws."""
     depends_on: list[ExistingFile] = []
     """Files that your own code depends on beyond what its imports show: when one changes, so does the result."""
+
+    def accept(self, like_gaussian: bool = False) -> float:
+        """Return the acceptance probability that steps are adapted to."""
+        return self.target_accept or (_BOLD if like_gaussian else _ACCEPT)
 
     @property
     def most_samples(self) -> int:

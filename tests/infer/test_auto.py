@@ -67,6 +67,19 @@ def test_in_one_place_nuts_is_the_answer_and_agrees_with_the_population() -> Non
     assert [row["parameter"] for row in found.table()] == ["p0", "p1"]
 
 
+@pytest.mark.parametrize(("given", "taken"), [(None, 0.65), (0.8, 0.8), (0.7, 0.7), (0.95, 0.95)])
+def test_an_acceptance_that_is_asked_for_is_taken_and_else_a_gaussian_has_longer_steps(
+    given: float | None, taken: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sample(target: Any, settings: Infer, *_: Any) -> Draws:
+        raise InterruptedError(nuts.kernel(target, settings)._target_accept_prob)
+
+    monkeypatch.setattr(nuts, "sample", sample)
+    settings = SETTINGS.model_copy(update={"target_accept": given})
+    with pytest.raises(InterruptedError, match=f"^{taken}$"):
+        auto.sample(target(lambda z: norm.logpdf(2.0 * z[0] - z[1], 1.0, 0.3), 2), settings, Silent())
+
+
 def spike_and_hill(z: Any) -> Any:
     """A likelihood that is ten times higher on a spike than on a hill far from it, and has most of its mass there."""
     return jnp.logaddexp(jnp.log(10.0) - 0.5 * ((z[0] - 2.0) / 0.02) ** 2, -0.5 * ((z[0] + 1.0) / 0.4) ** 2)

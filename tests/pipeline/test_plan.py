@@ -56,6 +56,8 @@ AFTER_TRAIN = {"train", "infer", "check"}
         ("parameters.alpha.unit=1/h", set()),  # for tables and pictures alone
         ("parameters.alpha.label=a", set()),
         ("infer.max_samples=9000", set()),
+        ("infer.target_accept=0.95", {"infer", "check"}),
+        ("infer.target_accept=0.8", {"infer", "check"}),  # asked for, it is taken even where less would do
         ("infer.num_samples=2000", {"infer", "check"}),
         ("simulate.seed=0", set()),  # what is the default anyway
         ("parameters.beta=2", set()),  # the same number
@@ -101,6 +103,13 @@ def test_a_setting_that_is_new_and_not_given_leaves_older_artifacts_valid(projec
     with_retry = steps(project, "simulate.retry.max_steps=99999")[0]
     assert with_retry.key["config"]["simulate"]["retry"]["max_steps"] == 99999
     assert with_retry.key["config"]["simulate"]["retry"]["rtol"] == 1e-6  # as for the first attempt
+
+
+def test_an_acceptance_stands_in_keys_as_it_did_before_it_could_be_left_out(project: Path) -> None:
+    def key(*overrides: str) -> object:
+        return next(s for s in steps(project, *overrides) if s.stage == "infer").key["config"]["infer"]["target_accept"]
+
+    assert key() == 0.8 and key("infer.target_accept=0.95") == 0.95 and key("infer.target_accept=0.6") == 0.6
 
 
 def test_files_named_beside_the_code_count_by_their_content(project: Path) -> None:

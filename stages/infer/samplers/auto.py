@@ -18,7 +18,7 @@ from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer
 
 _WARMUP = 200  # draws in which a chain adapts its step: where it is and how wide the posterior is, it is told
-_LONG, _BOLD, _CAREFUL = 0.8, 0.65, 0.8  # a step at which half as many leaps will do, acceptance for it, and else
+_LONG = 0.8  # a step at which half as many leaps will do
 _AGREE = 1.05  # R-hat of islands whose covariance is believed
 
 
@@ -110,7 +110,6 @@ def _chains(target: Target, settings: Infer, progress: Progress, settled: Settle
     if largest_r_hat(points) > _AGREE:
         return nuts.sample(target, settings, progress, starts)
     covariance = np.cov(points.reshape(-1, target.size).T).reshape(target.size, target.size)
-    is_bold = settled.population.step > _LONG and settings.target_accept <= _CAREFUL
-    accept = min(_BOLD, settings.target_accept) if is_bold else settings.target_accept
+    accept = settings.accept(like_gaussian=settled.population.step > _LONG)
     known = {"num_warmup": min(_WARMUP, settings.num_warmup), "target_accept": accept}
     return nuts.sample(target, settings.model_copy(update=known), progress, starts, covariance)

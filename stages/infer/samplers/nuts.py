@@ -40,7 +40,7 @@ def kernel(target: Target, settings: Infer, covariance: Float[np.ndarray, "size 
         inverse_mass = jax.device_put(covariance if settings.dense_mass else np.diag(covariance))
     return NUTS(
         potential_fn=potential,
-        target_accept_prob=settings.target_accept,
+        target_accept_prob=settings.accept(),
         dense_mass=settings.dense_mass,
         inverse_mass_matrix=inverse_mass,
         adapt_mass_matrix=covariance is None,

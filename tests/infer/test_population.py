@@ -65,7 +65,7 @@ def test_where_there_is_no_gradient_the_density_decides() -> None:
     assert first.std() == pytest.approx(1.0 / np.sqrt(5.0), rel=0.06)
 
 
-@pytest.mark.parametrize("apart", [0.0, 12.0])
+@pytest.mark.parametrize("apart", [0.0, 9.0, 12.0])
 def test_places_are_told_apart_by_few_lines(apart: float) -> None:
     rng, asked = np.random.default_rng(0), []
     side = np.where(rng.random(2000) < 0.25, apart, 0.0)

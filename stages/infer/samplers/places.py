@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import KDTree
 
-_VALLEY = 1.0  # nats below the lower end of a line
+_VALLEY = 1.0  # nats below the middle of the heights beside it
+_LOWEST = float(np.finfo(float).min) / 4  # in the place of no height, so that sums of two are finite
 _BETWEEN = (0.25, 0.5, 0.75)
 _NEAR, _FAR = 8, 8  # partners of a point: its neighbours, and others by chance
 _SOME = 1000  # points that are looked at
@@ -22,8 +23,9 @@ Heights = Callable[[Float[np.ndarray, "points size"]], Float[np.ndarray, " point
 def find_places(heights: Heights, z: Float[np.ndarray, "points size"], seed: int) -> Int[np.ndarray, " points"]:
     """Return the number of each point's place, the heaviest place being 0.
 
-    A line between two draws of one log-concave hill never falls below its lower end, in any number of dimensions; near
-    neighbours follow a curved ridge, and pairs by chance join what neighbours leave apart.
+    Along a line between two draws of one log-concave hill the log density is concave, in any number of dimensions; near
+    neighbours follow a curved ridge, and pairs by chance join what neighbours leave apart. That a line stays above its
+    lower end would not do: from a draw far out on one hill the way is up to any other.
     """
     rng = np.random.default_rng(seed)
     some = rng.permutation(len(z))[:_SOME]
@@ -46,7 +48,7 @@ def _joined(
     whitened: Float[np.ndarray, "n size"],
     rng: np.random.Generator,
 ) -> Int[np.ndarray, " n"]:
-    """Return a number that points have in common which level lines join.
+    """Return a number that points have in common which lines without a valley join.
 
     Partners are taken in turn, those by chance first, and lines between points that are joined already are left out:
     in one hill few are left after the first.
@@ -58,13 +60,18 @@ def _joined(
         if not len(a):
             continue
         b = partner[a]
-        between = _finite(heights(np.concatenate([z[a] + share * (z[b] - z[a]) for share in _BETWEEN])))
-        level = between.reshape(len(_BETWEEN), -1).min(axis=0) >= np.minimum(ends[a], ends[b]) - _VALLEY
-        pairs = np.ones(level.sum()), (label[a[level]], label[b[level]])
+        between = heights(np.concatenate([z[a] + share * (z[b] - z[a]) for share in _BETWEEN]))
+        hill = _concave(np.stack([ends[a], *_finite(between).reshape(len(_BETWEEN), -1), ends[b]]))
+        pairs = np.ones(hill.sum()), (label[a[hill]], label[b[hill]])
         _, joined = connected_components(coo_matrix(pairs, shape=[label.max() + 1] * 2), directed=False)
         label = joined[label]
     return np.asarray(label)
 
 
+def _concave(heights: Float[np.ndarray, "along lines"]) -> Bool[np.ndarray, " lines"]:
+    """Say along which lines no height lies a valley below the middle of those beside it."""
+    return np.asarray((heights[1:-1] >= (heights[:-2] + heights[2:]) / 2 - _VALLEY).all(axis=0))
+
+
 def _finite(height: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    return np.where(np.isfinite(height), height, -np.inf)
+    return np.where(np.isfinite(height), height, _LOWEST)

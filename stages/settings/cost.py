@@ -7,7 +7,7 @@ from typing import Any
 
 from simfer.stages.settings.fields import seconds
 
-_DEAR = 1.0  # s, above which runs are what an answer costs: training takes about a minute
+DEAR = 1.0  # s, above which runs are what an answer costs: training takes about a minute
 _ROUNDS = 6
 _PER_PARAMETER = {True: 10, False: 20}  # runs of the first round; by whether they carry derivatives
 _DRAWS = {True: 25, False: 40}  # of a check, which are rows of the next round
@@ -25,7 +25,7 @@ def by_cost(given: Mapping[str, Any], least: int) -> Mapping[str, Any]:
     if not isinstance(simulate, Mapping) or "cost" not in simulate or "table" in simulate:
         return given
     try:
-        dear = seconds(simulate["cost"]) >= _DEAR
+        dear = seconds(simulate["cost"]) >= DEAR
     except ValueError:
         return given
     if not dear:

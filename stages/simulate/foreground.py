@@ -21,6 +21,7 @@ from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Simulate, SimulateConfig
+from simfer.stages.settings.cost import DEAR
 from simfer.stages.simulate import design
 from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.backends.row_by_row import RowByRow, name_of
@@ -62,7 +63,17 @@ def run(config: SimulateConfig, progress: Progress, *, row: int, begun: Sequence
     facts = {"row": row, "status": "ok", "seconds": seconds} | ({"folder": str(folder)} if folder else {})
     parameters = [{"parameter": name, "value": value} for name, value in wanted.parameters.items()]
     new = [] if layout else ["no rows are stored that its outputs could be held against"]
+    new += _advice_on_runs(settings, seconds)
     return {"facts": facts, "tables": {"parameters": parameters, "outputs": _table(found)}, "warnings": new}
+
+
+def _advice_on_runs(settings: Simulate, seconds: float) -> list[str]:
+    if seconds < DEAR or settings.cost is not None:
+        return []
+    return [
+        f'a run that takes {seconds:.0f} s is dear: simulate.cost = "{seconds:.0f} s" chooses as few as an answer takes, '
+        "where simulate.num_simulations, check.num_draws and [refine] are left out"
+    ]
 
 
 def _refuse(settings: Simulate, row: int) -> None:

@@ -101,6 +101,13 @@ def test_a_programs_row_is_run_again_and_watched(folder: Path, monkeypatch: pyte
     assert stored(folder) == before
 
 
+@pytest.mark.parametrize(("dear", "said"), [(0.0, True), (1e9, False)])
+def test_what_a_run_costs_is_measured(folder: Path, monkeypatch: pytest.MonkeyPatch, dear: float, said: bool) -> None:
+    monkeypatch.setattr("simfer.stages.simulate.foreground.DEAR", dear)
+    result = simfer(folder, "run", "program.toml", "--row", "0")
+    assert result.exit_code == 0 and ("simulate.cost =" in " ".join(result.output.split())) == said
+
+
 def test_a_functions_exception_comes_with_its_whole_traceback(folder: Path) -> None:
     here = Path.cwd()
     result = simfer(folder, "run", "function.toml", "--row", "5")

@@ -71,7 +71,7 @@ def _advice_on_runs(settings: Simulate, seconds: float) -> list[str]:
     if seconds < DEAR or settings.cost is not None:
         return []
     return [
-        f'a run that takes {seconds:.0f} s is dear: simulate.cost = "{seconds:.0f} s" chooses as few as an answer takes, '
+        f'a run that takes {seconds:.0f} s is dear: simulate.cost = "{seconds:.0f} s" chooses as few as it takes, '
         "where simulate.num_simulations, check.num_draws and [refine] are left out"
     ]
 

@@ -147,9 +147,14 @@ def fit_scatter(
     others = draw_networks(settings, (rows.x.shape[1], num_entries(len(active))), keys[0], context)
     pair, feed = (fitted.networks, others), whole(rows, fold, fitted.unseen_folds)
     loss = _likelihood_loss(base, active)
-    (networks, others), history = descend_slower(
-        settings, lambda slower: descend(slower, pair, loss, feed, keys[1], progress, *_named("scatter", folder))
-    )
+
+    def attempt(slower: Train) -> tuple[PyTree, History]:
+        # Of its own name at each rate: what ran away at one is nothing to go on from at another.
+        percent = round(100 * slower.learning_rate / settings.learning_rate)
+        name, checkpoint = _named("scatter" if percent == 100 else f"scatter-{percent}-percent", folder)
+        return descend(slower, pair, loss, feed, keys[1], progress, name, checkpoint)
+
+    (networks, others), history = descend_slower(settings, attempt)
     embedded = np.zeros((len(scale), len(active)))
     embedded[active] = scale[active, None] * base
     return fitted._replace(networks=networks), make_scatter(others, embedded, 0), history

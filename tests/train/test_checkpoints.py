@@ -70,6 +70,34 @@ def test_wherever_it_was_killed_the_weights_are_the_same(
     assert all(np.array_equal(one, other) for one, other in zip(resumed, undisturbed(), strict=True))
 
 
+def test_a_loss_that_runs_away_leaves_nothing_for_the_lower_rate_to_go_on_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, look = Checkpoint.save, Trace.look
+    monkeypatch.setattr(Checkpoint, "save", lambda *args, now=False: save(*args[:3], now=True))
+
+    rows, fold = curve(300, noise=0.1)
+    settings = Train(**(SMALL | PATIENT | {"finish_steps": 0, "steps": 200}))
+    fitted = fit(settings, rows, fold, {}, Silent())
+
+    def scatter(folder: Path | None) -> list[np.ndarray]:
+        looks: list[int] = []
+
+        def runs_away(self: Trace, weights: Any, steps: int, train: np.ndarray, validation: np.ndarray) -> None:
+            looks.append(steps)
+            look(self, weights, steps, np.full_like(train, np.nan) if len(looks) == 2 else train, validation)
+
+        monkeypatch.setattr(Trace, "look", runs_away)
+        both, random, _ = fit_scatter(settings, fitted, rows, fold, {}, np.ones(2), Silent(), folder)
+        assert looks == [100] * 4
+        arrays = eqx.filter((both.networks, random.networks), eqx.is_array)
+        return [np.asarray(leaf) for leaf in jax.tree.leaves(arrays)]
+
+    alone, kept = scatter(None), scatter(tmp_path)
+    assert all(np.array_equal(one, other) for one, other in zip(alone, kept, strict=True))
+    assert {file.stem for file in tmp_path.glob(f"*{SUFFIX}")} == {"scatter", "scatter-30-percent"}
+
+
 KILLED = """
 import os, signal, sys, simfer
 from simfer.stages.train.checkpoints import Checkpoint

@@ -21,6 +21,7 @@ from simfer.stages.train.losses import Loss
 from simfer.stages.train.phases import phases
 
 _RATES = (1.0, 0.3, 0.1)  # of the learning rate, as often as a loss is not finite
+_LEARNED = 300  # steps without a better validation loss, after which a loss that runs away ends training and no more
 
 
 class History(NamedTuple):
@@ -89,6 +90,8 @@ def descend(
                 task.advance(chunk, train=float(np.median(train)), validation=float(np.median(validation)))
                 if checkpoint:
                     trace.keep(checkpoint, weights, state, {"phase": number, "at": at}, now=False)
+            if trace.ran_away:
+                progress.note(f"{name}: the loss ran away at step {trace.step}, long after its best, which is kept")
             task.advance(phase.steps - at)
         if checkpoint:
             trace.keep(checkpoint, weights, state, {"phase": len(order) - 1, "at": at}, now=True)
@@ -124,20 +127,28 @@ class Trace:
         self.best, self.patience, self.step, self.since = weights, patience, 0, 0
         self.lowest, self.best_step = np.full(members, np.inf), np.zeros(members)
         self.looks: list[tuple[int, np.ndarray, np.ndarray]] = []
-        self.finishing = False
+        self.finishing, self.ran_away = False, False
 
     def begin_phase(self, weights: PyTree, patience: int) -> None:
         """Give every member its patience back; `weights` are the best, in the precision of the phase."""
         # A finish that runs away is no harm: the best weights of the phase before it are kept.
         self.best, self.patience, self.since, self.finishing = weights, patience, 0, bool(self.looks)
+        self.ran_away = False
 
     def is_stale(self) -> bool:
-        """Say whether no member got better for as long as patience lasts."""
-        return self.since >= self.patience
+        """Say whether no member got better for as long as patience lasts, or there is nothing to go on from."""
+        return self.since >= self.patience or self.ran_away
 
     def look(self, weights: PyTree, steps: int, train: np.ndarray, validation: np.ndarray) -> None:
-        """Keep the weights of members that got better, or raise where a loss is not finite."""
+        """Keep the weights of members that got better, or raise where a loss is not finite.
+
+        It may be so once all members have learned their rows by heart: a likelihood has no end there, and at every
+        learning rate the loss reaches what no number holds. Their best are then long behind, and kept.
+        """
         self.step += steps
+        if not np.isfinite(train).all() and np.isfinite(self.lowest).all() and self.since >= _LEARNED:
+            self.ran_away = True
+            return
         if not np.isfinite(train).all() and not (self.finishing and np.isfinite(self.lowest).all()):
             raise StageError(
                 f"the training loss was not finite at step {self.step}. Try a smaller train.learning_rate, or a "

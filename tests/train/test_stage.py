@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,23 @@ def test_a_likelihood_that_runs_away_is_trained_at_a_lower_rate() -> None:
     assert rates == pytest.approx([0.02, 0.006, 0.002])
     with pytest.raises(StageError, match="not finite"):
         descend_slower(settings, never)
+
+
+def test_a_loss_that_runs_away_long_after_its_best_ends_training_and_no_more() -> None:
+    weights, lost = {"w": jnp.zeros((2, 1))}, np.array([0.1, np.nan])
+    trace = Trace(weights, patience=2000)
+    trace.look({"w": jnp.ones((2, 1))}, 100, np.ones(2), np.ones(2))
+    for _ in range(2):
+        trace.look({"w": 2.0 * jnp.ones((2, 1))}, 100, np.zeros(2), 2.0 * np.ones(2))
+    with pytest.raises(StageError, match="not finite"):  # a lower rate may find something better yet
+        deepcopy(trace).look(weights, 100, lost, lost)
+    trace.look({"w": 2.0 * jnp.ones((2, 1))}, 100, np.zeros(2), 2.0 * np.ones(2))
+    assert not trace.is_stale()
+    trace.look({"w": jnp.full((2, 1), jnp.nan)}, 100, lost, lost)
+    assert trace.is_stale() and (trace.best["w"] == 1.0).all()
+    assert np.isfinite(trace.history(2).validation).all()
+    trace.begin_phase(weights, 100)
+    assert not trace.is_stale()
 
 
 def test_a_loss_that_turns_nan_for_one_member_stops_too() -> None:

@@ -27,6 +27,11 @@ _TESTED = 4096  # held-out rows at most that the Gaussian's shape is tested on
 _LEVEL = (
     0.05  # of that test: beyond it a flow is tried, in vain once in twenty trainings; what is kept, held-out rows say
 )
+_OTHERWISE = (
+    "the data do not scatter as a Gaussian, and no density that was tried is better on held-out rows: the posterior is "
+    "that of their mean and covariance alone. Its intervals cover about as they say, which is all that simulating at "
+    "its draws can tell; the exact posterior may lie some tenths of an sd beside it"
+)
 
 
 class Shape(NamedTuple):
@@ -35,6 +40,7 @@ class Shape(NamedTuple):
     emulator: Emulator
     words: str
     table: Table = []  # noqa: RUF012
+    warnings: tuple[str, ...] = ()
 
 
 def learn_shape(
@@ -58,7 +64,7 @@ def learn_shape(
     table = [_row(kind, each, found[best]) for kind, each in found.items()]
     if automatic and best in (ONE_SCALE, GAUSSIAN):
         reason = f"held-out rows contradict it (p = {p:.2g}), but no flow that was tried is better"
-        return Shape(emulator, f"gaussian: {reason}", table)
+        return Shape(emulator, f"gaussian: {reason}", table, (_OTHERWISE,))
     header = replace(emulator.header, flow=found[best].about)
     shaped = replace(emulator, flow=found[best].flow, header=header)
     return Shape(shaped, f"flow, {best}" + (f": held-out rows are not Gaussian (p = {p:.2g})" * automatic), table)

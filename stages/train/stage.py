@@ -56,6 +56,7 @@ def run(
     summary = report(folder, emulator, fitted, scatter_history, dataset, settings.memory)
     if shape:
         summary["facts"]["scatter"] = shape.words
+        summary["warnings"] += shape.warnings
         summary["tables"] |= {"density of the data at held-out rows": shape.table} if shape.table else {}
     forget(folder)
     return summary

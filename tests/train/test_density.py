@@ -7,7 +7,8 @@ from collections import Counter
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +23,9 @@ from simfer.stages.errors import StageError
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Train
 from simfer.stages.settings.training import Flow as FlowSettings
-from simfer.stages.train import ladder
+from simfer.stages.train import ladder, shape
 from simfer.stages.train.density import Beginning, Candidate, Sample, train
+from simfer.stages.train.feed import Rows
 from simfer.stages.train.ladder import learn
 from tests import helpers
 
@@ -121,6 +123,20 @@ def test_a_shape_by_parameters_is_in_vain_only_where_both_its_parts_are(
     found = {"axes for themselves": 0.0, "axes by parameters": following, "one shape": one_shape}
     assert ladder._in_vain({name: a_candidate(gain) for name, gain in found.items()}) is vain
     assert not ladder._in_vain({"axes for themselves": a_candidate(0.0)})
+
+
+def test_a_gaussian_that_is_kept_though_held_out_rows_contradict_it_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = cast(Any, SimpleNamespace(train=Train(scatter="auto"), noise={}))
+    rows, kept = Rows(np.zeros((4, 1)), np.zeros((4, 1))), a_candidate(0.0)
+    monkeypatch.setattr(shape, "_row", lambda *_: {})
+    monkeypatch.setattr(shape, "sample", lambda *_: None)
+    monkeypatch.setattr(shape, "learn", lambda *_: {"gaussian": kept, "axes for themselves": kept})
+    learned = []
+    for p in (1e-9, 0.3):
+        monkeypatch.setattr(shape, "_gaussian_p", lambda _, p=p: p)
+        learned.append(shape.learn_shape(config, cast(Any, None), cast(Any, None), rows, Silent()))
+    assert len(learned[0].warnings) == 1 and "do not scatter as a Gaussian" in learned[0].warnings[0]
+    assert not learned[1].warnings and learned[1].words.startswith("gaussian: held-out rows do not contradict it")
 
 
 def test_draws_have_the_density_and_turn_into_standard_normals() -> None:

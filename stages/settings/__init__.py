@@ -120,7 +120,7 @@ VERSIONS = {
     "simulate": 3,
     "dataset": 1,
     "train": 7,
-    "infer": 10,
+    "infer": 11,
     "check": 12,
     "compare_posteriors": 1,
     "calibrate": 2,

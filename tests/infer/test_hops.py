@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, norm
 
 from simfer.stages.infer.samplers.hops import hop
+from simfer.stages.infer.samplers.moves import Proposal, Rows, compile_moves
 from simfer.stages.infer.samplers.population import Population
 
 SHARES = np.array([0.7, 0.2, 0.1])
@@ -34,7 +35,8 @@ def population(rng: np.random.Generator) -> Population:
 
 def test_shares_that_went_astray_are_put_right() -> None:
     astray = population(np.random.default_rng(0))
-    found = hop(astray, nearest(astray.z), heights, seed=0)
+    found, is_through = hop(astray, nearest(astray.z), heights, seed=0)
+    assert is_through
     label = nearest(found.z)
     for island in label:
         assert np.bincount(island) / 1000 == pytest.approx(SHARES, abs=0.05)
@@ -57,6 +59,52 @@ def test_nothing_is_taken_where_the_density_is_nowhere_near_what_is_proposed() -
         return -0.5 * ((radius - 1.0) / 1e-4) ** 2
 
     rings = Population(z, thin(z), np.array([1.0]), 0, np.zeros(4))
-    found = hop(rings, label, thin, seed=0)
+    found, is_through = hop(rings, label, thin, seed=0)
+    assert not is_through
     assert found.num_gradients == 5 * 2000
     assert (found.z == z).all(axis=-1).mean() > 0.99
+
+
+BRIDGE = (0.75, 0.0, 1.0), (0.15, 2.2, 0.15), (0.1, 1.1, 0.8)  # share, centre, width: a heap beside a wide one
+
+
+def on_a_bridge(z: np.ndarray) -> np.ndarray:
+    """Two heaps with a bridge between them, which are one place, along the first of two coordinates."""
+    first = logsumexp([np.log(s) + norm.logpdf(z[..., 0], m, w) for s, m, w in BRIDGE], axis=0)
+    return np.asarray(first + norm.logpdf(z[..., 1], 0.0, 0.1))
+
+
+def test_heaps_within_one_place_have_their_shares() -> None:
+    rng = np.random.default_rng(2)
+    label = np.stack([rng.choice(3, 1000, p=shares) for shares in ([0.9, 0.0, 0.1], [0.5, 0.4, 0.1]) for _ in range(2)])
+    _, centre, width = np.array(BRIDGE).T
+    first = centre[label] + width[label] * rng.standard_normal((4, 1000))
+    z = np.stack([first, 0.1 * rng.standard_normal((4, 1000))], axis=-1)
+    astray = Population(z, on_a_bridge(z), np.array([1.0]), 0, np.zeros(4))
+    found, is_through = hop(astray, np.zeros((4, 1000), int), on_a_bridge, seed=0)
+    share, mean, width = np.array(BRIDGE).T
+    near = share @ (norm.cdf(2.5, mean, width) - norm.cdf(1.9, mean, width))
+    assert is_through
+    for island in found.z:
+        assert np.mean(np.abs(island[:, 0] - 2.2) < 0.3) == pytest.approx(near, abs=0.05)
+
+
+def test_points_that_are_all_but_one_make_no_place_of_their_own() -> None:
+    """Of a place so narrow that no leap leads on, a population has copies of a point or two."""
+    rng = np.random.default_rng(3)
+    astray = population(rng)
+    copies = astray.z.copy()
+    copies[:, :20] = CENTRES[2]
+    label = nearest(copies)
+    label[:, :20] = 3
+    found, _ = hop(astray._replace(z=copies, log_density=heights(copies)), label, heights, seed=0)
+    assert np.bincount(nearest(found.z).ravel()) / 4000 == pytest.approx(SHARES, abs=0.02)
+
+
+def test_a_proposal_may_be_a_million_times_as_long_as_wide() -> None:
+    moves = compile_moves(lambda z: -0.5 * (1e6 * z[0]) ** 2 + 0.5 * z[0] ** 2, forward=False)
+    z = np.random.default_rng(4).standard_normal((500, 2)) * [1e-6, 1.0]
+    proposal = Proposal(z, np.full(500, 1.0 / 500))
+    rows, probability = proposal.hop(np.random.default_rng(5), moves, Rows(z, moves.log_ratio(z), None), 1.0)
+    assert np.isfinite(rows.z).all()
+    assert 0.0 < probability.mean() < 0.5

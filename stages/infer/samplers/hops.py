@@ -1,36 +1,54 @@
 """Hops between separate places: what puts their weights right, where no leap of HMC leads from one to another.
 
 Every time that a population is resampled, the share of a place goes astray by chance, and nothing brings it back. Here
-each point proposes points of its own to itself, from a mixture of a Student's t for each place, and takes them as
+each point proposes points of its own to itself, from a mixture of Student's t for each place, and takes them as
 Metropolis and Hastings have it: shares are then those of the posterior, however the population came by its own.
+
+A place need not be like a Gaussian: two heaps with a bridge between them are one, and so is a heap with a long tail.
+Half of what is proposed comes from parts of a place, each with a Student's t of its own.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from scipy.cluster.vq import kmeans, vq
 from scipy.special import logsumexp
 from scipy.stats import multivariate_t
 
+from simfer.stages.infer.samplers.moves import well_conditioned
 from simfer.stages.infer.samplers.places import Heights
 from simfer.stages.infer.samplers.population import Population
 
 _TAILS = 5.0  # degrees of freedom: heavier than the tails of most places
+_PARTS = 4  # of a place
 _ROUNDS, _MOVED = 30, 0.99  # at most; and the share of points that has moved, from where on it is enough
+_OF_EACH = 0.9  # the same, of every place: one of a hundredth is no part of the 0.99
 _TRIED, _HOPELESS = 5, 0.01  # rounds after which so few have moved that more of them are no use
 
 
+class Hopped(NamedTuple):
+    """A population after its hops."""
+
+    population: Population
+    is_through: bool  # whether nearly all points of every place have moved: shares are then the posterior's
+
+
 class Mixture:
-    """A Student's t for each of the places that points lie in, of their shares."""
+    """A Student's t for each of the places that points lie in and for its parts, of their shares."""
 
     def __init__(self, z: Float[np.ndarray, "points size"], place: Int[np.ndarray, " points"]) -> None:
-        count, size = np.bincount(place), z.shape[1]
-        self.parts, kept = [], np.flatnonzero(count > 2 * size)
-        for k in kept:
+        self.parts, counts = [], []
+        for k in np.unique(place):
             own = z[place == k]
-            shape = np.atleast_2d(np.cov(own.T)) + 1e-12 * np.eye(size)
-            self.parts.append(multivariate_t(own.mean(axis=0), shape * (_TAILS - 2.0) / _TAILS, _TAILS))
-        self.shares = count[kept] / count[kept].sum()
+            for part in (own, *_split(own)):
+                if len(part) > 2 * z.shape[1]:
+                    shape = well_conditioned(np.atleast_2d(np.cov(part.T)) + 1e-12 * np.eye(z.shape[1]))
+                    self.parts.append(multivariate_t(part.mean(axis=0), shape * (_TAILS - 2.0) / _TAILS, _TAILS))
+                    counts.append(len(part))
+        self.shares = np.array(counts) / sum(counts)
 
     def draw(self, rng: np.random.Generator, count: int) -> Float[np.ndarray, "count size"]:
         """Draw points."""
@@ -44,7 +62,15 @@ class Mixture:
         return np.asarray(logsumexp(np.reshape(each, (len(each), len(z))), axis=0))
 
 
-def hop(population: Population, place: Int[np.ndarray, "islands points"], heights: Heights, seed: int) -> Population:
+def _split(z: Float[np.ndarray, "points size"]) -> list[Float[np.ndarray, "part size"]]:
+    """Return points in parts that lie together, by k-means in units of their sds."""
+    scaled = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-300)
+    centres, _ = kmeans(scaled, scaled[np.linspace(0, len(z) - 1, min(_PARTS, len(z))).astype(int)])
+    label, _ = vq(scaled, centres)
+    return [z[label == k] for k in range(len(centres))]
+
+
+def hop(population: Population, place: Int[np.ndarray, "islands points"], heights: Heights, seed: int) -> Hopped:
     """Let every point of a population hop between places.
 
     What is proposed to an island is learned from the others, so that its points are drawn independently of it.
@@ -70,6 +96,12 @@ def hop(population: Population, place: Int[np.ndarray, "islands points"], height
             taken = np.log(rng.random(height.shape)) < (height - drawn) - (log_density - known)
         z[taken], log_density[taken], known[taken] = new[taken], height[taken], drawn[taken]
         moved |= taken
-        if moved.mean() > _MOVED or (number + 1 == _TRIED and moved.mean() < _HOPELESS):
+        if _all_moved(moved, place) or (number + 1 == _TRIED and moved.mean() < _HOPELESS):
             break
-    return population._replace(z=z, log_density=log_density, num_gradients=population.num_gradients + used)
+    hopped = population._replace(z=z, log_density=log_density, num_gradients=population.num_gradients + used)
+    return Hopped(hopped, _all_moved(moved, place))
+
+
+def _all_moved(moved: Bool[np.ndarray, "islands points"], place: Int[np.ndarray, "islands points"]) -> bool:
+    """Say whether nearly all points have moved, those of every place."""
+    return bool(moved.mean() > _MOVED) and all(moved[place == k].mean() > _OF_EACH for k in np.unique(place))

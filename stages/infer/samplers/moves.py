@@ -20,6 +20,7 @@ from simfer.stages.batches import compiled, cut_batch
 IMPOSSIBLE = -1e30  # the log likelihood where there is none
 Root = Float[np.ndarray, "size size"]  # of a metric
 _TAILS = 10.0  # degrees of freedom: heavier than the tails of most posteriors
+_NARROWEST = 1e-9  # of a proposal's variances, over the largest: SciPy refuses what is narrower for singular
 
 
 class Rows(NamedTuple):
@@ -48,13 +49,20 @@ class Moves(NamedTuple):
         return self.leap(start, *still, 1)[0]
 
 
+def well_conditioned(covariance: Float[np.ndarray, "size size"]) -> Float[np.ndarray, "size size"]:
+    """Return a covariance, a wider one where it is all but singular: of what is proposed it need not be exact."""
+    values, vectors = np.linalg.eigh(covariance)
+    lowest = _NARROWEST * values[-1]
+    return covariance if values[0] > lowest else (vectors * np.maximum(values, lowest)) @ vectors.T
+
+
 class Proposal:
     """A Student's t of the mean and the covariance of points that carry weights."""
 
     def __init__(self, z: Float[np.ndarray, "n size"], weights: Float[np.ndarray, " n"]) -> None:
         mean = weights @ z
         self.covariance = (weights[:, None] * (z - mean)).T @ (z - mean) + 1e-12 * np.eye(z.shape[1])
-        self._t = multivariate_t(mean, self.covariance * (_TAILS - 2.0) / _TAILS, _TAILS)
+        self._t = multivariate_t(mean, well_conditioned(self.covariance) * (_TAILS - 2.0) / _TAILS, _TAILS)
 
     def hop(
         self, rng: np.random.Generator, moves: Moves, rows: Rows, power: float

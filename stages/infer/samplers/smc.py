@@ -24,6 +24,7 @@ ISLANDS = 4
 LOOK, POINTS = 1000, 2000  # of each island: to see where the posterior lies, and to be its draws
 MORE = 4000  # where there are several places: with hops between them their weights are within a percent
 _TOGETHER, _CACHE = 100, 2**20  # rows moved as one array at most, and bytes
+_BLOCKS = 4  # of hops at most, proposals being learned anew for each
 _SURE = 0.25  # standard error of a log evidence that is told
 
 
@@ -66,16 +67,22 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
 
 
 def settle(target: Target, settings: Infer, progress: Progress, points: int, more: int = MORE) -> Settled:
-    """Carry a population from the prior to the posterior, and a larger one (of `more`) if it ends in several places."""
+    """Carry a population from the prior to the posterior, and a larger one (of `more`) if it ends in several places.
+
+    One that is large enough to be the answer hops, wherever it lies: two heaps with a bridge between them are one
+    place, and their shares go astray as those of two.
+    """
     begun = time.perf_counter()
     moves = compile_moves(target.log_ratio, settings.likelihood == "simulator", _rows_together(target))
     settled = _settled(target, settings, moves, points, progress)
     used = settled.num_gradients
     if settled.place.any() and more > points:
         settled = _settled(target, settings, moves, max(more, settings.num_samples), progress)
-        if settled.place.any():
-            settled = _hopped(target, settings, settled)
         used += settled.num_gradients
+    if settled.place.shape[1] > LOOK:
+        before = settled.num_gradients
+        settled = _hopped(target, settings, settled)
+        used += settled.num_gradients - before
     return settled._replace(seconds=time.perf_counter() - begun, num_gradients=used)
 
 
@@ -105,12 +112,15 @@ def _settled(target: Target, settings: Infer, moves: Moves, points: int, progres
 
 
 def _hopped(target: Target, settings: Infer, settled: Settled) -> Settled:
-    """Put the weights of separate places right."""
-    population = hop(settled.population, settled.place, settled.heights, settings.seed)
-    place = find_places(settled.heights, population.z.reshape(-1, target.size), settings.seed)
-    return settled._replace(
-        population=population, place=place.reshape(settled.place.shape), num_gradients=population.num_gradients
-    )
+    """Put the weights of separate places, and of heaps within one, right."""
+    population, place = settled.population, settled.place
+    for block in range(_BLOCKS if settings.likelihood == "emulator" else 1):
+        population, is_through = hop(population, place, settled.heights, settings.seed + block)
+        found = find_places(settled.heights, population.z.reshape(-1, target.size), settings.seed)
+        place = found.reshape(place.shape)
+        if is_through:
+            break
+    return settled._replace(population=population, place=place, num_gradients=population.num_gradients)
 
 
 def _tabulated(place: Int[np.ndarray, "islands points"]) -> Table:

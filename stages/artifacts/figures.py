@@ -21,6 +21,7 @@ class Said(NamedTuple):
 class _Kind(NamedTuple):
     setting: str  # the threshold: a key of the config
     kind: str  # whose fault a failure is
+    share: float = 1.0  # of the setting, that is the threshold
 
 
 _UNSOLVED, _LEANS = "draws that the simulator cannot solve", 0.05  # and the share of them that steers a design
@@ -56,7 +57,7 @@ _FIGURES = {
     "posterior mass at a prior's edge": _Kind("check.max_edge", "prior"),
     "largest R-hat": _Kind("check.max_r_hat", "sampler"),
     "smallest ESS": _Kind("check.min_ess", "sampler"),
-    "standard error of an sd": _Kind("check.max_width_change", "sampler"),
+    "standard error of an sd": _Kind("check.max_width_change", "sampler", 0.5),  # two of them lie within it
     "two samplers' means apart": _Kind("check.max_shift", "samplers"),
     "two samplers' sds apart": _Kind("check.max_width_change", "samplers"),
     "posterior mass that no chain is in": _Kind("check.max_outside", "samplers"),
@@ -141,7 +142,10 @@ class Figure:
 
     def held_against(self, limits: Mapping[str, float]) -> Figure:
         """Return the figure with the config's threshold."""
-        return replace(self, threshold=limits.get(self.setting, self.threshold))
+        known = _kind(self.name)
+        if known is None or known.setting not in limits:
+            return self
+        return replace(self, threshold=known.share * limits[known.setting])
 
     def row(self) -> dict[str, Any]:
         """Return the figure as plain data."""

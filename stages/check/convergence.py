@@ -12,7 +12,7 @@ from simfer.stages.batches import in_batches
 from simfer.stages.check.verdict import Figure
 from simfer.stages.infer.posterior import AGREEMENT
 from simfer.stages.infer.samplers.places import find_places
-from simfer.stages.infer.samplers.precision import largest_sd_error
+from simfer.stages.infer.samplers.precision import largest_sd_error, sd_error_by_islands
 from simfer.stages.infer.summary import summarize
 from simfer.stages.infer.target import Target
 from simfer.stages.infer.wall import build_wall
@@ -45,8 +45,11 @@ def convergence_figures(limits: Check, target: Target, tree: xr.DataTree, border
         Figure("smallest ESS, bulk or tail", "sampler", ess, limits.min_ess, True),
     ]
     z = np.asarray(tree["unconstrained_posterior"].to_dataset()["z"])[..., : len(target.components)]
-    figures.append(Figure("standard error of an sd (share)", "sampler", largest_sd_error(z), limits.max_width_change))
-    if "diverging" in statistics:  # NUTS's alone
+    is_nuts = "diverging" in statistics
+    error = largest_sd_error(z) if is_nuts else max(largest_sd_error(z), sd_error_by_islands(z))
+    most = limits.max_width_change / 2.0  # two standard errors lie within it, as those of a mean do at min_ess
+    figures.append(Figure("standard error of an sd (share)", "sampler", error, most))
+    if is_nuts:
         share = float(statistics["diverging"].mean())
         figures.append(Figure("divergent transitions (share)", "sampler", share, limits.max_divergent))
     if apart.lost:

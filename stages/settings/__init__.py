@@ -121,7 +121,7 @@ VERSIONS = {
     "dataset": 1,
     "train": 7,
     "infer": 11,
-    "check": 12,
+    "check": 13,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -13,6 +14,7 @@ from simfer.stages.check.convergence import Apart, convergence_figures, look_apa
 from simfer.stages.check.evidence import changes
 from simfer.stages.check.verdict import advice
 from simfer.stages.infer.predictor import load_predictor
+from simfer.stages.infer.samplers.precision import largest_sd_error, sd_error_by_islands
 from simfer.stages.infer.target import Target, build_target
 from simfer.stages.infer.wall import build_wall
 from simfer.stages.settings import InferConfig
@@ -83,3 +85,29 @@ def test_weights_that_narrow_or_turn_a_posterior_show_in_its_sds_and_correlation
     assert change.shift < 0.03 and change.correlation < 0.03
     turned = np.exp(0.5 * z[:, 0] * z[:, 1])
     assert changes(z, turned / turned.sum()).correlation == pytest.approx(0.5, abs=0.05)
+
+
+def test_two_standard_errors_of_an_sd_lie_within_what_is_promised_of_it() -> None:
+    name, limits = "standard error of an sd (share)", helpers.problem(helpers.line()).check
+    told = next(f for f in convergence_figures(limits, *line()) if f.name == name)
+    assert told.passed and told.threshold == pytest.approx(limits.max_width_change / 2.0)
+    held = replace(told, value=0.08, threshold=1.0).held_against({"check.max_width_change": limits.max_width_change})
+    assert not held.passed and held.threshold == told.threshold
+
+
+def test_an_sd_is_known_no_better_than_islands_of_a_population_agree_on_it() -> None:
+    target, tree = line()
+    z = np.random.default_rng(0).normal(size=tree["unconstrained_posterior"]["z"].shape)
+    z[0] *= 1.16
+    chains, islands = (tree.copy(deep=True) for _ in range(2))
+    islands["sample_stats"] = xr.DataTree(tree["sample_stats"].to_dataset().drop_vars("diverging"))  # NUTS's alone
+    for each in (chains, islands):
+        each["unconstrained_posterior"]["z"].values[:] = z
+    limits = helpers.problem(helpers.line()).check
+    of_chains, of_islands = (
+        next(f for f in convergence_figures(limits, target, each) if f.name.startswith("standard error of an sd"))
+        for each in (chains, islands)
+    )
+    assert of_chains.value == largest_sd_error(z) and of_chains.passed
+    assert of_islands.value == sd_error_by_islands(z) and not of_islands.passed
+    assert sd_error_by_islands(z[:1]) == 0.0

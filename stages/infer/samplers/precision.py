@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-_SURE = 0.1  # standard error of an sd, as a share of it: what the verdict asks for by default
+_SURE = 0.1  # standard error of an sd, as a share of it, beyond which more of the same draws are no cure
 
 
 def knows_sds(z: Float[np.ndarray, "chains draws size"]) -> bool:
@@ -16,6 +16,16 @@ def knows_sds(z: Float[np.ndarray, "chains draws size"]) -> bool:
 def largest_sd_error(z: Float[np.ndarray, "chains draws size"]) -> float:
     """Return the largest standard error of an sd, as a share of it, over the components."""
     return float(np.sqrt(max(log_sd_variance(z[..., i]) for i in range(z.shape[-1]))))
+
+
+def sd_error_by_islands(z: Float[np.ndarray, "islands points size"]) -> float:
+    """Return the largest standard error of an sd, as a share of it, by what independent islands differ by.
+
+    Points of one island are alike in what an effective size cannot see, as all of them descend from the few that came
+    first to a narrow place.
+    """
+    sd = np.maximum(z.std(axis=1), 1e-300)
+    return float((np.log(sd).std(axis=0, ddof=1) / np.sqrt(len(z))).max()) if len(z) > 1 else 0.0
 
 
 def log_sd_variance(values: Float[np.ndarray, "chains draws"]) -> float:

@@ -231,7 +231,8 @@ class _Reader:
 
 
 def _as_keyed(model: type[BaseModel], name: str, value: Any) -> Any:
-    for marker in model.model_fields[name].metadata:
+    field = model.model_fields.get(name)  # none for a table that the user has named
+    for marker in field.metadata if field else ():
         value = marker.written(value) if isinstance(marker, KeyedAs) else value
     return value
 

@@ -15,6 +15,8 @@ from simfer.pipeline.sweep import sweep
 from simfer.pipeline.why import why
 from tests import fakes, helpers
 
+CONFIGS = Path(__file__).parents[2] / "configs"
+
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
@@ -246,3 +248,9 @@ class TestWhy:
         (next((project.parent / "store" / "train").glob("*")) / "nested" / "out.txt").write_text("x")
         [reason] = self.reasons(project)["train-0"]
         assert reason.startswith("nested/out.txt is damaged: 1 bytes instead of")
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_config_has_a_plan(path: Path) -> None:
+    """Tables with names of a user's own among them, which no model of settings knows."""
+    assert [step.stage for step in steps(path)][: len(STAGES)] == list(STAGES)

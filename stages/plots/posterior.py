@@ -105,7 +105,8 @@ def pair(
             keys.append(
                 Line2D([], [], color=RED, marker="x" if len(names) > 1 else "|", ls="", label="divergent draws")
             )
-        keys.append(Line2D([], [], ls="", label="numbers: median (90 % interval)"))
+        space = "\n" if len(names) > 1 else " "  # of two quantities the free half of the plot is narrow
+        keys.append(Line2D([], [], ls="", label=f"numbers: median{space}(90 % interval)"))
 
 
 def _mark(

@@ -165,6 +165,12 @@ def count(text: str) -> None:
         say(text)
 
 
+def has_begun(name: str) -> bool:
+    """Say whether a process is at a step; the log stays, since a line that is being written would be lost with it."""
+    log = Path(os.environ["FAKE_LOG"])
+    return log.exists() and name in log.read_text().splitlines()
+
+
 def said() -> list[str]:
     """Return what was computed since this was last asked."""
     log = Path(os.environ["FAKE_LOG"])

@@ -164,10 +164,11 @@ def test_an_interrupt_says_how_to_go_on(project: Path, monkeypatch: pytest.Monke
 
 def begun(project: Path, **environment: str) -> subprocess.Popen[str]:
     """Start a run, and return when its first stage is at work."""
+    fakes.said()
     process = subprocess.Popen(
         **fakes.process("run", project, "--json", **environment), text=True, stdout=-1, stderr=-1
     )
-    while "simulate-0" not in fakes.said():
+    while not fakes.has_begun("simulate-0"):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     return process

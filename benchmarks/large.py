@@ -4,9 +4,9 @@
 
 Each case is a whole chain from an empty store, in a process of its own: seconds with compilation, by the clock and of
 the processor (which others may be at as well), the most memory it had, the verdict, and how its posterior compares with
-the exact one. A line in its parameters with standard normal priors and noise that is known has one: told are the
-largest shift of a mean in standard deviations, the range of the ratios of standard deviations, and C2ST where SCORE.py
-has a function `c2st(one, other)`.
+the exact one. A line in its parameters with standard normal priors has one: normal where the noise is known, and a
+mixture of such over the noise's sizes where it is inferred. Told are the largest shift of a mean in standard
+deviations, the range of the ratios of standard deviations, and C2ST where SCORE.py has a function `c2st(one, other)`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ file = "data.csv"
 
 [noise.y]
 dist = "Normal"
-scale = {sigma}
+scale = {scale}
 
 [infer]
 num_samples = 1000
@@ -79,7 +79,10 @@ num_samples = 1000
 
 
 class Case(NamedTuple):
-    """A problem: y = A theta + noise of standard deviation sigma, theta standard normal."""
+    """A problem: y = A theta + noise of standard deviation sigma, theta standard normal.
+
+    Where sigma is inferred, the prior of its logarithm is normal, about half of the true one.
+    """
 
     title: str
     parameters: int
@@ -89,8 +92,17 @@ class Case(NamedTuple):
     rows: int
     settings: list[str]
     is_smooth: bool = False
+    is_sigma_known: bool = True
+
+    @property
+    def scale(self) -> str:
+        """The noise's, as the config has it."""
+        if self.is_sigma_known:
+            return str(self.sigma)
+        return f'{{ dist = "LogNormal", loc = {np.log(self.sigma / 2.0)}, scale = {_LOG_SPREAD} }}'
 
 
+_LOG_SPREAD = 0.5  # of the prior of a sigma that is inferred
 # Ten rows for each parameter determine few of a network's weights. Of 20,000 draws 4,000 are compared: squares of draws
 # of NUTS are worth fewer independent ones than the draws are, which a classifier sees in so many dimensions.
 _MANY_PARAMETERS = ['train.architecture="polynomial"', "infer.num_samples=5000"]
@@ -100,7 +112,9 @@ CASES = {
     "100": Case("100 parameters", 100, 200, 200, 1.0, 1000, _MANY_PARAMETERS),
     "outputs": Case("100,000 outputs", 3, 10**5, 100, 1.0, 300, ["dataset.pca.y=0.9999"], is_smooth=True),
     "data": Case("10,000 data", 3, 10**4, 10**4, 10.0, 300, ["dataset.pca.y=0.9999"], is_smooth=True),
+    "noise": Case("10,000 data, sigma inferred", 3, 10**4, 10**4, 10.0, 300, ["dataset.pca.y=0.9999"], True, False),
 }
+_DRAWS = 4000
 
 
 def main() -> None:
@@ -140,15 +154,38 @@ def write(case: Case, place: Path) -> np.ndarray:
     """Write simulator, data and config, and return draws from the exact posterior."""
     (place / "line.py").write_text(SIMULATOR)
     smooth = str(case.is_smooth).lower()
-    (place / "problem.toml").write_text(CONFIG.format(**case._asdict(), smooth=smooth))
+    (place / "problem.toml").write_text(CONFIG.format(**case._asdict(), smooth=smooth, scale=case.scale))
     at = np.linspace(0, case.outputs - 1, case.data).astype(int)
     slopes = module("line", place / "line.py").slopes(case.parameters, case.outputs, case.is_smooth)[at]  # type: ignore[attr-defined]
     rng = np.random.default_rng(1)
     y = slopes @ rng.normal(size=case.parameters) + case.sigma * rng.normal(size=case.data)
     np.savetxt(place / "data.csv", np.column_stack([at, y]), delimiter=",", header="x,y", comments="", fmt="%.10g")
-    covariance = np.linalg.inv(np.eye(case.parameters) + slopes.T @ slopes / case.sigma**2)
-    mean = covariance @ slopes.T @ y / case.sigma**2
-    return rng.multivariate_normal(mean, covariance, 4000)
+    if case.is_sigma_known:
+        return given_sigma(rng, slopes, y, np.full(_DRAWS, case.sigma))
+    sigma = draw_sigma(rng, case, slopes, y)
+    return np.column_stack([given_sigma(rng, slopes, y, sigma), sigma])
+
+
+def given_sigma(rng: np.random.Generator, slopes: np.ndarray, y: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Draw parameters from their posterior, a normal, once for each sigma."""
+    precisions, axes = np.linalg.eigh(slopes.T @ slopes)
+    variance = 1.0 / (1.0 + precisions / sigma[:, None] ** 2)
+    mean = variance * (axes.T @ (slopes.T @ y)) / sigma[:, None] ** 2
+    return (mean + np.sqrt(variance) * rng.normal(size=mean.shape)) @ axes.T
+
+
+def draw_sigma(rng: np.random.Generator, case: Case, slopes: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Draw the noise's size from its posterior on a grid: with parameters integrated out, y is normal."""
+    precisions, axes = np.linalg.eigh(slopes.T @ slopes)
+    along = (axes.T @ (slopes.T @ y)) ** 2 / precisions  # squares of y in the plane of the slopes, and those across it
+    log_sigma = np.log(case.sigma) + np.linspace(-0.2, 0.2, 200_001)
+    variance = np.exp(2.0 * log_sigma)
+    log_density = -0.5 * ((log_sigma - np.log(case.sigma / 2.0)) / _LOG_SPREAD) ** 2
+    log_density -= 0.5 * ((len(y) - len(along)) * np.log(variance) + (y @ y - along.sum()) / variance)
+    for square, precision in zip(along, precisions, strict=True):
+        log_density -= 0.5 * (np.log(variance + precision) + square / (variance + precision))
+    mass = np.exp(log_density - log_density.max())
+    return np.exp(rng.choice(log_sigma, _DRAWS, p=mass / mass.sum()))
 
 
 def compared(case: Case, place: Path, exact: np.ndarray, score: Path | None) -> list[str]:
@@ -156,7 +193,10 @@ def compared(case: Case, place: Path, exact: np.ndarray, score: Path | None) -> 
     from simfer import load
 
     result = load(place / "problem.toml", overrides=case.settings, store=place / "store")
-    found = np.asarray(result.posterior["posterior"]["theta"]).reshape(-1, case.parameters)
+    posterior = result.posterior["posterior"]
+    found = np.asarray(posterior["theta"]).reshape(-1, case.parameters)
+    if not case.is_sigma_known:
+        found = np.column_stack([found, np.asarray(posterior["y_scale"]).ravel()])
     found = found[np.random.default_rng(0).permutation(len(found))[: len(exact)]]
     shift = np.abs(found.mean(axis=0) - exact.mean(axis=0)) / exact.std(axis=0)
     ratio = found.std(axis=0) / exact.std(axis=0)

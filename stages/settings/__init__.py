@@ -120,7 +120,7 @@ VERSIONS = {
     "simulate": 3,
     "dataset": 1,
     "train": 7,
-    "infer": 11,
+    "infer": 12,
     "check": 13,
     "compare_posteriors": 1,
     "calibrate": 2,

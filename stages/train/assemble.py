@@ -138,9 +138,9 @@ def _num_points(model: ClosedForm) -> int:
 
 
 def blocks(rows: Int[np.ndarray, " n"], emulator: Emulator, memory: int) -> list[Int[np.ndarray, " rows"]]:
-    """Cut rows into blocks whose predictions are held at a time."""
+    """Cut rows into blocks whose predictions are held at a time, of sizes that `predict` takes at a time."""
     size = min(_PREDICTED_BYTES, memory // 4) // (8 * emulator.num_members * emulator.layout.size)
-    size = max(size // 256, 1) * 256  # `predict` takes as many at a time
+    size = size // 256 * 256 or (128 if size >= 128 else 64)
     return np.split(rows, range(size, len(rows), size))
 
 

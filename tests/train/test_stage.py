@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from copy import deepcopy
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import equinox as eqx
@@ -17,6 +18,7 @@ from simfer.stages.emulator.networks import build_networks
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Train
+from simfer.stages.train.assemble import blocks
 from simfer.stages.train.descent import History, Trace, descend, descend_slower
 from simfer.stages.train.feed import Rows, stack, whole
 from simfer.stages.train.fitting import fit
@@ -222,6 +224,14 @@ def test_residuals_are_those_of_members_that_never_saw_the_row() -> None:
     assert emulator.residuals.shape == (used.sum(), 9)
     assert np.allclose(emulator.residuals, expected, atol=1e-12)
     assert np.allclose(emulator.training_z, data["z"].values[used])
+
+
+@pytest.mark.parametrize(("outputs", "first"), [(8192, 256), (20_000, 128), (100_000, 64)])
+def test_of_large_outputs_few_predictions_are_held_at_a_time(outputs: int, first: int) -> None:
+    emulator: Any = SimpleNamespace(num_members=5, layout=SimpleNamespace(size=outputs))
+    parts = blocks(np.arange(300), emulator, 2**32)
+    assert len(parts[0]) == first and np.array_equal(np.concatenate(parts), np.arange(300))
+    assert first * 5 * outputs * 8 < 2**28  # with all their copies, a gigabyte
 
 
 def test_the_error_that_an_emulator_claims_is_the_error_that_it_makes() -> None:

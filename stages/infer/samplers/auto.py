@@ -11,6 +11,8 @@ from simfer.stages.infer.samplers.agreement import agreement
 from simfer.stages.infer.samplers.centring import find_centring
 from simfer.stages.infer.samplers.convergence import ESS, converged, largest_r_hat
 from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.infer.samplers.metric import Metric
+from simfer.stages.infer.samplers.population import ACCEPT
 from simfer.stages.infer.samplers.precision import knows_sds
 from simfer.stages.infer.samplers.smc import Settled
 from simfer.stages.infer.target import Target
@@ -112,4 +114,5 @@ def _chains(target: Target, settings: Infer, progress: Progress, settled: Settle
     covariance = np.cov(points.reshape(-1, target.size).T).reshape(target.size, target.size)
     accept = settings.accept(like_gaussian=settled.population.step > _LONG)
     known = {"num_warmup": min(_WARMUP, settings.num_warmup), "target_accept": accept}
-    return nuts.sample(target, settings.model_copy(update=known), progress, starts, covariance)
+    metric = Metric(covariance, settled.population.step, ACCEPT)
+    return nuts.sample(target, settings.model_copy(update=known), progress, starts, metric)

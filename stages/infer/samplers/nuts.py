@@ -17,6 +17,7 @@ from simfer.stages.batches import compiled, split_keys
 from simfer.stages.cores import num_cores
 from simfer.stages.infer.samplers.chains import Chains, joined
 from simfer.stages.infer.samplers.draws import Draws
+from simfer.stages.infer.samplers.metric import Metric, adapt_step
 from simfer.stages.infer.starts import choose_starts
 from simfer.stages.infer.target import Target
 from simfer.stages.progress import Progress
@@ -28,25 +29,27 @@ _HIGHEST = 1e30  # potential: beyond it momenta overflow, and with them the kine
 _STATISTICS = ("diverging", "energy", "accept_prob", "num_steps", "potential_energy")
 
 
-def kernel(target: Target, settings: Infer, covariance: Float[np.ndarray, "size size"] | None = None) -> NUTS:
-    """Set NUTS up for a target, whoever samples it; its mass matrix is adapted if no `covariance` is known."""
+def kernel(target: Target, settings: Infer, metric: Metric | None = None) -> NUTS:
+    """Set NUTS up for a target, whoever samples it; it adapts its mass matrix and its step if no `metric` is known."""
 
     def potential(z: Float[Array, " size"]) -> Float[Array, ""]:
         value = -norm.logpdf(z).sum() - target.log_ratio(z)
         return jnp.where(value > _HIGHEST, _HIGHEST, value)
 
-    inverse_mass = None
-    if covariance is not None:
-        inverse_mass = jax.device_put(covariance if settings.dense_mass else np.diag(covariance))
+    known: dict[str, Any] = {}
+    if metric is not None:
+        inverse_mass = metric.covariance if settings.dense_mass else np.diag(metric.covariance)
+        known = {"inverse_mass_matrix": jax.device_put(inverse_mass), "step_size": metric.first_step(settings.accept())}
     return NUTS(
         potential_fn=potential,
         target_accept_prob=settings.accept(),
         dense_mass=settings.dense_mass,
-        inverse_mass_matrix=inverse_mass,
-        adapt_mass_matrix=covariance is None,
+        adapt_mass_matrix=metric is None,
+        adapt_step_size=metric is None,
         max_tree_depth=settings.max_tree_depth,
         # The parameters are few, and a solver's gradient is cheapest forward.
         forward_mode_differentiation=settings.likelihood == "simulator",
+        **known,
     )
 
 
@@ -55,17 +58,17 @@ def sample(
     settings: Infer,
     progress: Progress,
     starts: Float[np.ndarray, "chains size"] | None = None,
-    covariance: Float[np.ndarray, "size size"] | None = None,
+    metric: Metric | None = None,
 ) -> Draws:
     """Run NUTS on every chain, from simulated rows that the data like if no starts are given.
 
-    Where the posterior's `covariance` is known, warm-up adapts the step alone.
+    Where the posterior's `metric` is known, warm-up adapts the step alone.
 
     NumPyro's kernel is stepped here rather than by its `MCMC`: one compiled stretch of steps serves warm-up and
     sampling alike, tells of its progress in between, and lets go of Python's lock, so that chains run in threads. Where
     `target.chains` names a file, they go on from where they stand in it.
     """
-    stepper, vectorized = kernel(target, settings, covariance), is_one_array(settings.chain_method)
+    stepper, vectorized = kernel(target, settings, metric), is_one_array(settings.chain_method)
     starts = choose_starts(target, settings.num_chains) if starts is None else starts
     keys = split_keys(settings.seed, settings.num_chains)
     groups: Sequence[Any] = [slice(None)] if vectorized else range(settings.num_chains)
@@ -73,20 +76,25 @@ def sample(
     starts = np.asarray(starts, float)
 
     def init(key_data: Array, z: Array) -> Any:
-        return stepper.init(jax.random.wrap_key_data(key_data), settings.num_warmup, z, (), {})
+        own_warmup = settings.num_warmup if metric is None else 0
+        state = stepper.init(jax.random.wrap_key_data(key_data), own_warmup, z, (), {})
+        return state, jnp.full_like(state.accept_prob, 0.0 if metric is None else metric.loss)
 
     begin = compiled(init, keys[groups[0]], starts[groups[0]])
     states: Sequence[Any] = [begin(keys[g], starts[g]) for g in groups]
 
     def stretch_of_steps(state: Any) -> tuple[Any, dict[str, Array]]:
-        def step(state: Any, _: None) -> tuple[Any, dict[str, Array]]:
-            state = stepper.sample(state, (), {})
-            return state, {name: getattr(state, name) for name in _STATISTICS} | {"z": state.z}
+        def step(before: Any, _: None) -> tuple[Any, dict[str, Array]]:
+            state, loss = stepper.sample(before[0], (), {}), before[1]
+            told = {name: getattr(state, name) for name in _STATISTICS} | {"z": state.z}
+            if metric is not None:
+                state, loss = adapt_step(state, loss, settings.accept(), settings.num_warmup)
+            return (state, loss), told
 
         return jax.lax.scan(step, state, None, length=_STRETCH)
 
     advance = compiled(stretch_of_steps, states[0])
-    known = () if covariance is None else (covariance,)
+    known = () if metric is None else (metric.covariance, np.array(metric.loss))
     chains = Chains(target.chains, starts, np.array(settings.num_warmup), *known)
     states, stretches = chains.restore(states)
     done = stretches[0]["z"].shape[1] if stretches else 0

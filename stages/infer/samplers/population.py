@@ -22,7 +22,7 @@ _LEAPS, _PATH = 5, 1.6  # at most; and how far they lead together: a quarter of 
 _EASY, _VERY = 0.45, 0.6  # share of a Student's t's proposals that are taken, from where on two or one make a move
 _SWEEPS = 2  # more generations at the posterior itself; one, where hops forget where points were
 _ESS = 0.5  # share of a population that a rise of the power leaves
-_ACCEPT = 0.8
+ACCEPT = 0.8  # of a leap's proposals, to which its step is adapted
 _MOST = 300  # powers
 _LOWEST = 1e-32  # rise of the power: where fewer than half of the prior's draws are possible at all
 
@@ -108,7 +108,7 @@ def _generation(
             scale = step * np.exp(0.3 * rng.standard_normal((count, 1)))
             momentum, uniform = rng.standard_normal(rows.z.shape), rng.random(count)
             rows, probability = moves.leap(rows, momentum, scale, uniform, power, root, leaps)
-            step *= float(np.exp(1.5 * (float(probability.mean()) - _ACCEPT) / np.sqrt(1.0 + i)))
+            step *= float(np.exp(1.5 * (float(probability.mean()) - ACCEPT) / np.sqrt(1.0 + i)))
             used += leaps * count
         for _ in range(hops):
             rows, _ = proposal.hop(rng, moves, rows, power)

@@ -1,7 +1,7 @@
 """The metric that NUTS moves in where a population knows it, and the step that it takes there.
 
 NumPyro's dual averaging begins anew at the end of each window of warm-up, with ten times the step, so that however long
-the warm-up is its last fifty draws choose the step, and leave it to chance: where 0.999 was asked for, the chains of one
+the warm-up is its last fifty draws choose the step, and leave it to chance: where 0.999 was asked for, chains of one
 run accepted 0.990 to 0.9997. A metric that is known needs no windows.
 """
 

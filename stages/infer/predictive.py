@@ -13,7 +13,8 @@ from simfer.stages.infer.predictor import Predictor
 from simfer.stages.infer.target import Target
 from simfer.stages.model.prediction import Prediction
 
-_NUM_CURVES = 400  # draws whose whole output is drawn
+_NUM_CURVES, _FEWEST_CURVES = 400, 100  # draws whose whole output is drawn
+_CURVE_BYTES = 2**27  # or as many of them as this allows
 JOINT = "data"  # what the log likelihood of all data is called where a flow gives it: it cannot be taken apart
 
 
@@ -33,7 +34,8 @@ def evaluate(target: Target, z: Float[np.ndarray, "chains draws size"], seed: in
     flat = z.reshape(-1, z.shape[-1])
     keys = split_keys(seed + 1, len(flat))
     predicted = in_batches(lambda point: at_data(target, *point), (flat, keys), together=False)
-    thinned = flat[:: max(len(flat) // _NUM_CURVES, 1)]
+    allowed = max(_CURVE_BYTES // (8 * target.predictor.layout.size), _FEWEST_CURVES)
+    thinned = flat[:: max(len(flat) // min(_NUM_CURVES, allowed), 1)]
     curves = in_batches(lambda z: _curve(target, z), thinned, size=32)
     predictor = target.predictor
     drawn = predictor.random is not None and predictor.flow is None  # a flow draws data, and no whole outputs

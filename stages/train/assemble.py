@@ -35,7 +35,7 @@ class Unseen(NamedTuple):
     residuals: Float[np.ndarray, "n outputs"]
     spread: Float[np.ndarray, "n outputs"]
     member: Int[np.ndarray, " n"]  # the first that did not see the row
-    members: Float[np.ndarray, "n members outputs"]  # what all of them predict
+    members: Float[np.ndarray, "n members outputs"]  # what all of them predict; of no row where nobody asks for it
 
 
 class Collected(NamedTuple):
@@ -78,7 +78,7 @@ def assemble_emulator(
     empty = np.zeros((0, outputs))
     collected = Collected(z[:0], empty, empty, empty, np.zeros(outputs), np.zeros(outputs))
     for_scatter: list[Unseen] = []
-    for rows in _unseen(emulator, dataset, fitted, scaling, settings.memory):
+    for rows in _unseen(emulator, dataset, fitted, scaling, settings.memory, random is not None):
         collected = collected.add(rows, total, keep)
         if random is not None:
             for_scatter.append(rows)
@@ -145,18 +145,19 @@ def blocks(rows: Int[np.ndarray, " n"], emulator: Emulator, memory: int) -> list
 
 
 def _unseen(
-    emulator: Emulator, dataset: TrainingSet, fitted: Fitted, scaling: Scaling, memory: int
+    emulator: Emulator, dataset: TrainingSet, fitted: Fitted, scaling: Scaling, memory: int, with_members: bool
 ) -> Iterator[Unseen]:
     """Yield the rows that some member did not see, block by block."""
     (z, fold), bases = dataset.points(), dataset.bases()
     for at in blocks(np.flatnonzero(fold != TEST), emulator, memory):
         y = dataset.outputs(at[0], at[-1] + 1)[at - at[0]]
         members, out = fitted.unseen(emulator, z[at], fold[at])
-        used = out.any(axis=(1, 2))
         honest = basis.without_own_fold(y, fold[at], scaling.location, dataset.layout.slices, bases)
-        residuals = ((honest[:, None] - members) * out).sum(axis=1)[used] / out.sum(axis=1)[used]
-        first = out[used].argmax(axis=1)[:, 0]
-        yield Unseen(z[at][used], y[used], residuals, member_variance(members[used]), first, members[used])
+        if not (used := out.any(axis=(1, 2))).all():
+            at, y, honest, members, out = at[used], y[used], honest[used], members[used], out[used]
+        residuals = ((honest[:, None] - members) * out).sum(axis=1) / out.sum(axis=1)
+        variance, first = member_variance(members), out.argmax(axis=1)[:, 0]
+        yield Unseen(z[at], y, residuals, variance, first, members if with_members else members[:0].copy())
 
 
 def _validated(random: Scatter, unseen: Sequence[Unseen], emulator: Emulator, scaling: Scaling, keep: int) -> Scatter:

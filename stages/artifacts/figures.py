@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 TABLE = "verdict"  # of a check's summary
 LONGER, SIMULATIONS = "longer", "simulations"  # what may help where a verdict is bad
+ONE_OF_TWO = 0.5  # of a threshold: one standard error where two shall lie within it, as those of a mean do at min_ess
 
 
 class Said(NamedTuple):
@@ -57,7 +58,7 @@ _FIGURES = {
     "posterior mass at a prior's edge": _Kind("check.max_edge", "prior"),
     "largest R-hat": _Kind("check.max_r_hat", "sampler"),
     "smallest ESS": _Kind("check.min_ess", "sampler"),
-    "standard error of an sd": _Kind("check.max_width_change", "sampler", 0.5),  # two of them lie within it
+    "standard error of an sd": _Kind("check.max_width_change", "sampler", ONE_OF_TWO),
     "two samplers' means apart": _Kind("check.max_shift", "samplers"),
     "two samplers' sds apart": _Kind("check.max_width_change", "samplers"),
     "posterior mass that no chain is in": _Kind("check.max_outside", "samplers"),

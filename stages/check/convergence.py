@@ -8,6 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from simfer.stages.artifacts.figures import ONE_OF_TWO
 from simfer.stages.batches import in_batches
 from simfer.stages.check.verdict import Figure
 from simfer.stages.infer.posterior import AGREEMENT
@@ -47,8 +48,7 @@ def convergence_figures(limits: Check, target: Target, tree: xr.DataTree, border
     z = np.asarray(tree["unconstrained_posterior"].to_dataset()["z"])[..., : len(target.components)]
     is_nuts = "diverging" in statistics
     error = largest_sd_error(z) if is_nuts else max(largest_sd_error(z), sd_error_by_islands(z))
-    most = limits.max_width_change / 2.0  # two standard errors lie within it, as those of a mean do at min_ess
-    figures.append(Figure("standard error of an sd (share)", "sampler", error, most))
+    figures.append(Figure("standard error of an sd (share)", "sampler", error, ONE_OF_TWO * limits.max_width_change))
     if is_nuts:
         share = float(statistics["diverging"].mean())
         figures.append(Figure("divergent transitions (share)", "sampler", share, limits.max_divergent))

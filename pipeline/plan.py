@@ -23,7 +23,6 @@ from simfer.pipeline.chain import (
     Cells,
     Code,
     InputFile,
-    KeyedAs,
     Link,
     Mistake,
     NotInKey,
@@ -203,7 +202,7 @@ class _Reader:
             if NotInKey in kinds or (AddedLater in kinds and (ReadLater in kinds or inner == fields[name].default)):
                 continue
             shown = fields[name].default if ReadLater in kinds else inner
-            entries[name] = self.value(_as_keyed(type(model), name, shown), kinds, by_cells)
+            entries[name] = self.value(shown, kinds, by_cells)
         return entries
 
     def value(self, value: Any, kinds: frozenset[type] = frozenset(), by_cells: bool = True) -> Any:
@@ -228,13 +227,6 @@ class _Reader:
         plugin = Path(file).resolve()
         code = {path.relative_to(plugin.parent).as_posix(): self.digest(path) for path in self.closure(plugin)}
         return {"name": name, "file": plugin.name, "code": code}
-
-
-def _as_keyed(model: type[BaseModel], name: str, value: Any) -> Any:
-    field = model.model_fields.get(name)  # none for a table that the user has named
-    for marker in field.metadata if field else ():
-        value = marker.written(value) if isinstance(marker, KeyedAs) else value
-    return value
 
 
 @cache

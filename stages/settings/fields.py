@@ -96,13 +96,6 @@ class ReadLater(Marker):
     """
 
 
-@dataclass(frozen=True)
-class KeyedAs(Marker):
-    """The field enters the fingerprint as what a function makes of it: as it stands in older ones that did the same."""
-
-    written: Callable[[Any], Any]
-
-
 class InputFile(Marker):
     """The field is the path of a file: its content enters the fingerprint, not its place."""
 

@@ -13,7 +13,6 @@ from simfer.stages.settings.fields import (
     Count,
     ExistingFile,
     Fraction,
-    KeyedAs,
     NotInKey,
     OpenFraction,
     Positive,
@@ -27,13 +26,6 @@ HANDED = 1000  # draws of each chain, the first ones, that later rounds and the 
 
 
 _ACCEPT, _KNOWN, _BOLD = 0.8, 0.85, 0.65  # where nothing is known, where the metric is, and of one like a Gaussian
-
-
-def _accept_in_key(given: float | None) -> float | str:
-    """Write an acceptance as older keys have it that did the same: one between the two was not taken as given there."""
-    if given is None:
-        return _ACCEPT
-    return f"{given!r}, given" if _BOLD < given <= _ACCEPT else given
 
 
 class Infer(Settings):
@@ -55,7 +47,7 @@ class Infer(Settings):
     """Chains, each from a start of its own."""
     chain_method: Literal["parallel", "vectorized", "sequential"] = "parallel"
     """How chains run: side by side (in threads; on an accelerator as one array), as one array, or one after another."""
-    target_accept: Annotated[OpenFraction | None, KeyedAs(_accept_in_key), Unit("probability")] = None
+    target_accept: Annotated[OpenFraction | None, Unit("probability")] = None
     """Acceptance probability that the step is adapted to; raise it where transitions diverge. If left out it is 0.85
     where a population says how wide the posterior is (`auto`), and 0.65 where that is like a Gaussian: fewer leaps, as
     many effective draws. Where nothing is known it is 0.8, which NumPyro's adaptation mostly exceeds."""

@@ -107,13 +107,6 @@ def test_a_setting_that_is_new_and_not_given_leaves_older_artifacts_valid(projec
     assert with_retry.key["config"]["simulate"]["retry"]["rtol"] == 1e-6  # as for the first attempt
 
 
-def test_an_acceptance_stands_in_keys_as_it_did_before_it_could_be_left_out(project: Path) -> None:
-    def key(*overrides: str) -> object:
-        return next(s for s in steps(project, *overrides) if s.stage == "infer").key["config"]["infer"]["target_accept"]
-
-    assert key() == 0.8 and key("infer.target_accept=0.95") == 0.95 and key("infer.target_accept=0.6") == 0.6
-
-
 def test_files_named_beside_the_code_count_by_their_content(project: Path) -> None:
     (project.parent / "table.dat").write_text("1")
     depends = 'simulate.depends_on=["table.dat"]'

@@ -106,15 +106,18 @@ def _named(name: str, folder: Path | None) -> tuple[str, Checkpoint | None]:
 
 
 def _fit_closed(model: ClosedForm, rows: Rows, fold: Int[np.ndarray, " n"], progress: Progress) -> Fitted:
-    x, y = np.asarray(rows.x, float), np.asarray(rows.y, float)
+    given = [rows.x, rows.y]
+    if rows.slopes is not None and model.learns_derivatives:
+        given.append(rows.slopes)
+    x, y, *derivatives = (np.asarray(each, float) for each in given)
     folds = range(1, int(fold.max()) + 1)
     what = f"{type(model).__name__}, {len(x)} rows of {y.shape[1]} numbers, 1 + {len(folds)} fits"
     with progress.task("train", total=1 + len(folds), unit="fits") as task, until_the_first(progress, what):
-        model = model.fit(x, y)
+        model = model.fit(x, y, *derivatives)
         task.advance(1)
         twins = {}
         for number in folds:
-            twins[number] = model.fit(x[fold != number], y[fold != number])
+            twins[number] = model.fit(*(each[fold != number] for each in (x, y, *derivatives)))
             task.advance(1)
     return Fitted(model, np.asarray(folds), twins=twins)
 

@@ -26,8 +26,8 @@ from simfer.stages.train.losses import value_and_slopes
 _MOST_ROWS = 2000
 _SLOPE_BYTES = 2**27  # of derivatives that are held at a time, with all that they are made of
 _UNUSED = (
-    "the rows carry derivatives, and an architecture that is fitted in closed form takes no notice of them: leave "
-    "simulate.derivatives out, or take a network that is trained by descent (residual, mlp)"
+    "the rows carry derivatives, and this architecture takes no notice of them: leave simulate.derivatives out, or "
+    "take a Gaussian process, or a network that is trained by descent (residual, mlp)"
 )
 
 
@@ -55,7 +55,7 @@ def report(
     return {
         "facts": {"architecture": emulator.header.architecture} | _size(fitted),
         "tables": {title: _table(emulator, dataset, tested, slopes)},
-        "warnings": [_UNUSED] if slopes and fitted.twins else [],
+        "warnings": [_UNUSED] if slopes and fitted.twins and not fitted.networks.learns_derivatives else [],
         "pictures": _draw_losses(folder, losses) + _draw_errors(folder, emulator, tested),
     }
 

@@ -15,11 +15,13 @@ from scipy.special import sici
 from scipy.stats import qmc
 from threadpoolctl import threadpool_info, threadpool_limits
 from tinygp import GaussianProcess as Reference
+from tinygp import kernels, transforms
 
 from benchmarks.emulators import CASES
 from simfer.stages.emulator.architectures import gaussian_process
 from simfer.stages.emulator.architectures.base import ClosedForm
-from simfer.stages.emulator.architectures.gaussian_process import GaussianProcess, _kernel
+from simfer.stages.emulator.architectures.gaussian_process import GaussianProcess
+from simfer.stages.emulator.architectures.kernels import SHAPES, kernel
 from simfer.stages.emulator.architectures.polynomial import Polynomial, multi_indices, orthonormal
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.errors import StageError
@@ -171,18 +173,31 @@ def test_ishigami_has_its_known_mean_and_variance() -> None:
     assert sum(float(value[0]) ** 2 for value in coefficients.values()) == pytest.approx(variance, rel=1e-6)
 
 
-@pytest.mark.parametrize("kernel", ["squared_exponential", "matern52"])
-def test_a_gaussian_process_is_its_textbook_formula(kernel: str) -> None:
+REFERENCES = {"squared_exponential": kernels.ExpSquared, "matern52": kernels.Matern52}
+
+
+def reference_kernel(hyper: jax.Array, shape: str) -> kernels.Kernel:
+    """Return the kernel as tinygp makes it of its own parts."""
+    size = len(hyper) // 2
+    scale, weight = jnp.exp(hyper[:size]), jnp.exp(hyper[size:-1])
+    product: kernels.Kernel = kernels.Constant(1.0 / jnp.prod(1.0 + weight))
+    for axis in range(size):
+        product *= 1.0 + weight[axis] * transforms.Subspace(axis, REFERENCES[shape](scale[axis]))
+    return product
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_gaussian_process_is_its_textbook_formula(shape: str) -> None:
     x, y = rows(30, num_outputs=1)
-    model = fitted("gaussian_process", x, y, kernel=kernel)
-    assert bool(model.is_rough) == (kernel == "matern52")
+    model = fitted("gaussian_process", x, y, kernel=shape)
+    assert bool(model.is_rough) == (shape == "matern52")
     p = model.hyper[0]
     scale, weight, nugget = np.exp(p[:3]), np.exp(p[3:6]), float(np.exp(p[6]))
 
     def correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         r = np.abs(a[:, None] - b[None]) / scale
         s = math.sqrt(5.0) * r
-        one = np.exp(-0.5 * r**2) if kernel == "squared_exponential" else (1.0 + s + s**2 / 3.0) * np.exp(-s)
+        one = np.exp(-0.5 * r**2) if shape == "squared_exponential" else (1.0 + s + s**2 / 3.0) * np.exp(-s)
         return np.prod((1.0 + weight * one) / (1.0 + weight), axis=2)
 
     gram, at = correlation(x, x) + nugget * np.eye(30), rows(5, seed=1)[0]
@@ -195,8 +210,85 @@ def test_a_gaussian_process_is_its_textbook_formula(kernel: str) -> None:
     assert np.allclose(got, expected, rtol=1e-5, atol=1e-6)
     left_out = variance * np.median(1.0 / np.diag(np.linalg.inv(gram)))
     assert np.allclose(sd[:, 0] ** 2, np.hypot(spread, left_out), rtol=1e-3, atol=1e-9)
-    reference = Reference(_kernel(p, kernel == "matern52"), jnp.asarray(x), diag=jnp.asarray(nugget), mean=float(mean))
+    reference = Reference(reference_kernel(p, shape), jnp.asarray(x), diag=jnp.asarray(nugget), mean=float(mean))
     assert np.allclose(reference.predict(jnp.asarray(y[:, 0]), jnp.asarray(at)), expected[:, 0], rtol=1e-5, atol=1e-6)
+
+
+def with_slopes(num: int, num_outputs: int = 2, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return rows as `rows` does, and their derivatives."""
+    x, y = rows(num, num_outputs=num_outputs, seed=seed)
+    t = np.linspace(0.5, 1.5, num_outputs)
+    a, b, c = (x[:, i : i + 1] for i in range(3))
+    wave, step = np.cos(t * a + 0.3 * b), np.tanh(t * b)
+    return x, y, np.stack([t * wave, 0.3 * wave + 0.5 * t * (1.0 - step**2) * c, 0.5 * step], axis=1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+class TestDerivatives:
+    def test_covariances_are_derivatives_of_the_kernel(self, shape: str) -> None:
+        hyper = jnp.log(jnp.asarray([0.5, 1.0, 2.0, 0.3, 3.0, 1.0, 1e-6]))
+        a, b = jnp.asarray(rows(4)[0]), jnp.asarray(rows(5, seed=1)[0]).at[0].set(rows(4)[0][2])
+        value = lambda one, other: reference_kernel(hyper, shape)(one[None], other[None])[0, 0]  # noqa: E731
+        each = lambda f: jax.vmap(lambda one: jax.vmap(lambda other: f(one, other))(b))(a)  # noqa: E731
+        got = np.asarray(kernel(hyper, a, b, shape, (True, True)))
+        assert np.allclose(got[:, 0, :, 0], each(value), rtol=1e-10)
+        apart = np.ones((4, 5), bool)
+        apart[2, 0] = False  # where the distance is zero, automatic differentiation of its modulus is lost
+        if shape == "squared_exponential":
+            apart[2, 0] = True
+        assert np.allclose(got[:, 1:, :, 0].transpose(0, 2, 1)[apart], each(jax.grad(value))[apart], rtol=1e-9)
+        assert np.allclose(got[:, 0, :, 1:].transpose(0, 1, 2)[apart], each(jax.grad(value, 1))[apart], rtol=1e-9)
+        both = each(jax.jacfwd(jax.grad(value), 1))
+        assert np.allclose(got[:, 1:, :, 1:].transpose(0, 2, 1, 3)[apart], both[apart], rtol=1e-9)
+        step, at = 1e-4, np.asarray(a[2])  # there by differences
+        for i, j in ((0, 0), (0, 1), (2, 2)):
+            near = [at + step * (u * np.eye(3)[i]) for u in (-1, 1)], [at + step * (u * np.eye(3)[j]) for u in (-1, 1)]
+            corners = np.array([[value(jnp.asarray(p), jnp.asarray(q)) for q in near[1]] for p in near[0]])
+            crossed = (corners[1, 1] - corners[1, 0] - corners[0, 1] + corners[0, 0]) / (4.0 * step**2)
+            assert got[2, 1 + i, 0, 1 + j] == pytest.approx(crossed, rel=2e-3, abs=1e-6)
+
+    def test_they_are_reproduced_at_rows_and_the_error_is_the_textbook_formula(self, shape: str) -> None:
+        x, y, slopes = with_slopes(20, num_outputs=1)
+        model = GaussianProcess(3, 1, key=KEY, kernel=shape).fit(x, y, slopes)  # type: ignore[arg-type]
+        assert np.allclose(jax.vmap(model)(jnp.asarray(x)), y, atol=1e-3 * y.std())
+        learned = jax.vmap(jax.jacfwd(model))(jnp.asarray(x))
+        assert np.allclose(np.asarray(learned).transpose(0, 2, 1), slopes, atol=1e-2 * slopes.std())
+        p, at = model.hyper[0], jnp.asarray(rows(5, seed=1)[0])
+        gram = np.asarray(kernel(p, model.x, model.x, shape, (True, True))).reshape(80, 80)
+        gram = gram + float(np.exp(p[-1])) * np.diag(np.diag(gram))
+        cross = np.asarray(kernel(p, at, model.x, shape, (False, True))).reshape(5, 80)
+        left = 1.0 - np.einsum("an,na->a", cross, np.linalg.solve(gram, cross.T)) + float(np.exp(p[-1]))
+        blocks = np.linalg.inv(gram).reshape(20, 4, 20, 4)[np.arange(20), :, np.arange(20)]
+        floor = np.median(np.linalg.inv(blocks)[:, 0, 0])
+        scale = float(model.sd[0, 0] * np.abs(model.basis[0, 0, 0]))
+        assert np.allclose(evaluated(model, np.asarray(at))[1][:, 0], scale * np.sqrt(np.hypot(left, floor)), rtol=1e-3)
+
+
+def test_rows_with_derivatives_teach_more_and_the_claimed_error_holds() -> None:
+    x, y, slopes = with_slopes(20, num_outputs=6)
+    fresh, truth = (part[np.abs(rows(1000, seed=1)[0]).max(axis=1) < 1.5] for part in rows(1000, num_outputs=6, seed=1))
+    errors = []
+    for more in ((slopes,), ()):
+        mean, sd = evaluated(GaussianProcess(3, 6, key=KEY).fit(x, y, *more), fresh)
+        errors.append(((mean - truth) ** 2).mean())
+        assert 0.8 < (np.abs(mean - truth) < 2.0 * sd).mean() <= 1.0
+    errors.append(((evaluated(fitted("gaussian_process", *rows(40, num_outputs=6)), fresh)[0] - truth) ** 2).mean())
+    assert errors[0] < 0.3 * errors[1] and errors[0] < errors[2]  # of 20 rows with them, without, and of 40 without
+
+
+def test_the_training_hands_derivatives_on_and_keeps_twins_honest() -> None:
+    x, y, slopes = with_slopes(30)
+    fold = 1 + np.arange(30) % 3
+    learned = fit(Train(architecture="gaussian_process"), Rows(x, y, slopes), fold, {}, Silent())
+    alone = learned.networks.fit(x[fold != 2], y[fold != 2], slopes[fold != 2])
+    assert eqx.tree_equal(learned.twins[2], alone)
+    assert learned.networks.alpha.shape[-1] == 30 * 4
+    without = fit(Train(architecture="gaussian_process"), Rows(x, y), fold, {}, Silent())
+    assert without.networks.alpha.shape[-1] == 30
+    with pytest.raises(
+        StageError, match=r"got 30 rows that stand for 120 with their derivatives, expected at most 100"
+    ):
+        GaussianProcess(3, 2, key=KEY, max_rows=100).fit(x, y, slopes)
 
 
 def test_hyperparameters_are_where_the_likelihood_is_highest() -> None:
@@ -205,7 +297,8 @@ def test_hyperparameters_are_where_the_likelihood_is_highest() -> None:
 
     def value(hyper: jax.Array) -> jax.Array:
         mean, variance = model.mean[0, 0], model.sd[0, 0] ** 2
-        process = Reference(_kernel(hyper, bool(model.is_rough)), jnp.asarray(x), diag=jnp.exp(hyper[-1]), mean=mean)
+        shape = "matern52" if model.is_rough else "squared_exponential"
+        process = Reference(reference_kernel(hyper, shape), jnp.asarray(x), diag=jnp.exp(hyper[-1]), mean=mean)
         standard = (y[:, 0] - model.location[0]) / model.basis[0, 0, 0]
         scaled = mean + (jnp.asarray(standard) - mean) / jnp.sqrt(variance)
         off = (hyper[:-1] - math.log(2.0)) / 3.0

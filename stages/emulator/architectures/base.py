@@ -119,7 +119,9 @@ class ClosedForm(Architecture):
     """An architecture that is fitted at once instead of by descent, and that gives its own error; in float64.
 
     It is fitted to all rows, and again without each fold for its cross-validated error. A field `in_size` holds the
-    number of inputs; `limits` names options that bound what is tried, which a search leaves alone.
+    number of inputs; `limits` names options that bound what is tried, which a search leaves alone. Where rows carry
+    derivatives (`simulate.derivatives`), one that says `learns_derivatives = True` is handed those of the scaled
+    outputs by the whitened inputs as a third argument of `fit`.
 
     Example:
         >>> import equinox as eqx
@@ -154,6 +156,7 @@ class ClosedForm(Architecture):
     """
 
     limits: ClassVar[tuple[str, ...]] = ()  # options that bound what is tried: of no use in a search
+    learns_derivatives: ClassVar[bool] = False  # whether `fit` takes them, of shape (n, in_size, out_size), third
     in_size: eqx.AbstractVar[int]
 
     @abc.abstractmethod

@@ -14,7 +14,8 @@ from simfer.stages.model.likelihood import Likelihood, read_likelihood
 from simfer.stages.model.outputs import Layout
 from simfer.stages.settings import SelectConfig
 
-_NEAR_ROWS = 50  # held-out rows near the data that the emulator's error is read from, at least
+_NEAR_ROWS = 50  # held-out rows near the data that the emulator's error is read from, at least,
+_OF_FEW = 0.4  # and the share of few: after a round about half of them are draws of a posterior, the rest the prior's
 
 
 def select_near_data(
@@ -55,7 +56,7 @@ def near_data(likelihood: Likelihood, y: Float[np.ndarray, "rows d"]) -> Float[n
 def temper(distance: Float[np.ndarray, " rows"]) -> Float[np.ndarray, " rows"]:
     """Return the weights of `near_data` for rows at these distances (minus log likelihoods), summing to one."""
     gap = distance - distance.min()
-    wanted = min(max(_NEAR_ROWS, 0.1 * len(gap)), 0.8 * len(gap))
+    wanted = min(max(_NEAR_ROWS, 0.1 * len(gap)), _OF_FEW * len(gap))
     low, high = 0.0, 60.0 * np.log(10.0)  # of log T
     for _ in range(60):
         middle = 0.5 * (low + high)

@@ -201,3 +201,11 @@ def test_rows_near_the_data_weigh_most() -> None:
     assert 1.0 / (weights**2).sum() >= 40  # enough of them for a covariance
     same = near_data(both, np.tile(y[:1], (30, 1)))
     assert np.allclose(same, 1 / 30)
+
+
+def test_of_few_rows_those_far_from_the_data_say_nothing() -> None:
+    both, rng = likelihood(NORMAL, NORMAL), np.random.default_rng(3)
+    y = rng.normal(size=(53, 8))  # as after a first round: 25 draws of a check, and what the prior gave
+    y[:, both.index] = DATA.values + np.where(np.arange(53) < 25, 1.0, 100.0)[:, None] * rng.normal(size=(53, 5))
+    weights = near_data(both, y)
+    assert weights[25:].sum() < 1e-3 and 1.0 / (weights**2).sum() >= 20

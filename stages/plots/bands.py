@@ -67,8 +67,9 @@ def _predict(ax: Axes, panel: Panel) -> None:
 
 def _series(ax: Axes, panel: Panel, bands: Float[np.ndarray, "4 n"]) -> None:
     x, at = np.unique(panel.x, return_inverse=True)  # data that share a coordinate share a band
-    pooled = [quantiles_of(panel.replicated[:, at == k].reshape(-1, 1), LEVELS)[:, 0] for k in range(len(x))]
-    bands = np.stack(pooled, axis=1) if len(x) < len(panel.x) else bands
+    if len(x) < len(panel.x):
+        pooled = [quantiles_of(panel.replicated[:, at == k].reshape(-1, 1), LEVELS)[:, 0] for k in range(len(x))]
+        bands = np.stack(pooled, axis=1)
     if is_log(panel.dim, x):
         set_scale(ax, "x", True, 5)
     ax.fill_between(x, bands[0], bands[3], color=SKY, alpha=0.45, lw=0, label="90 % of predicted data")

@@ -46,6 +46,7 @@ STYLE: Any = {
 MOST_POINTS = 5000
 MOST_VECTORS = 150  # points of a panel of many: more of them are drawn as pixels, in a picture of lines too
 LEVELS = 0.05, 0.25, 0.75, 0.95  # the ends of the 90 % and of the 50 % interval
+_SORTED = 2**20  # values that quantiles are taken of at a time
 Values = Float[np.ndarray, "..."]
 
 
@@ -298,6 +299,13 @@ def hide_y(ax: Axes) -> None:
 
 def quantiles_of(values: Float[np.ndarray, "draws n"], levels: Sequence[float]) -> Float[np.ndarray, "levels n"]:
     """Return quantiles over the finite draws, NaN where there are none."""
+    size = max(_SORTED // max(len(values), 1), 1)
+    starts = range(0, max(values.shape[1], 1), size)
+    parts = [_quantiles_of(values[:, at : at + size], levels) for at in starts]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+
+
+def _quantiles_of(values: Float[np.ndarray, "draws n"], levels: Sequence[float]) -> Float[np.ndarray, "levels n"]:
     values = np.where(np.isfinite(values), values, np.nan)
     none = np.isnan(values).all(0)
     return np.where(none, np.nan, np.nanquantile(np.where(none, 0.0, values), levels, axis=0))

@@ -7,6 +7,7 @@ from PIL import Image
 
 from simfer.stages import plots
 from simfer.stages.model.outputs import Layout, Output, Status
+from simfer.stages.plots import figures
 from simfer.stages.plots.densities import smooth, smooth_2d
 from simfer.stages.plots.figures import broken
 from simfer.stages.plots.posterior import _interval
@@ -232,3 +233,12 @@ def test_a_verdict_s_bars_begin_at_nothing():
     plots.verdict(held := plots.Held(), [figure(0.25), figure(50.0, passed=False)])
     (ax,) = held.figure.axes
     assert ax.get_xlim() == (0.0, 3.0) and [bar.get_width() for bar in ax.patches] == [0.5, 3.0]
+
+
+def test_quantiles_of_many_values_are_taken_some_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).normal(size=(50, 23))
+    values[3, 5], values[:, 7] = np.inf, np.nan
+    whole = figures.quantiles_of(values, [0.1, 0.9])
+    monkeypatch.setattr(figures, "_SORTED", 200)
+    assert np.array_equal(figures.quantiles_of(values, [0.1, 0.9]), whole, equal_nan=True)
+    assert np.isnan(whole[:, 7]).all() and np.isfinite(np.delete(whole, 7, axis=1)).all()

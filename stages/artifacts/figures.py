@@ -48,7 +48,10 @@ _FIGURES = {
     "data simulated at the posterior, p": _Kind("check.min_scatter_p", "density"),
     "shift between the flow's members": _Kind("check.max_member_shift", "density"),
     "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
-    "posterior mass that the flow's members": _Kind("check.max_member_mass", "density"),
+    "posterior mass out of place": _Kind("check.max_member_mass", "density"),
+    "posterior mass that the flow's members": _Kind(
+        "check.max_member_mass", "density"
+    ),  # of verdicts before version 14
     "draws outside the training domain": _Kind("check.max_outside", "domain"),
     _UNSOLVED: _Kind("check.max_outside", "failures"),
     "simulations of this round that failed": _Kind("simulate.max_failed", "failures"),

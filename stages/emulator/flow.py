@@ -74,6 +74,7 @@ class Flow(eqx.Module):
     spread: Float[Array, " inputs"]
     location: Float[Array, " size"]
     to_q: Float[Array, "size size"]  # scaled data are to_q (y - location)
+    folds: int = eqx.field(static=True, default=5)  # parts of the training rows, one of which a member has not seen
 
     def log_prob(self, x: Float[Array, " inputs"], y: Float[Array, " size"]) -> Float[Array, ""]:
         """Return the log density of data, by the members' mean."""
@@ -119,7 +120,8 @@ def build_densities(about: Mapping[str, Any], keys: PRNGKeyArray) -> Density:
     """Build an ensemble of untrained densities, a key each.
 
     `about` is what an emulator's header says of a flow: `size`, `inputs`, `layers` (0 of a Gaussian), `width`, `bins`,
-    whether its shape `sees` the inputs and its scale does (`scale_sees`), and the `dtype`.
+    whether its shape `sees` the inputs and its scale does (`scale_sees`), and the `dtype`; of the whole, `members` and
+    `folds` too.
     """
     size, inputs, dtype = about["size"], about["inputs"], about["dtype"]
     wide = {"width": about["width"]}
@@ -147,4 +149,5 @@ def blank_flow(about: Mapping[str, Any]) -> Flow:
     size, inputs = about["size"], about["inputs"]
     keys = jax.random.split(jax.random.key(0), about["members"])
     members = eqx.filter_eval_shape(lambda: build_densities(about, keys))
-    return Flow(members, jnp.zeros(inputs), jnp.zeros(inputs), jnp.zeros(size), jnp.zeros((size, size)))
+    scales = jnp.zeros(inputs), jnp.zeros(inputs), jnp.zeros(size), jnp.zeros((size, size))
+    return Flow(members, *scales, folds=about.get("folds", 5))

@@ -117,9 +117,9 @@ __all__ = [
 VERSIONS = {
     "simulate": 3,
     "dataset": 1,
-    "train": 8,
+    "train": 9,
     "infer": 12,
-    "check": 13,
+    "check": 14,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

@@ -102,7 +102,7 @@ class Check(Settings):
     max_member_shift: Annotated[Positive, AddedLater(), ReadLater(), Unit("posterior sd")] = 0.2
     """Flows: shift of a mean between the members of the ensemble that passes; their average is known twice as well."""
     max_member_mass: Annotated[Fraction, AddedLater(), ReadLater(), Unit("share")] = 0.1
-    """Flows: posterior mass that a member of the ensemble places elsewhere than all of them, that passes."""
+    """Random simulators: posterior mass out of place, as the members of the ensemble tell it, that passes."""
     max_outside: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05
     """Draws outside the training domain, or that cannot be solved, that pass."""
     max_edge: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05

@@ -21,12 +21,13 @@ from simfer.stages.model.likelihood import Observed, read_likelihood
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Train, TrainConfig
 from simfer.stages.train.descent import History, descend, descend_slower
-from simfer.stages.train.feed import Rows, whole
-from simfer.stages.train.losses import loss_of, mean_of, median_of
+from simfer.stages.train.feed import Feed, Rows, whole
+from simfer.stages.train.losses import Loss, loss_of, mean_of, median_of
 
 _COPIED = 40_000  # rows with their copies: more noise than this on a row teaches nothing
 _MOST_COPIES = 8
 _MEAN_STEPS, _MEAN_RATE, _PATIENCE = 1500, 1e-2, 600
+_AVERAGING = 0.98  # of weights, over some fifty steps: few rows are learned by heart long before the rate falls
 _WILD = 30.0  # nats beyond the median row, from where on a row counts by the logarithm of its own
 
 
@@ -117,11 +118,10 @@ def begin(settings: Train, rows: Sample, progress: Progress) -> Beginning:
     held_out = 1 + np.arange(settings.ensemble_size) % int(rows.fold.max())
     about = {"size": rows.y.shape[1], "inputs": rows.x.shape[1], "layers": 0, "width": settings.flow.width}
     about |= {"bins": settings.flow.bins, "sees": False, "dtype": settings.dtype, "members": settings.ensemble_size}
+    about |= {"folds": int(rows.fold.max())}
     quick = _settings(settings, min(_MEAN_STEPS, settings.steps), _MEAN_RATE)
     means, feed = build_densities(about, keys[:, 0]).mean, whole(scaled, rows.fold, held_out)
-    means, _ = descend_slower(
-        quick, lambda slower: descend(slower, means, loss_of(), feed, keys[:, 1], progress, "flow: means")
-    )
+    means, _ = _averaged(quick, means, loss_of(), feed, keys[:, 1], progress, "flow: means")
     return Beginning(settings, rows, scaled, held_out, keys, about, means, scales)
 
 
@@ -131,7 +131,8 @@ def train(begun: Beginning, name: str, start: Start, progress: Progress) -> Cand
     feed = whole(Rows(begun.scaled.x, begun.scaled.y @ base.T), begun.rows.fold, begun.held_out)
     members, history = _descended(begun, start, feed, progress, f"flow: {name}")
     center, spread, location, scale = begun.scales
-    flow = Flow(members, *map(jnp.asarray, (center, spread, location, base / scale)))
+    scales = map(jnp.asarray, (center, spread, location, base / scale))
+    flow = Flow(members, *scales, folds=begun.about["folds"])
     return Candidate(flow, start.about, _unseen(flow, begun), history)
 
 
@@ -141,11 +142,18 @@ def _settings(settings: Train, steps: int, rate: float) -> Train:
 
 
 def _descended(begun: Beginning, start: Start, feed: Any, progress: Progress, name: str) -> tuple[Density, History]:
-    """Descend; where the loss is not finite, once more at a lower rate."""
     loss = partial(_with_frozen, start.frozen) if start.frozen else _negative_log_density
     settings = _settings(begun.settings, begun.settings.flow.steps, start.rate)
+    return _averaged(settings, start.members, loss, feed, begun.keys[:, 1], progress, name)
+
+
+def _averaged(
+    settings: Train, networks: Any, loss: Loss, feed: Feed, keys: Array, progress: Progress, name: str
+) -> tuple[Any, History]:
+    """Descend, weights being averaged; where the loss is not finite, once more at a lower rate."""
     return descend_slower(
-        settings, lambda slower: descend(slower, start.members, loss, feed, begun.keys[:, 1], progress, name)
+        settings,
+        lambda slower: descend(slower, networks, loss, feed, keys, progress, name, averaging=_AVERAGING),
     )
 
 

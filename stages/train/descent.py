@@ -59,18 +59,19 @@ def descend(
     name: str,
     checkpoint: Checkpoint | None = None,
     devices: Sequence[Any] = (),
+    averaging: float = 0.0,
 ) -> tuple[PyTree, History]:
     """Bring a loss down for every member side by side, and keep each one's best, by the same loss made robust.
 
     What was killed goes on from its checkpoint. Members are shared out among `devices` (all accelerators, if left
-    out), between which nothing is sent.
+    out), between which nothing is sent. With `averaging`, weights are running averages (`phases`).
     """
     devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
     weights, static = eqx.partition(networks, eqx.is_inexact_array)
     num, dtype = len(keys), jax.tree.leaves(weights)[0].dtype
     weights, keys, feed = _shared_out(weights, keys, feed, len(devices))
     trace, saved = Trace(weights, settings.patience), checkpoint.header(len(keys)) if checkpoint else {}
-    order = phases(settings, static, loss, feed, keys, devices)
+    order = phases(settings, static, loss, feed, keys, devices, averaging)
     with progress.task(name, total=sum(phase.steps for phase in order), unit="steps") as task:
         for number, phase in enumerate(order):
             if number < saved.get("phase", 0):

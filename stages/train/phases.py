@@ -54,9 +54,18 @@ class _Counts(NamedTuple):
 
 
 def phases(
-    settings: Train, static: PyTree, loss: Loss, feed: Feed, keys: PRNGKeyArray, devices: Sequence[Any]
+    settings: Train,
+    static: PyTree,
+    loss: Loss,
+    feed: Feed,
+    keys: PRNGKeyArray,
+    devices: Sequence[Any],
+    averaging: float = 0.0,
 ) -> list[Phase]:
-    """List the phases that settings ask for; the finish takes all rows at a time, which a stream has not."""
+    """List the phases that settings ask for; the finish takes all rows at a time, which a stream has not.
+
+    `averaging` is the share of a running average of weights that a step of the optimizer keeps; 0 averages none.
+    """
 
     def in_part(rows: Rows, robust: bool | float) -> Callable[..., Array]:
         def of_some(weights: PyTree, at: Array, count: Array | None = None) -> Array:
@@ -69,7 +78,8 @@ def phases(
     losses = [partial(in_part, robust=robust) for robust in (settings.robust, settings.robust or True)]
     make = partial(_phase, losses=losses, feed=feed, keys=keys, devices=devices)
     in_batches = settings.batch_size < feed.trains.shape[1] or feed.window is not None
-    first = make(settings.steps, _CHUNK, settings.patience, settings.dtype, *_descending(settings, in_batches))
+    steps = _averaged(averaging, *_descending(settings, in_batches))
+    first = make(settings.steps, _CHUNK, settings.patience, settings.dtype, *steps)
     if not settings.finish_steps or feed.window is not None:
         return [first]
     return [first, make(settings.finish_steps, _FINISH_CHUNK, _FINISH_PATIENCE, "float64", *_newton())]
@@ -172,6 +182,30 @@ def _descending(settings: Train, in_batches: bool) -> tuple[Callable[..., Any], 
         return optax.apply_updates(weights, updates), state, value
 
     return lambda weights, own, count, loss_at: optim.init(weights), step
+
+
+def _averaged(
+    kept: float, start: Callable[..., Any], step: Callable[..., Any]
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Make weights the running average (Polyak & Juditsky 1992) of those that descend, which are a part of the state.
+
+    What is looked at and kept is the average: much of what trainings differ by is the last batches that each has seen.
+    """
+    if not kept:
+        return start, step
+
+    def begin(weights: PyTree, own: _Own, count: Array, loss_at: Callable[..., Array]) -> PyTree:
+        return weights, start(weights, own, count, loss_at)
+
+    def go_on(
+        weights: PyTree, state: PyTree, own: _Own, count: Array, i: Array, loss_at: Callable[..., Array]
+    ) -> tuple[PyTree, PyTree, Array]:
+        moved, state, value = step(*state, own, count, i, loss_at)
+        share = jnp.minimum(kept, (1.0 + i) / (10.0 + i))  # what is far behind at first is soon forgotten
+        mean = jax.tree.map(lambda old, new: old + (1.0 - share).astype(old.dtype) * (new - old), weights, moved)
+        return mean, (moved, state), value
+
+    return begin, go_on
 
 
 def _newton() -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -7,7 +7,7 @@ import pytest
 
 from simfer.stages.check.density import Exchanged, alike_p, energy_p
 from simfer.stages.check.effect import effect_p
-from simfer.stages.check.members import members_apart
+from simfer.stages.check.members import members_apart, misplaced
 from simfer.stages.check.own_draw import own_draw_p
 
 _DRAWS, _EACH = 200, 16
@@ -109,8 +109,38 @@ def test_members_are_apart_by_place_by_width_and_by_shape() -> None:
     assert shift < 0.03 and change < 0.03 and mass > 0.14
 
 
+def test_mass_out_of_place_is_what_the_ensemble_errs_by_and_not_what_its_members_differ_by() -> None:
+    """Means of rows in five parts, each member without one: what is told is the total variation from the truth."""
+    rng, draws = np.random.default_rng(9), np.random.default_rng(10).normal(size=(1000, 1))
+    told, true = [], []
+    for rows in rng.normal(size=(60, 5, 20)):
+        means = np.array([np.delete(rows, part, axis=0).mean() for part in range(5)])
+        logs = (
+            -0.5 * (draws + rows.mean() - means) ** 2
+        )  # the draws are of all together, whose mean is that of the rows
+        told.append(misplaced(logs, draws, 5))
+        true.append(abs(rows.mean()) / np.sqrt(2.0 * np.pi))
+    rms = lambda values: np.sqrt(np.mean(np.square(values)))  # noqa: E731
+    assert rms(told) == pytest.approx(rms(true), rel=0.25)
+
+
+def test_mass_out_of_place_by_less_than_a_tenth_of_an_sd_is_not_counted() -> None:
+    draws = np.random.default_rng(11).normal(size=(2000, 2))
+
+    def told(ripples: np.ndarray, named: np.ndarray = draws) -> float:
+        return misplaced(np.stack([0.5 * ripples, -0.5 * ripples], axis=1), named, 5)
+
+    assert told(np.cos(60.0 * draws[:, 0])) < 0.5 * told(np.cos(6.0 * draws[:, 0]))
+    ridge = draws @ np.array([[1.0, 1.0], [0.01, -0.01]])  # of an sd of a hundredth, across: seen all the same
+    assert told(draws[:, 1] ** 2 - 1.0, ridge) > 0.15
+    modes = np.where(draws[:, :1] > 0.0, 5.0, -5.0) + 0.02 * draws[:, 1:]  # and narrow modes far apart
+    assert told(draws[:, 1] ** 2 - 1.0, modes) > 0.15
+
+
 def test_what_is_no_number_passes_nothing() -> None:
     rng = np.random.default_rng(4)
     found = exchanged(simulate("right", rng), rng)
     found.log_density[3, 2] = np.nan
     assert np.isnan(alike_p(found))
+    assert np.isnan(misplaced(np.full((100, 3), np.nan), rng.normal(size=(100, 1)), 5))
+    assert np.isnan(misplaced(np.zeros((100, 1)), rng.normal(size=(100, 1)), 5))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jaxtyping import Array
 
 from simfer.stages.settings import Train
 from simfer.stages.train.optimizers import known, mistakes, optimizer
+from simfer.stages.train.phases import _averaged
 
 WORKING: dict[str, dict[str, Any]] = {
     "adam": {"b1": 0.8},
@@ -63,3 +66,20 @@ def test_a_wrong_name_or_argument_is_told_with_its_place(settings: dict[str, Any
 def test_what_is_offered_are_optimizers() -> None:
     assert set(WORKING) <= set(known())
     assert not {"scale_by_adam", "chain", "lbfgs"} & set(known())
+
+
+def test_weights_that_swing_about_their_goal_are_kept_as_their_average() -> None:
+    def swing(weights: Array, state: tuple[()], own: None, count: None, i: Array, loss_at: None) -> Any:
+        return jnp.where(i % 2 == 0, 1.0, 3.0), state, weights
+
+    begin, go_on = _averaged(0.98, lambda weights, *_: (), swing)
+    start = jnp.full((), 50.0)
+
+    def step(carry: Any, i: Array) -> Any:
+        weights, state, _ = go_on(*carry, None, None, i, None)
+        return (weights, state), weights
+
+    (_, (moving, _)), kept = jax.lax.scan(step, (start, begin(start, None, None, None)), jnp.arange(400))
+    assert abs(float(moving) - 2.0) == 1.0
+    assert np.abs(np.asarray(kept[50:]) - 2.0).max() < 0.1  # where it began is forgotten
+    assert _averaged(0.0, begin, go_on) == (begin, go_on)

@@ -74,7 +74,7 @@ class Flow(eqx.Module):
     spread: Float[Array, " inputs"]
     location: Float[Array, " size"]
     to_q: Float[Array, "size size"]  # scaled data are to_q (y - location)
-    folds: int = eqx.field(static=True, default=5)  # parts of the training rows, one of which a member has not seen
+    folds: int = eqx.field(static=True, default=5, kw_only=True)  # parts of the rows; a member has not seen one
 
     def log_prob(self, x: Float[Array, " inputs"], y: Float[Array, " size"]) -> Float[Array, ""]:
         """Return the log density of data, by the members' mean."""

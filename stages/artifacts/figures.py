@@ -49,9 +49,7 @@ _FIGURES = {
     "shift between the flow's members": _Kind("check.max_member_shift", "density"),
     "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
     "posterior mass out of place": _Kind("check.max_member_mass", "density"),
-    "posterior mass that the flow's members": _Kind(
-        "check.max_member_mass", "density"
-    ),  # of verdicts before version 14
+    "posterior mass that the flow's members": _Kind("check.max_member_mass", "density"),  # in older verdicts
     "draws outside the training domain": _Kind("check.max_outside", "domain"),
     _UNSOLVED: _Kind("check.max_outside", "failures"),
     "simulations of this round that failed": _Kind("simulate.max_failed", "failures"),

@@ -187,11 +187,14 @@ class GaussianProcess(ClosedForm):
 
     def _check(self, rows: int, numbers: int) -> None:
         if numbers > self.max_rows:
-            each = "" if rows == numbers else f" that stand for {numbers} with their derivatives"
+            each, fewer = "", "simulate less"
+            if rows < numbers:
+                each = f" that stand for {numbers} with their derivatives"
+                fewer = "leave the derivatives out (train.derivative_weight = 0)"
             raise StageError(
                 f"a Gaussian process takes memory by the square of its rows and time by the cube: got {rows} "
                 f"rows{each}, expected at most {self.max_rows}. Take a network (train.architecture: residual, mlp), "
-                "simulate less, or raise train.options.max_rows"
+                f"{fewer}, or raise train.options.max_rows"
             )
 
     def _search(self, groups: list[Known]) -> tuple[bool, Float[np.ndarray, "kernels hyper"]]:

@@ -68,7 +68,7 @@ class Result:
         >>> result = simfer.run("line.toml")
         >>> result
         Result: PASSED: the true simulator bears this posterior out.
-          parameter    mean ... unit
+          parameter ... unit
           start  ...0.1...  cm
           speed  ...1.1...  cm/s
           Folders in data/artifacts:

@@ -54,6 +54,7 @@ def test_stacking_finds_the_mixture() -> None:
     np.testing.assert_allclose(weights, [0.3, 0.7, 0.0], atol=0.01)
 
 
+@pytest.mark.filterwarnings("ignore:Estimated shape parameter of Pareto")  # such a datum is among the heavy ones
 def test_arviz_says_the_same_of_the_file(tmp_path: Path) -> None:
     import arviz
 

@@ -237,7 +237,7 @@ class TestDerivatives:
         if shape == "squared_exponential":
             apart[2, 0] = True
         assert np.allclose(got[:, 1:, :, 0].transpose(0, 2, 1)[apart], each(jax.grad(value))[apart], rtol=1e-9)
-        assert np.allclose(got[:, 0, :, 1:].transpose(0, 1, 2)[apart], each(jax.grad(value, 1))[apart], rtol=1e-9)
+        assert np.allclose(got[:, 0, :, 1:][apart], each(jax.grad(value, 1))[apart], rtol=1e-9)
         both = each(jax.jacfwd(jax.grad(value), 1))
         assert np.allclose(got[:, 1:, :, 1:].transpose(0, 2, 1, 3)[apart], both[apart], rtol=1e-9)
         step, at = 1e-4, np.asarray(a[2])  # there by differences

@@ -157,10 +157,10 @@ class GaussianProcess(ClosedForm):
         # A twin has as many components: its sigma points stand beside those of the others.
         limits = (self.sd.size,) * 2 if len(self.x) > 1 else (1, max(min(self.max_components, len(y) // 2), 1))
         location, scores, basis = _principal(y, *limits)
-        known = Known(x, scores)
+        each = scores[:, None]
         if derivatives is not None:
-            slopes = derivatives @ np.linalg.pinv(basis)
-            known = Known(x, np.concatenate([scores[:, None], slopes], axis=1).reshape(-1, scores.shape[1]))
+            each = np.concatenate([each, derivatives @ np.linalg.pinv(basis)], axis=1)
+        known = Known(x, each.reshape(-1, scores.shape[1]))
         if len(self.x) > 1:
             is_rough, hyper, iterations = bool(self.is_rough), np.asarray(self.hyper), _AGAIN
             groups = _grouped(len(hyper) == 1, known)

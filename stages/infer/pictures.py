@@ -13,7 +13,7 @@ from simfer.stages.infer.predictive import Predictive
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.target import Target
 from simfer.stages.model.block import Block
-from simfer.stages.model.noise import limits_of_record
+from simfer.stages.model.noise import data_per_output, limits_of_record
 from simfer.stages.settings import Derived, Prior, TruncatedNoise
 from simfer.stages.settings.labels import labelled
 
@@ -47,21 +47,35 @@ def _panel(target: Target, b: Block, predictive: Predictive) -> plots.Panel:
     line = len(output.dims) == 1
     coords = np.asarray(output.coords[output.dims[0]]) if line else np.arange(output.size)
     x = coords[index] if line else np.arange(len(index), dtype=float)
-    order, curve, side = np.argsort(x), predictive.curves[b.name], b.series.side
+    order, side = np.argsort(x), b.series.side
+    per_output = data_per_output(b.noise, b.series)
+    counted = per_output is None or (per_output != 1.0).any()
+    curve, simulated = (
+        _as_data(each, per_output) for each in (predictive.curves[b.name], predictive.simulated.get(b.name))
+    )
+    if curve is not None and not line:
+        curve = curve.reshape(len(curve), -1)[:, index]
     return plots.Panel(
         output=b.name,
-        unit=output.unit,
+        unit="" if counted else output.unit,
         dim=output.dims[0].rpartition(".")[2] if line else "",
         dim_unit=target.predictor.units.get(output.dims[0], "") if line else "",
         x=x[order],
         observed=b.values[order],
         replicated=predictive.replicated[b.name][:, order],
         curve_x=coords if line else x,
-        simulated=predictive.simulated.get(b.name) if line else None,
-        curve=curve if line else curve.reshape(len(curve), -1)[:, index],
+        simulated=simulated if line else None,
+        curve=curve,
         side=None if side is None else side[order],
         limits=_limits(b),
     )
+
+
+def _as_data(outputs: np.ndarray | None, per_output: Float[np.ndarray, " n"] | None) -> np.ndarray | None:
+    """Return outputs in the unit of the data; nothing where that differs from datum to datum, or nobody knows it."""
+    if outputs is None or per_output is None or np.ptp(per_output) > 0.0:
+        return None
+    return outputs * per_output[0]
 
 
 def _limits(b: Block) -> tuple[float, ...]:

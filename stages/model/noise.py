@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -19,7 +20,7 @@ from simfer.stages.model.truncated import Truncated
 from simfer.stages.settings import Column, CustomNoise, MultivariateNormalNoise, Noise, TruncatedNoise
 from simfer.stages.settings.expressions import parse
 from simfer.stages.settings.noise import arguments
-from simfer.stages.settings.noise_families import ZeroInflatedNoise
+from simfer.stages.settings.noise_families import BinomialNoise, ZeroInflatedNoise
 
 SMALLEST = 1e-10  # a rate or a median is not let below it, but for data that are as small themselves
 _SMALL = 1e-3  # data beside which it is not negligible
@@ -145,6 +146,27 @@ def limits_of_record(noise: TruncatedNoise, series: Series) -> Limits:
         return np.full(len(series.values), none if limit is None else limit)
 
     return Limits(one(noise.low, -np.inf), one(noise.high, np.inf))
+
+
+def data_per_output(noise: Noise, series: Series) -> Float[np.ndarray, " n"] | None:
+    """Return what an output is multiplied by to be the datum that it expects: one, but where trials are counted.
+
+    None where more than columns say how many trials there were.
+    """
+    if not isinstance(noise, BinomialNoise):
+        return np.ones(len(series.values))
+    trials = noise.total_count
+    if isinstance(trials, str) and set((formula := parse(trials)).names) <= set(series.columns):
+        return np.asarray(formula(series.columns, np)) / noise.population
+    if isinstance(trials, Column) and trials.times is None and trials.plus is None:
+        return series.columns[trials.column] / noise.population
+    return np.full(len(series.values), trials / noise.population) if isinstance(trials, int) else None
+
+
+def in_outputs_unit(noise: Noise, series: Series) -> Series:
+    """Return data as outputs are: counts as what their share of the trials is of the population."""
+    per_output = data_per_output(noise, series)
+    return series if per_output is None else replace(series, values=series.values / per_output)
 
 
 def observed_offset(

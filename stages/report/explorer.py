@@ -19,6 +19,7 @@ from simfer.stages.emulator.labels import ERROR
 from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.model import pca as basis
 from simfer.stages.model.likelihood import read_data
+from simfer.stages.model.noise import in_outputs_unit
 from simfer.stages.model.outputs import Output
 from simfer.stages.report.elements import paragraph, section
 from simfer.stages.report.material import Material
@@ -169,7 +170,7 @@ def _outputs(emulator: Emulator, shown_of: Emulator, material: Material) -> list
             there = np.ones(len(series[name].values), bool)
             for dim, place in zip(output.dims[:-1], places, strict=False):
                 there &= np.isin(place, np.asarray(output.coords[dim], float))
-            values = series[name].values[there].tolist()
+            values = in_outputs_unit(material.problem.noise[name], series[name]).values[there].tolist()
             one["data"] = {"at": [place[there].tolist() for place in places], "values": values}
         shown.append(one)
     measured = [one for one in shown if "data" in one]

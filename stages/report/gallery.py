@@ -29,6 +29,7 @@ from simfer.stages.report.measured import Measured
 from simfer.stages.report.prior_predictive import PriorPredictive
 from simfer.stages.settings import Prior, Problem
 from simfer.stages.settings.labels import labelled
+from simfer.stages.settings.noise_families import BinomialNoise
 
 _NORMAL = np.linspace(-4.0, 4.0, 401)
 Draws = Mapping[str, np.ndarray]
@@ -99,7 +100,8 @@ class Gallery:
 
     @cached_property
     def _measured(self) -> Measured:
-        return Measured(self.tree, self.units, self.problem.plots.labels)
+        counted = {name: "" for name, noise in self.problem.noise.items() if isinstance(noise, BinomialNoise)}
+        return Measured(self.tree, self.units | counted, self.problem.plots.labels)
 
     @cached_property
     def units(self) -> dict[str, str]:

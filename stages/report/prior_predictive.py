@@ -13,9 +13,11 @@ from simfer.stages import plots
 from simfer.stages.artifacts.arrays import coordinate_units
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.model.likelihood import read_data
+from simfer.stages.model.noise import data_per_output, in_outputs_unit
 from simfer.stages.model.observation import Data, Series
 from simfer.stages.model.outputs import Output
 from simfer.stages.settings import Problem
+from simfer.stages.settings.noise import COUNTS
 from simfer.stages.summary import Summary
 
 _DRAWN = 50
@@ -37,8 +39,10 @@ class PriorPredictive:
 
     @cached_property
     def data(self) -> Data:
-        """The data, matched to the outputs."""
-        return read_data(self.problem, self.simulations.layout)
+        """The data, matched to the outputs and in their unit."""
+        data = read_data(self.problem, self.simulations.layout)
+        noise = self.problem.noise
+        return Data({name: in_outputs_unit(noise[name], series) for name, series in data.series.items()})
 
     @cached_property
     def runs(self) -> Float[np.ndarray, "runs outputs"]:
@@ -61,8 +65,8 @@ class PriorPredictive:
     def _said(self, name: str, series: Series) -> str:
         layout = self.simulations.layout
         output, runs = layout.outputs[name], self.runs[:, layout.slices[name]][:, series.index]
-        low, high = runs.min(axis=0), runs.max(axis=0)
-        beyond = np.flatnonzero((series.values < low) | (series.values > high))
+        low, high, one = runs.min(axis=0), runs.max(axis=0), self._one_count(name, series)
+        beyond = np.flatnonzero((series.values < low - one) | (series.values > high + one))
         if not len(beyond):
             return ""
         worst = beyond[np.argmax(np.maximum(low - series.values, series.values - high)[beyond])]
@@ -76,6 +80,12 @@ class PriorPredictive:
             f" ({f'{where}: ' if where else ''}{span})"
         )
         return words + self._cause(series.values, runs, len(beyond) / len(series.values))
+
+    def _one_count(self, name: str, series: Series) -> np.ndarray | float:
+        """Return what one count more or less is of the output, as far as counts scatter where next to none are."""
+        noise = self.problem.noise[name]
+        per_output = data_per_output(noise, series) if noise.dist in COUNTS else None
+        return 0.0 if per_output is None else 1.0 / per_output
 
     @staticmethod
     def _cause(values: np.ndarray, runs: np.ndarray, share: float) -> str:

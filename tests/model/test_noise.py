@@ -192,6 +192,18 @@ def test_a_binomial_share_out_of_range_has_a_finite_log_probability(y: float) ->
     assert np.isfinite(value) and np.isfinite(slope)
 
 
+@pytest.mark.parametrize(
+    "name", [name for name in CASES if name not in noises.LOGARITHMIC]
+)  # whose outputs are medians
+def test_data_are_expected_at_what_is_said_of_an_output(name: str) -> None:
+    noise = made(dist=name, **CASES[name][0])
+    given = {k: jnp.asarray(v) for k, v in arguments(noise).items()}
+    expected = noises.family(noise, series(COUNTS))(jnp.asarray(Y), **given).mean
+    per_output = noises.data_per_output(noise, series(COUNTS))
+    assert per_output is not None and np.allclose(expected, Y * per_output)
+    assert np.allclose(noises.in_outputs_unit(noise, series(Y * per_output)).values, Y)
+
+
 def variance(noise: Any, y: np.ndarray = Y) -> np.ndarray:
     return np.asarray(variance_of_output(noise, jnp.asarray(y)))
 

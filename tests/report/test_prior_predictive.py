@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -42,6 +43,22 @@ def test_runs_of_a_table_are_not_said_to_be_from_the_prior(simulations: Path, tm
     (tmp_path / "runs.csv").write_text("slope,intercept,y[x=0]\n0,0,0\n")
     (words,) = PriorPredictive(config.from_table(table, (), folder=tmp_path), simulations).words()
     assert words.startswith("y: 1 of 9 data lie beyond all of 200 runs of the table (x = 1.5: 99, runs ")
+
+
+@pytest.mark.parametrize("trials", [400, "tested", {"column": "tested"}])
+def test_counts_are_held_against_runs_as_the_share_that_they_are(
+    simulations: Path, tmp_path: Path, trials: Any
+) -> None:
+    share = np.clip(helpers.line_data(), 0.0, None) / 50.0
+    rows = np.column_stack([helpers.X, np.round(400 * share), np.full(len(share), 400)])
+    data = tmp_path / "data.csv"
+    np.savetxt(data, rows, delimiter=",", header="x,y,tested", comments="", fmt="%g")
+    noise = {"y": {"dist": "Binomial", "population": 50.0, "total_count": trials}}
+    observation = {"file": str(data), "ignore": ["tested"] if trials == 400 else []}
+    problem = helpers.problem(helpers.line(observation=observation, noise=noise))
+    counted = PriorPredictive(problem, simulations)
+    assert counted.words() == []
+    assert np.allclose(counted.data.series["y"].values, 50.0 * share, atol=0.5 * 50.0 / 400)
 
 
 def test_a_factor_is_taken_for_a_unit() -> None:

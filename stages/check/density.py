@@ -114,7 +114,7 @@ def density_figures(limits: Check, target: Target, found: Exchanged, draws: np.n
                apart.shift, limits.max_member_shift),
         Figure("change of an sd between the flow's members (share)", "density",
                apart.change, limits.max_scatter_error),
-        Figure("posterior mass out of place, by the flow's members", "density",
+        Figure("posterior mass out of place, of any two parameters", "density",
                apart.mass, limits.max_member_mass),
     ]  # fmt: skip
 

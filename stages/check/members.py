@@ -6,12 +6,15 @@ began from other weights err in other ways; where their posteriors agree, these 
 
 from __future__ import annotations
 
+import math
+from itertools import combinations
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
+from scipy.spatial import cKDTree
 from scipy.special import logsumexp, softmax
 
 from simfer.stages.batches import in_batches
@@ -22,6 +25,7 @@ from simfer.stages.model.prediction import Prediction
 _MOST_DRAWS = 4000  # that members are asked of
 _FINEST = 0.1  # posterior sd: no reader of a mean and its sd asks for more
 _NEAR, _SHARE = 0.05, 0.5  # share of the draws nearest to one, and of their reach, that is fine where modes are narrow
+_MOST_KERNELS = 4e8  # between pairs of draws, in all planes: some seconds
 _BLOCK = 250
 
 
@@ -30,7 +34,7 @@ class Apart(NamedTuple):
 
     shift: float  # of a mean in posterior sd, of the parameters the largest
     change: float  # of an sd as a share of it, of the parameters the largest
-    mass: float  # total variation distance: of any shape, and of all parameters together
+    mass: float  # total variation distance, of any shape
 
 
 _NOTHING = Apart(float("nan"), float("nan"), float("nan"))
@@ -39,7 +43,7 @@ _NOTHING = Apart(float("nan"), float("nan"), float("nan"))
 def by_flow(target: Target, draws: Float[np.ndarray, "draws size"]) -> Apart:
     """Return how far apart the posteriors of a flow's members are; nothing that is a number of a single member.
 
-    The mass is that of `misplaced`, an estimate for all of them together.
+    The mass is that of `misplaced`, an estimate for all members together.
     """
     flow, observed = target.flow, target.likelihood.flat()[0]
     assert flow is not None
@@ -114,20 +118,26 @@ def misplaced(each: Float[np.ndarray, "draws members"], named: Float[np.ndarray,
 
     Each was trained without one part of the rows, and most of what any two of them saw is the same: they differ by less
     than the ensemble errs. The jackknife (Quenouille 1956; Shao & Wu 1989) says by how much less: its variance is that
-    of the members times (folds - 1)^2 / folds. Of 13 ensembles whose exact posterior is known it gave 0.9 to 1.5 of the
-    total variation distance. What is finer than a tenth of a posterior sd is not counted.
+    of the members times (folds - 1)^2 / folds. Of any two parameters, as their plane is drawn, the largest: what all of
+    them together do that no plane shows is not counted, nor what is finer than a tenth of a posterior sd.
 
     Args:
         each: The log densities of the data by every member, at draws of all together.
         named: The draws' parameters, whitened.
         folds: The parts of the rows, one of which a member has not seen.
+
+    Returns:
+        An estimate of the total variation distance: of 21 ensembles whose exact posterior is known 0.9 to 1.6 times it.
     """
-    if each.shape[1] < 2 or not np.isfinite(each).any(axis=0).all():
-        return float("nan")
-    weights = softmax(each - logsumexp(each, axis=1)[:, None], axis=0)
-    mass = 0.5 * np.abs(_smoothed(named, weights) - 1.0).mean(axis=0)
     members = each.shape[1]
-    return float(np.sqrt((mass**2).sum() / (members - 1) / folds) * (folds - 1))
+    if members < 2 or not np.isfinite(each).any(axis=0).all():
+        return float("nan")
+    planes = [list(plane) for plane in combinations(range(named.shape[1]), min(2, named.shape[1]))]
+    some = slice(None, None, math.ceil(len(named) * math.sqrt(len(planes) / _MOST_KERNELS)))
+    each, named = each[some], named[some]
+    weights = softmax(each - logsumexp(each, axis=1)[:, None], axis=0)
+    mass = np.stack([0.5 * np.abs(_smoothed(named[:, plane], weights) - 1.0).mean(axis=0) for plane in planes])
+    return float(np.sqrt((mass**2).sum(axis=1).max() / (members - 1) / folds) * (folds - 1))
 
 
 def _smoothed(
@@ -140,13 +150,14 @@ def _smoothed(
     x = named - named.mean(axis=0)
     values, axes = np.linalg.eigh(np.atleast_2d(np.cov(x.T)))
     x = x @ axes / np.sqrt(np.maximum(values, 1e-12 * values.max() + 1e-300))
-    near, found = int(_NEAR * len(x)), np.empty_like(weights)
+    reach = cKDTree(x).query(x, [int(_NEAR * len(x)) + 1])[0][:, 0]
+    width = np.maximum(np.minimum(_FINEST, _SHARE * reach), 1e-12)
+    found = np.empty_like(weights)
     for start in range(0, len(x), _BLOCK):
-        squares = ((x[start : start + _BLOCK, None] - x) ** 2).sum(axis=2)
-        reach = np.sqrt(np.partition(squares, near, axis=1)[:, near])
-        width = np.maximum(np.minimum(_FINEST, _SHARE * reach), 1e-12)
-        kernel = np.exp(-0.5 * squares / width[:, None] ** 2)
-        found[start : start + _BLOCK] = kernel @ weights / kernel.mean(axis=1, keepdims=True)
+        at = slice(start, start + _BLOCK)
+        squares = sum((x[at, None, k] - x[:, k]) ** 2 for k in range(x.shape[1]))
+        kernel = np.exp(-0.5 * squares / width[at, None] ** 2)
+        found[at] = kernel @ weights / kernel.mean(axis=1, keepdims=True)
     return found
 
 

@@ -119,7 +119,7 @@ VERSIONS = {
     "dataset": 1,
     "train": 9,
     "infer": 12,
-    "check": 14,
+    "check": 15,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

@@ -137,6 +137,25 @@ def test_mass_out_of_place_by_less_than_a_tenth_of_an_sd_is_not_counted() -> Non
     assert told(draws[:, 1] ** 2 - 1.0, modes) > 0.15
 
 
+def test_mass_out_of_place_is_that_of_the_worst_plane_of_two_parameters() -> None:
+    draws = np.random.default_rng(12).normal(size=(1200, 30))
+
+    def told(log: np.ndarray, p: int) -> float:
+        return misplaced(np.stack([log, -log], axis=1), draws[:, :p], 2)
+
+    alone, bent, threefold = (
+        0.2 * draws[:, 0],
+        0.3 * draws[:, 0] * draws[:, 1],
+        0.3 * np.sign(draws[:, :3].prod(axis=1)),
+    )
+    by_itself = told(alone, 1)
+    assert by_itself > 0.05
+    assert told(alone, 5) == pytest.approx(by_itself, rel=0.2)  # the same with others beside it
+    assert told(alone, 30) == pytest.approx(by_itself, rel=0.4)  # and with so many that fewer draws are asked
+    assert told(bent, 5) == pytest.approx(told(bent, 2)) and told(bent, 2) > 4 * told(bent, 1)
+    assert told(threefold, 3) < 0.4 * told(0.3 * np.sign(draws[:, 0]), 3)  # no plane shows it
+
+
 def test_what_is_no_number_passes_nothing() -> None:
     rng = np.random.default_rng(4)
     found = exchanged(simulate("right", rng), rng)

@@ -7,6 +7,8 @@ from jaxtyping import Float
 
 from simfer.stages.plots.figures import Values, finite, forward, span_of
 
+_RIDGE = 0.5  # correlation that a grid follows; for less an upright one has cells enough, and straight edges
+
 
 def _support(values: Values, power: float) -> tuple[float, float, float]:
     """Return the range to draw a density on, and the width of the Gaussian (Silverman 1986, eq. 3.31) to smooth it by.
@@ -42,12 +44,15 @@ def smooth(values: Values, log: bool) -> tuple[Values, Values]:
 def smooth_2d(x: Values, y: Values) -> tuple[Values, Values, Values, list[float]]:
     """Return a grid, the smoothed density on it, and the densities that enclose 90 and 50 % of the draws.
 
-    The grid follows the draws' covariance, so that a narrow diagonal ridge is as well resolved as a round blob.
+    The grid follows the draws' covariance, so that a narrow diagonal ridge is as well resolved as a round blob. Where
+    they are hardly correlated it is upright, and ends at a prior's edge as the prior does.
     """
     xy = np.stack([x, y])
     centre, scale = xy.mean(1, keepdims=True), xy.std(1, keepdims=True)
     scale[scale == 0] = 1.0
-    root = scale * np.linalg.cholesky(np.cov((xy - centre) / scale, bias=True) + 1e-6 * np.eye(2))
+    covariance = np.cov((xy - centre) / scale, bias=True)
+    covariance = covariance if abs(covariance[0, 1]) > _RIDGE else np.eye(2)
+    root = scale * np.linalg.cholesky(covariance + 1e-6 * np.eye(2))
     u, v = np.linalg.solve(root, xy - centre)
     supports = [_support(each, 1 / 6) for each in (u, v)]
     counts, *edges = np.histogram2d(u, v, 70, [support[:2] for support in supports])

@@ -168,6 +168,15 @@ def test_regions_hold_what_they_say(slope):
         assert 1 - np.exp(-inside.sum() * cell / (2 * np.pi)) == pytest.approx(share, abs=0.02)
 
 
+def test_regions_end_at_the_edges_of_flat_priors_though_draws_are_a_little_correlated():
+    x, y = np.random.default_rng(1).uniform(-1.0, 1.0, size=(2, 20_000))
+    y = np.where(np.random.default_rng(2).uniform(size=x.size) < 0.3, np.abs(y) * np.sign(x), y)
+    assert 0.1 < np.corrcoef(x, y)[0, 1] < 0.4
+    grid_x, grid_y, _, _ = smooth_2d(x, y)
+    for grid in (grid_x, grid_y):
+        assert grid.min() == pytest.approx(-1.0, abs=0.02) and grid.max() == pytest.approx(1.0, abs=0.02)
+
+
 def test_density_that_stops_sharply_is_not_drawn_to_fade_out():
     x, density = smooth(np.random.default_rng(1).uniform(size=20_000), log=False)
     assert np.trapezoid(density, x) == pytest.approx(1, abs=0.02)

@@ -34,6 +34,7 @@ from simfer.stages.plots.figures import (
     thinned,
 )
 
+_MORE_DECIMALS = 2  # at most, where an interval is skewed
 _MOST_OF_A_TRACE, _MOST_OF_ALL = 400, 3000  # points: of one more than its width shows, of all what a page bears
 
 
@@ -158,8 +159,10 @@ def _marginal(ax: Axes, values: Values, other: Values | None, marked: Values) ->
 
 
 def _interval(low: float, middle: float, high: float, log: bool) -> str:
-    """Write a median and its interval, to two digits of the interval's width."""
+    """Write a median and its interval, to two digits of its width: of twice its narrower side's, where it is skewed."""
     decimals = 1 - int(np.floor(np.log10(high - low))) if high > low else 3
+    if 0.0 < (narrow := min(high - middle, middle - low)) < 0.25 * (high - low):
+        decimals = min(1 - int(np.floor(np.log10(2.0 * narrow))), decimals + _MORE_DECIMALS)
     plain = not log and -5 < decimals < 6
     if log or plain or not high > low:
         written = f".{max(decimals, 0)}f"

@@ -15,7 +15,8 @@ class _Parts(NamedTuple):
     scaled: Float[Array, "k n"]  # factors in units of the diagonal's root: A
     gap: Float[Array, " n"]  # likewise
     cholesky: Float[Array, "k k"]  # of I + A A^T
-    along: Float[Array, " k"]  # A gap, whitened by it
+    weights: Float[Array, " k"]  # of the factors, at which they leave the least of the gap
+    rest: Float[Array, " n"]  # what they leave: the inverse covariance times the gap, in units of the diagonal's root
     log_prob: Float[Array, ""]
 
 
@@ -39,9 +40,8 @@ def log_prob(gap: Float[Array, " n"], factor: Float[Array, "k n"], diagonal: Flo
 def _derivative(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     parts = _parts(*primals)
     inverse_root = solve_triangular(parts.cholesky, jnp.eye(len(parts.cholesky)), lower=True)
-    w = parts.along @ inverse_root
+    w, rest = parts.weights, parts.rest
     solved = (inverse_root.T @ inverse_root) @ parts.scaled
-    rest = parts.gap - w @ parts.scaled  # the inverse covariance times the gap, in units of the diagonal's root
     by_factor = (w[:, None] * rest - solved) * parts.root
     by_diagonal = 0.5 * (rest**2 - 1.0 + (parts.scaled * solved).sum(axis=0)) * parts.root**2
     d_gap, d_factor, d_diagonal = tangents
@@ -54,5 +54,9 @@ def _parts(gap: Float[Array, " n"], factor: Float[Array, "k n"], diagonal: Float
     cholesky = jnp.linalg.cholesky(jnp.eye(len(factor)) + scaled @ scaled.T)
     along = solve_triangular(cholesky, scaled @ gap, lower=True)
     log_determinant = 2.0 * jnp.log(jnp.diag(cholesky)).sum() - 2.0 * jnp.log(root).sum()
-    squares = gap @ gap - along @ along + len(gap) * jnp.log(2.0 * jnp.pi)
-    return _Parts(root, scaled, gap, cholesky, along, -0.5 * (squares + log_determinant))
+    weights = solve_triangular(cholesky.T, along)
+    rest = gap - weights @ scaled
+    # Never a difference of squares: where an emulator extrapolates, gap and factors are 1e10 sigma, and rounding would
+    # make of it a density of exp(1e7).
+    squares = rest @ rest + weights @ weights + len(gap) * jnp.log(2.0 * jnp.pi)
+    return _Parts(root, scaled, gap, cholesky, weights, rest, -0.5 * (squares + log_determinant))

@@ -62,17 +62,19 @@ class Projection(NamedTuple):
         """
         gap = self.data - coefficients.mean(axis=0) @ self.columns
         factors = jnp.concatenate([self.factor, spread @ self.columns])
-        weighted, square, volume = factors, (gap**2).sum(), jnp.zeros(())
+        weighted, squares, volume = factors, lambda left: (left**2).sum(), jnp.zeros(())
         if self.products is not None:
             variance = noise() + self.rest
             precision = (self.variance / variance) @ self.products @ _unfolded(len(self.data))
             precision = precision.reshape(len(self.data), -1)
-            weighted, square = factors @ precision, gap @ precision @ gap
+            weighted, squares = factors @ precision, lambda left: left @ precision @ left
             volume = jnp.log(variance / self.variance).sum()
         root = jnp.linalg.cholesky(jnp.eye(len(factors)) + weighted @ factors.T)
-        explained = solve_triangular(root, weighted @ gap, lower=True)
+        weights = solve_triangular(root.T, solve_triangular(root, weighted @ gap, lower=True))
+        # Never a difference of squares (`low_rank`).
+        square = squares(gap - weights @ factors) + (weights**2).sum()
         half_volume = jnp.log(jnp.diag(root)).sum() + 0.5 * volume
-        return self.constant.sum() - 0.5 * (square - (explained**2).sum()) - half_volume
+        return self.constant.sum() - 0.5 * square - half_volume
 
 
 def project(

@@ -33,3 +33,10 @@ def test_value_and_derivatives_are_those_of_the_dense_gaussian(count: int) -> No
     for derivative in (lambda f: f, jax.grad, jax.jacfwd, jax.hessian):
         mine, its = (derivative(lambda z, f=f: f(z, count))(POINT) for f in (by_factors, dense))
         assert np.allclose(mine, its, rtol=1e-9, atol=1e-10), derivative
+
+
+@pytest.mark.parametrize("size", [1e8, 1e10, 1e12, 1e14])
+def test_a_gap_that_factors_explain_is_no_more_probable_than_none_however_large_they_are(size):
+    factor, gap = np.random.default_rng(0).normal(size=(3, 5)), np.ones(3)
+    at_gap = low_rank.log_prob(size * gap @ factor, size * factor, np.ones(5))
+    assert at_gap <= low_rank.log_prob(np.zeros(5), size * factor, np.ones(5))

@@ -101,13 +101,13 @@ _ADVICE = {
     "density": "the density of the data is not known well enough at the posterior: more rounds (refine.max_rounds), "
     "more simulations, or a larger ensemble (train.ensemble_size)",
     "emulator": "the emulator differs from the simulator at the posterior: more rounds (refine.max_rounds), "
-    "more simulations, longer training (train.steps) or a wider network",
+    "more simulations; a network may need longer training (train.steps) or more width",
 }
 
 _WITHOUT_SIMULATOR = {
     "domain": "draws lie where the table has no runs: more runs there, or narrower priors",
-    "emulator": "the emulator is not exact enough near the data: more runs there, longer training (train.steps) or a "
-    "wider network",
+    "emulator": "the emulator is not exact enough near the data: more runs there; a network may need longer training "
+    "(train.steps) or more width",
 }
 
 

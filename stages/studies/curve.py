@@ -80,7 +80,7 @@ def _answer(law: PowerLaw, n: Float[np.ndarray, " k"], error: Float[np.ndarray, 
     if not law.falls(_LEVEL):
         return (
             f"nobody can say: by its own scatter the slope, {law.slope:.2g}, may as well be 0. More curve.seeds "
-            "or more simulations make it surer; if it stays so, longer training or a wider network may do more"
+            "or more simulations make it surer; if it stays so, a network may need longer training or more width"
         )
     middle, low, high = law.needed(target, _LEVEL)
     if middle <= have:
@@ -110,5 +110,5 @@ def _bends(law: PowerLaw, n: Float[np.ndarray, " k"], error: Float[np.ndarray, "
         return []
     return [
         f"from {before:,.0f} to {last:,.0f} simulations the slope was {fell:.2g}, over all it is {law.slope:.2g}: the "
-        "curve may flatten, and the line promise too much; longer training or a wider network may do more"
+        "curve may flatten, and the line promise too much; a network may need longer training or more width"
     ]

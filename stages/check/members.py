@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 from scipy.special import logsumexp, softmax
 
 from simfer.stages.batches import in_batches
@@ -150,7 +150,7 @@ def _smoothed(
     x = named - named.mean(axis=0)
     values, axes = np.linalg.eigh(np.atleast_2d(np.cov(x.T)))
     x = x @ axes / np.sqrt(np.maximum(values, 1e-12 * values.max() + 1e-300))
-    reach = cKDTree(x).query(x, [int(_NEAR * len(x)) + 1])[0][:, 0]
+    reach = KDTree(x).query(x, [int(_NEAR * len(x)) + 1])[0][:, 0]
     width = np.maximum(np.minimum(_FINEST, _SHARE * reach), 1e-12)
     found = np.empty_like(weights)
     for start in range(0, len(x), _BLOCK):

@@ -230,7 +230,7 @@ class TestDerivatives:
         a, b = jnp.asarray(rows(4)[0]), jnp.asarray(rows(5, seed=1)[0]).at[0].set(rows(4)[0][2])
         value = lambda one, other: reference_kernel(hyper, shape)(one[None], other[None])[0, 0]  # noqa: E731
         each = lambda f: jax.vmap(lambda one: jax.vmap(lambda other: f(one, other))(b))(a)  # noqa: E731
-        got = np.asarray(kernel(hyper, a, b, shape, (True, True)))
+        got = np.asarray(kernel(hyper, a, b, shape, "ab"))
         assert np.allclose(got[:, 0, :, 0], each(value), rtol=1e-10)
         apart = np.ones((4, 5), bool)
         apart[2, 0] = False  # where the distance is zero, automatic differentiation of its modulus is lost
@@ -254,9 +254,9 @@ class TestDerivatives:
         learned = jax.vmap(jax.jacfwd(model))(jnp.asarray(x))
         assert np.allclose(np.asarray(learned).transpose(0, 2, 1), slopes, atol=1e-2 * slopes.std())
         p, at = model.hyper[0], jnp.asarray(rows(5, seed=1)[0])
-        gram = np.asarray(kernel(p, model.x, model.x, shape, (True, True))).reshape(80, 80)
+        gram = np.asarray(kernel(p, model.x, model.x, shape, "ab")).reshape(80, 80)
         gram = gram + float(np.exp(p[-1])) * np.diag(np.diag(gram))
-        cross = np.asarray(kernel(p, at, model.x, shape, (False, True))).reshape(5, 80)
+        cross = np.asarray(kernel(p, at, model.x, shape, "b")).reshape(5, 80)
         left = 1.0 - np.einsum("an,na->a", cross, np.linalg.solve(gram, cross.T)) + float(np.exp(p[-1]))
         blocks = np.linalg.inv(gram).reshape(20, 4, 20, 4)[np.arange(20), :, np.arange(20)]
         floor = np.median(np.linalg.inv(blocks)[:, 0, 0])

@@ -206,7 +206,7 @@ class GaussianProcess(ClosedForm):
         return is_rough, np.stack([first, *(_minimise(first, each, is_rough, _SEARCH)[0] for each in some[1:])])
 
     def _correlations(self, z: Float[Array, " in_size"]) -> Float[Array, "kernels numbers"]:
-        with_slopes = False, self.alpha.shape[-1] > len(self.x)
+        with_slopes: Literal["", "b"] = "b" if self.alpha.shape[-1] > len(self.x) else ""
 
         def against(rough: bool) -> Float[Array, "kernels numbers"]:
             each = jax.vmap(lambda p: kernel(p, z[None], self.x, _SHAPES[rough], with_slopes))(self.hyper)
@@ -224,7 +224,7 @@ def _start(size: int, scale: float, weight: float) -> Float[np.ndarray, " hyper"
 @partial(jax.jit, static_argnums=(2, 3))
 def _gram(hyper: Array, x: Array, is_rough: bool, slopes: bool) -> Float[Array, "numbers numbers"]:
     """Return covariances of rows, with the nugget, which is a share of each number's own variance."""
-    gram = kernel(hyper, x, x, _SHAPES[is_rough], (slopes, slopes))
+    gram = kernel(hyper, x, x, _SHAPES[is_rough], "ab" if slopes else "")
     numbers = gram.shape[0] * gram.shape[1]
     gram = gram.reshape(numbers, numbers)
     return gram + jnp.exp(hyper[-1]) * jnp.diag(jnp.diag(gram))

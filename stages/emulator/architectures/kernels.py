@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -33,7 +34,7 @@ def kernel(
     a: Float[Array, "n size"],
     b: Float[Array, "m size"],
     shape: str,
-    with_slopes: tuple[bool, bool],
+    with_slopes: Literal["", "b", "ab"] = "",
 ) -> Float[Array, "n each m other"]:
     """Return the covariances of what is known at two sets of points.
 
@@ -45,8 +46,8 @@ def kernel(
         a: whitened points.
         b: others.
         shape: a name in `SHAPES`.
-        with_slopes: whether, of each set, each point stands for its value alone, or for the value and the `size`
-            derivatives after it.
+        with_slopes: the sets of which a point stands for its value and the `size` derivatives after it; of the others
+            it stands for its value alone.
 
     Returns:
         Covariances in units of the values' own variance.
@@ -56,15 +57,13 @@ def kernel(
     value, first, second = SHAPES[shape]((a[:, None] - b[None]) / scale)
     factor = 1.0 + weight * value
     product = jnp.prod(factor / (1.0 + weight), axis=-1)[:, None, :, None]
-    if not any(with_slopes):
+    if not with_slopes:
         return product
     by_a = weight * first / (scale * factor)
     along, across = by_a.transpose(0, 2, 1)[..., None], -by_a[:, None]
     one = jnp.ones_like(product)
-    top, left = [one, across] if with_slopes[1] else [one], [along]
-    if not with_slopes[0]:
-        return product * jnp.concatenate(top, axis=3)
-    if with_slopes[1]:
-        own = jnp.eye(size)[:, None] * (weight * second / (scale**2 * factor) - by_a**2).transpose(0, 2, 1)[..., None]
-        left.append(along * across - own)
-    return product * jnp.concatenate([jnp.concatenate(top, axis=3), jnp.concatenate(left, axis=3)], axis=1)
+    top = jnp.concatenate([one, across], axis=3)
+    if with_slopes == "b":
+        return product * top
+    own = jnp.eye(size)[:, None] * (weight * second / (scale**2 * factor) - by_a**2).transpose(0, 2, 1)[..., None]
+    return product * jnp.concatenate([top, jnp.concatenate([along, along * across - own], axis=3)], axis=1)

@@ -46,10 +46,12 @@ _FIGURES = {
     "change of an sd by leaving out the emulator's error": _Kind("check.max_width_change", "density"),
     "simulated data among the flow's, p": _Kind("check.min_scatter_p", "density"),
     "data simulated at the posterior, p": _Kind("check.min_scatter_p", "density"),
-    "shift between the flow's members": _Kind("check.max_member_shift", "density"),
-    "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
+    "error of a mean by the flow's members": _Kind("check.max_member_shift", "density"),
+    "error of an sd by the flow's members": _Kind("check.max_scatter_error", "density"),
     "posterior mass out of place": _Kind("check.max_member_mass", "density"),
-    "posterior mass that the flow's members": _Kind("check.max_member_mass", "density"),  # in older verdicts
+    "shift between the flow's members": _Kind("check.max_member_shift", "density"),  # this and two more: older verdicts
+    "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
+    "posterior mass that the flow's members": _Kind("check.max_member_mass", "density"),
     "draws outside the training domain": _Kind("check.max_outside", "domain"),
     _UNSOLVED: _Kind("check.max_outside", "failures"),
     "simulations of this round that failed": _Kind("simulate.max_failed", "failures"),

@@ -41,16 +41,27 @@ _NOTHING = Apart(float("nan"), float("nan"), float("nan"))
 
 
 def by_flow(target: Target, draws: Float[np.ndarray, "draws size"]) -> Apart:
-    """Return how far apart the posteriors of a flow's members are; nothing that is a number of a single member.
+    """Return how far the posterior is from the exact one, by how far apart those of a flow's members are.
 
-    The mass is that of `misplaced`, an estimate for all members together.
+    Estimates for all members together, by the jackknife (`more_than_members`); the mass is that of `misplaced`. Nothing
+    that is a number of a single member.
     """
     flow, observed = target.flow, target.likelihood.flat()[0]
     assert flow is not None
     z = _some(draws)
     each = np.asarray(in_batches(lambda z: flow.each(target.flow_input(z), observed), z))
-    named = z[:, : target.num_named]
-    return members_apart(each, named)._replace(mass=misplaced(each, named, flow.folds))
+    named, more = z[:, : target.num_named], more_than_members(flow.folds)
+    apart = members_apart(each, named)
+    return Apart(more * apart.shift, more * apart.change, misplaced(each, named, flow.folds))
+
+
+def more_than_members(folds: int) -> float:
+    """Return by how much more an ensemble errs than its members differ, each trained without one part of the rows.
+
+    Most of what any two of them saw is the same. The jackknife's variance (Quenouille 1956; Shao & Wu 1989) is that of
+    the members times (folds - 1)^2 / folds.
+    """
+    return (folds - 1) / math.sqrt(folds)
 
 
 def by_scatter(target: Target, draws: Float[np.ndarray, "draws size"]) -> tuple[Apart, Change]:
@@ -116,10 +127,8 @@ def members_apart(
 def misplaced(each: Float[np.ndarray, "draws members"], named: Float[np.ndarray, "draws p"], folds: int) -> float:
     """Estimate the posterior mass that an ensemble puts in a wrong place, from what its members differ by.
 
-    Each was trained without one part of the rows, and most of what any two of them saw is the same: they differ by less
-    than the ensemble errs. The jackknife (Quenouille 1956; Shao & Wu 1989) says by how much less: its variance is that
-    of the members times (folds - 1)^2 / folds. Of any two parameters, as their plane is drawn, the largest: what all of
-    them together do that no plane shows is not counted, nor what is finer than a tenth of a posterior sd.
+    By the jackknife (`more_than_members`), and the largest of those in the planes of two parameters: what three or more
+    do together that no plane shows is not counted, nor what is finer than a tenth of a posterior sd.
 
     Args:
         each: The log densities of the data by every member, at draws of all together.
@@ -137,7 +146,7 @@ def misplaced(each: Float[np.ndarray, "draws members"], named: Float[np.ndarray,
     each, named = each[some], named[some]
     weights = softmax(each - logsumexp(each, axis=1)[:, None], axis=0)
     mass = np.stack([0.5 * np.abs(_smoothed(named[:, plane], weights) - 1.0).mean(axis=0) for plane in planes])
-    return float(np.sqrt((mass**2).sum(axis=1).max() / (members - 1) / folds) * (folds - 1))
+    return float(np.sqrt((mass**2).sum(axis=1).max() / (members - 1))) * more_than_members(folds)
 
 
 def _smoothed(

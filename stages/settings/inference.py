@@ -100,7 +100,7 @@ class Check(Settings):
     max_correlation_change: Annotated[Positive, AddedLater(), ReadLater()] = 0.1
     """Change of a correlation of two parameters by reweighting that passes."""
     max_member_shift: Annotated[Positive, AddedLater(), ReadLater(), Unit("posterior sd")] = 0.2
-    """Flows: shift of a mean between the members of the ensemble that passes; their average is known twice as well."""
+    """Flows: error of a mean, as the members of the ensemble tell it, that passes."""
     max_member_mass: Annotated[Fraction, AddedLater(), ReadLater(), Unit("share")] = 0.1
     """Random simulators: posterior mass out of place, as the members of the ensemble tell it, that passes."""
     max_outside: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05

@@ -7,7 +7,7 @@ import pytest
 
 from simfer.stages.check.density import Exchanged, alike_p, energy_p
 from simfer.stages.check.effect import effect_p
-from simfer.stages.check.members import members_apart, misplaced
+from simfer.stages.check.members import members_apart, misplaced, more_than_members
 from simfer.stages.check.own_draw import own_draw_p
 
 _DRAWS, _EACH = 200, 16
@@ -112,7 +112,7 @@ def test_members_are_apart_by_place_by_width_and_by_shape() -> None:
 def test_mass_out_of_place_is_what_the_ensemble_errs_by_and_not_what_its_members_differ_by() -> None:
     """Means of rows in five parts, each member without one: what is told is the total variation from the truth."""
     rng, draws = np.random.default_rng(9), np.random.default_rng(10).normal(size=(1000, 1))
-    told, true = [], []
+    told, true, shifts = [], [], []
     for rows in rng.normal(size=(60, 5, 20)):
         means = np.array([np.delete(rows, part, axis=0).mean() for part in range(5)])
         logs = (
@@ -120,8 +120,10 @@ def test_mass_out_of_place_is_what_the_ensemble_errs_by_and_not_what_its_members
         )  # the draws are of all together, whose mean is that of the rows
         told.append(misplaced(logs, draws, 5))
         true.append(abs(rows.mean()) / np.sqrt(2.0 * np.pi))
+        shifts.append(more_than_members(5) * members_apart(logs, draws).shift)
     rms = lambda values: np.sqrt(np.mean(np.square(values)))  # noqa: E731
     assert rms(told) == pytest.approx(rms(true), rel=0.25)
+    assert rms(shifts) == pytest.approx(rms(true) * np.sqrt(2.0 * np.pi), rel=0.25)  # that of a mean, in sd
 
 
 def test_mass_out_of_place_by_less_than_a_tenth_of_an_sd_is_not_counted() -> None:

@@ -13,7 +13,6 @@ from jaxtyping import Array, Float
 class _Parts(NamedTuple):
     root: Float[Array, " n"]  # of one over the diagonal
     scaled: Float[Array, "k n"]  # factors in units of the diagonal's root: A
-    gap: Float[Array, " n"]  # likewise
     cholesky: Float[Array, "k k"]  # of I + A A^T
     weights: Float[Array, " k"]  # of the factors, at which they leave the least of the gap
     rest: Float[Array, " n"]  # what they leave: the inverse covariance times the gap, in units of the diagonal's root
@@ -59,4 +58,4 @@ def _parts(gap: Float[Array, " n"], factor: Float[Array, "k n"], diagonal: Float
     # Never a difference of squares: where an emulator extrapolates, gap and factors are 1e10 sigma, and rounding would
     # make of it a density of exp(1e7).
     squares = rest @ rest + weights @ weights + len(gap) * jnp.log(2.0 * jnp.pi)
-    return _Parts(root, scaled, gap, cholesky, weights, rest, -0.5 * (squares + log_determinant))
+    return _Parts(root, scaled, cholesky, weights, rest, -0.5 * (squares + log_determinant))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -164,9 +163,20 @@ def data_per_output(noise: Noise, series: Series) -> Float[np.ndarray, " n"] | N
 
 
 def in_outputs_unit(noise: Noise, series: Series) -> Series:
-    """Return data as outputs are: counts as what their share of the trials is of the population."""
+    """Return data as outputs are: counts as what their share of the trials is of the population.
+
+    Without those of no trials, which say nothing.
+    """
     per_output = data_per_output(noise, series)
-    return series if per_output is None else replace(series, values=series.values / per_output)
+    if per_output is None:
+        return series
+    tried = per_output > 0.0
+    return Series(
+        series.values[tried] / per_output[tried],
+        series.index[tried],
+        {name: column[tried] for name, column in series.columns.items()},
+        None if series.side is None else series.side[tried],
+    )
 
 
 def observed_offset(

@@ -151,7 +151,8 @@ def _components(steps: np.ndarray, periodic: bool) -> np.ndarray:
 def _outputs(emulator: Emulator, shown_of: Emulator, material: Material) -> list[dict[str, Any]]:
     """Return each output with its coordinates and its data; those that were measured first."""
     own = bool(material.problem.infer.model)  # whose data are columns of its own
-    shown, series = [], {} if own else read_data(material.problem, emulator.layout).series
+    noise, data = material.problem.noise, {} if own else read_data(material.problem, emulator.layout).series
+    shown, series = [], {name: in_outputs_unit(noise[name], each) for name, each in data.items()}
     for name, output in shown_of.layout.outputs.items():
         one: dict[str, Any] = {
             "name": name,
@@ -163,14 +164,14 @@ def _outputs(emulator: Emulator, shown_of: Emulator, material: Material) -> list
             "log": bool({name, name.rpartition(".")[2]} & set(material.problem.plots.log)),
             "series": int(np.prod(emulator.layout.outputs[name].shape[:-1])),
             "along": bool(output.dims) and output.dims[-1].rpartition(".")[2] in material.problem.plots.log,
-            "offset": getattr(material.problem.noise.get(name), "offset_scale", None) is not None,
+            "offset": getattr(noise.get(name), "offset_scale", None) is not None,
         }
         if name in series:
             places = _places(emulator.layout.outputs[name], series[name].index)
             there = np.ones(len(series[name].values), bool)
             for dim, place in zip(output.dims[:-1], places, strict=False):
                 there &= np.isin(place, np.asarray(output.coords[dim], float))
-            values = in_outputs_unit(material.problem.noise[name], series[name]).values[there].tolist()
+            values = series[name].values[there].tolist()
             one["data"] = {"at": [place[there].tolist() for place in places], "values": values}
         shown.append(one)
     measured = [one for one in shown if "data" in one]

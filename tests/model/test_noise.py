@@ -204,6 +204,13 @@ def test_data_are_expected_at_what_is_said_of_an_output(name: str) -> None:
     assert np.allclose(noises.in_outputs_unit(noise, series(Y * per_output)).values, Y)
 
 
+def test_a_datum_of_no_trials_is_nothing_in_the_unit_of_the_outputs() -> None:
+    counted = Series(np.array([3.0, 0.0, 4.0]), np.arange(3), {"tested": np.array([10.0, 0.0, 20.0])})
+    shown = noises.in_outputs_unit(made(dist="Binomial", total_count="tested", population=50.0), counted)
+    assert shown.values.tolist() == [15.0, 10.0] and shown.index.tolist() == [0, 2]
+    assert shown.columns["tested"].tolist() == [10.0, 20.0]
+
+
 def variance(noise: Any, y: np.ndarray = Y) -> np.ndarray:
     return np.asarray(variance_of_output(noise, jnp.asarray(y)))
 

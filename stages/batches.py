@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
-from functools import partial
-from typing import Any
+from functools import cache, partial
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -16,7 +16,10 @@ from jaxtyping import UInt32
 
 Row = Any  # a tree of arrays
 Rows = Any  # the same, with a leading axis
-QUICKLY = {"xla_backend_optimization_level": "1"}  # XLA's best takes twice as long, or four times
+Effort = Literal["least", "usual", "most"]
+# By its newer emitters of fused loops XLA takes twice as long as by those before. Samplers and predictions run as fast
+# by the older ones, and training a sixth slower.
+_SLOW_TO_COMPILE = "xla_cpu_use_fusion_emitters"
 _MOST_PROGRAMS = 128
 _programs: OrderedDict[str, Any] = OrderedDict()  # what this process compiled, by what it was compiled from
 
@@ -65,7 +68,29 @@ def _keys(seed: Any, count: int) -> Any:
     return jax.random.key_data(jax.random.split(jax.random.key(seed), count))
 
 
-def compiled(function: Callable[..., Any], *examples: Any, once: bool = False) -> Callable[..., Any]:
+def compiler_options(effort: Effort) -> dict[str, Any]:
+    """Return what XLA is told of a program: how much of its time it may spend to spare the program's.
+
+    Args:
+        effort: `most` is for what runs for minutes, `least` for what runs once or seldom.
+    """
+    options: dict[str, Any] = {"xla_backend_optimization_level": "1"} if effort == "least" else {}
+    return options | ({_SLOW_TO_COMPILE: False} if effort != "most" and _is_known(_SLOW_TO_COMPILE) else {})
+
+
+@cache
+def _is_known(option: str) -> bool:
+    """Say whether this jaxlib has an option of processors, which versions of it come and go with."""
+    if jax.default_backend() != "cpu":
+        return False
+    try:
+        jax.jit(lambda: 0).lower().compile({option: False})
+    except jax.errors.JaxRuntimeError:
+        return False
+    return True
+
+
+def compiled(function: Callable[..., Any], *examples: Any, effort: Effort = "usual") -> Callable[..., Any]:
     """Compile a function of arrays, those that it closes over being arguments of what is compiled.
 
     Two emulators of one shape are then one program, which this process has after the first, and XLA's cache on disk.
@@ -73,7 +98,7 @@ def compiled(function: Callable[..., Any], *examples: Any, once: bool = False) -
     Args:
         function: Takes and returns trees of arrays.
         examples: Arguments of the shapes and types that it will be called with.
-        once: Whether it runs so seldom that XLA's best, which takes it several times as long, is not worth it.
+        effort: How much of XLA's time it is worth (see `compiler_options`).
     """
     traced, shape = jax.make_jaxpr(function, return_shape=True)(*examples)
     tree = jax.tree.structure(shape)
@@ -82,7 +107,7 @@ def compiled(function: Callable[..., Any], *examples: Any, once: bool = False) -
         return jax.core.eval_jaxpr(traced.jaxpr, constants, *leaves)
 
     evaluate.__name__ = getattr(function, "__name__", evaluate.__name__)  # as a profile shows it
-    program = _program(evaluate, once, traced.consts, jax.tree.leaves(examples))
+    program = _program(evaluate, effort, traced.consts, jax.tree.leaves(examples))
 
     def call(*arguments: Any) -> Any:
         return jax.tree.unflatten(tree, program(traced.consts, jax.tree.leaves(arguments)))
@@ -99,7 +124,8 @@ def _batched(function: Callable[[Row], Any], batch: Rows, together: bool) -> Cal
         return jax.vmap(function)(rows) if together else jax.lax.map(function, rows)
 
     of_rows.__name__ = f"{getattr(function, '__name__', 'one')}_of_rows"
-    return compiled(of_rows, batch, once=not together)  # row by row nothing is to be had of wide registers
+    # Row by row nothing is to be had of wide registers.
+    return compiled(of_rows, batch, effort="usual" if together else "least")
 
 
 @eqx.filter_jit
@@ -107,15 +133,15 @@ def _evaluate(function: Callable[[Row], Any], together: bool, rows: Rows) -> Any
     return jax.vmap(function)(rows) if together else jax.lax.map(function, rows)
 
 
-def _program(function: Callable[..., Any], once: bool, *examples: Any) -> Callable[..., Any]:
+def _program(function: Callable[..., Any], effort: Effort, *examples: Any) -> Callable[..., Any]:
     """Compile a function of arrays, or return what was compiled from the very same operations."""
     lowered = jax.jit(function).lower(*examples)
     text = lowered.as_text()
-    options: Any = QUICKLY if once else None
+    options = compiler_options(effort)
     if "callback" in text:  # which names a function of Python by its place alone
         return lowered.compile(options)
     given = [str(jax.typeof(leaf)) for leaf in jax.tree.leaves(examples)]  # of which it may use but some
-    name = hashlib.sha256(f"{once} {given} {text}".encode()).hexdigest()
+    name = hashlib.sha256(f"{effort} {given} {text}".encode()).hexdigest()
     if name not in _programs:
         _programs[name] = lowered.compile(options)
         if len(_programs) > _MOST_PROGRAMS:

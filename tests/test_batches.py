@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from simfer.stages.batches import compiled, in_batches, split_keys
+from simfer.stages.batches import compiled, compiler_options, in_batches, split_keys
 from tests.compilations import programs
 
 
@@ -64,3 +64,14 @@ def test_a_number_of_pythons_is_an_argument_as_well() -> None:
 def test_keys_of_rows_are_those_that_jax_splits_off() -> None:
     keys = jax.random.key_data(jax.random.split(jax.random.key(5), 7))
     assert np.array_equal(split_keys(5, 7), keys)
+
+
+def test_an_option_that_this_jaxlib_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("simfer.stages.batches._SLOW_TO_COMPILE", "xla_cpu_of_another_year")
+    assert "xla_cpu_of_another_year" not in compiler_options("usual")
+    assert compiled(lambda x: 2.0 * x, np.ones(2), effort="least")(np.ones(2)).tolist() == [2.0, 2.0]
+
+
+def test_what_runs_for_minutes_is_compiled_as_xla_would_by_itself() -> None:
+    assert compiler_options("most") == {}
+    assert compiler_options("least").keys() > compiler_options("usual").keys()

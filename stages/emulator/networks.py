@@ -48,7 +48,7 @@ def draw_networks(train: Train, sizes: tuple[int, int], keys: Array, context: Ma
     if issubclass(resolve(train.architecture, ARCHITECTURES), ClosedForm):
         return build(keys)
     _, static = eqx.partition(eqx.filter_eval_shape(build, keys), lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
-    draw = compiled(lambda keys: eqx.filter(build(keys), eqx.is_array), keys, once=True)
+    draw = compiled(lambda keys: eqx.filter(build(keys), eqx.is_array), keys, effort="least")
     return eqx.combine(draw(keys), static)
 
 

@@ -25,6 +25,7 @@ from simfer.stages.preflight.scatter import scatter_mistakes
 from simfer.stages.preflight.simulator import (
     as_plain_python,
     build_simulator,
+    derives_outputs,
     parameter_mistakes,
     parts_of,
     shape_mistakes,
@@ -105,7 +106,8 @@ def _compiled(
     found += size_mistakes(config, layout)
     found += random_mistakes(config, layout) if simulator.stochastic else []
     found += scatter_mistakes(config, simulator.stochastic)
-    found += [*name_mistakes(config, layout), *shape_mistakes(config, simulator, layout)]
+    found += name_mistakes(config, layout)
+    found += [] if simulates and derives_outputs(simulator) else shape_mistakes(config, simulator, layout)
     found += derivative_mistakes(config, simulator) if config.simulate.derivatives and not found else []
     if config.infer.likelihood == "simulator" and not found:  # NUTS goes along its slopes
         found += slope_mistakes(config, simulator, "infer.likelihood")

@@ -98,6 +98,13 @@ def solving_mistakes(config: Problem, simulator: Simulator) -> list[Mistake]:
     return found
 
 
+def derives_outputs(simulator: Simulator) -> bool:
+    """Say whether a simulator describes its outputs by what its methods give: then no solve can give others."""
+    kinds = (each for each in (ODESimulator, RandomODESimulator, SDESimulator) if isinstance(simulator, each))
+    kind, own = next(kinds, None), type(simulator)
+    return kind is not None and own.solve is kind.solve and own.outputs is kind.outputs
+
+
 def shape_mistakes(config: Problem, simulator: Simulator, layout: Layout) -> list[Mistake]:
     """List the outputs that do not come as `outputs()` says."""
     found = []

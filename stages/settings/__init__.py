@@ -118,7 +118,7 @@ VERSIONS = {
     "simulate": 3,
     "dataset": 1,
     "train": 9,
-    "infer": 13,
+    "infer": 14,
     "check": 15,
     "compare_posteriors": 1,
     "calibrate": 2,

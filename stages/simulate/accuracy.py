@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from simfer.stages.batches import QUICKLY, in_batches
+from simfer.stages.batches import compiler_options, in_batches
 from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.outputs import Layout, Status
 from simfer.stages.model.plugins import resolve
@@ -65,7 +65,7 @@ class Again:
             solution, _ = kind(space.values(z), real, seeds, limits)
             return solution.outputs, solution.status
 
-        self._call = jax.jit(call, compiler_options=QUICKLY)  # for a few solves of a few rows
+        self._call = jax.jit(call, compiler_options=compiler_options("least"))  # for a few solves of a few rows
 
     @property
     def longest(self) -> float:

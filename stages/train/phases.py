@@ -161,7 +161,7 @@ def _side_by_side(function: Callable[..., Any], kinds: str, devices: Sequence[An
     def shared(*arguments: Any) -> Any:
         arrays, fixed = arguments[: len(kinds)], arguments[len(kinds) :]
         if fixed not in programs:  # shapes stay; what another round has compiled is found by what it says
-            programs[fixed] = compiled(lambda *arrays: all_members(*arrays, *fixed), *arrays)
+            programs[fixed] = compiled(lambda *arrays: all_members(*arrays, *fixed), *arrays, effort="most")
         return programs[fixed](*arrays)
 
     return shared

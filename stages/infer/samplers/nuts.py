@@ -80,7 +80,7 @@ def sample(
         state = stepper.init(jax.random.wrap_key_data(key_data), own_warmup, z, (), {})
         return state, jnp.full_like(state.accept_prob, 0.0 if metric is None else metric.loss)
 
-    begin = compiled(init, keys[groups[0]], starts[groups[0]])
+    begin = compiled(init, keys[groups[0]], starts[groups[0]], effort="least")
     states: Sequence[Any] = [begin(keys[g], starts[g]) for g in groups]
 
     def stretch_of_steps(state: Any) -> tuple[Any, dict[str, Array]]:

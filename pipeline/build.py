@@ -161,14 +161,15 @@ class Builder:
         building = work.open(keep=keep)
         if keep:
             self._borrow(step, building)
-        with timed() as timing:
+        with timed() as timing, chain.placed(step.link):
             summary = self._run(step, inputs, failed, building)
             if any(not (work.building / file).exists() for file in removed):
                 # The stage took itself for done without what was damaged; to publish that would be to lose it unseen.
                 self.reporter.note(f"{name}: not to be repaired in part; building all of it")
                 summary = self._run(step, inputs, failed, work.open(keep=False))
+            device = runtime.device()
         seconds = time.monotonic() - clock
-        entries = self._entries(step, summary, started, seconds)
+        entries = self._entries(step, summary, device, started, seconds)
         entries |= {"timing": timing.seconds(), "programs": timing.num_programs}
         manifest = work.publish(entries, partial(self.plan.shelf.identify, work.building))
         manifest = self.store.share(step.stage, work.final, manifest)
@@ -225,7 +226,9 @@ class Builder:
         compilations.make_room()
         return summary
 
-    def _entries(self, step: Step, summary: dict[str, Any], started: datetime, seconds: float) -> dict[str, Any]:
+    def _entries(
+        self, step: Step, summary: dict[str, Any], device: str, started: datetime, seconds: float
+    ) -> dict[str, Any]:
         return {
             "stage": step.stage,
             "round": step.link.round,
@@ -233,7 +236,7 @@ class Builder:
             "key": step.key,
             "summary": summary,
             "versions": runtime.versions(),
-            "device": runtime.device(),
+            "device": device,
             "precision": runtime.precision(),
             **self._engine(),
             "started": started.isoformat(timespec="seconds"),

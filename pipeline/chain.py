@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
@@ -318,6 +319,16 @@ def run(
         return stage.run(link.config, inputs, folder, progress, **more)  # type: ignore[no-any-return]
 
 
+@contextmanager
+def placed(link: Link) -> Iterator[None]:
+    """Have a step computed where it is quickest: on the processor, if there is too little for an accelerator."""
+    with span("import"):
+        stage, devices = _module(link.stage), import_module("simfer.stages.devices")
+    much = getattr(stage, "fills_accelerator", lambda _: True)(link.config)
+    with nullcontext() if much else devices.on_processor():
+        yield
+
+
 def run_row(link: Link, row: int, begun: Sequence[Path], progress: Any) -> dict[str, Any]:
     """Run one row of the first simulations again, in this process; nothing of it is stored."""
     run: Any = import_module("simfer.stages.simulate.foreground").run
@@ -462,8 +473,9 @@ def mistakes(
     Where it `simulates`, also whether its solver's answers can be believed, which takes a few rows of the prior. What a
     simulator that is not JAX gives when it is tried, `progress` is told; it is not tried where rows of it are `begun`.
     """
-    look: Any = import_module("simfer.stages.preflight").mistakes
-    return look(problem, simulates=simulates, progress=progress, begun=begun)  # type: ignore[no-any-return]
+    look, devices = import_module("simfer.stages.preflight").mistakes, import_module("simfer.stages.devices")
+    with devices.on_processor():
+        return look(problem, simulates=simulates, progress=progress, begun=begun)  # type: ignore[no-any-return]
 
 
 def executed() -> dict[Path, str]:

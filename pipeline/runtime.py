@@ -112,7 +112,9 @@ def device() -> str:
     """Describe what the last stage ran on; JAX starts its devices if it has not, so ask only after a stage."""
     if "jax" not in sys.modules:
         return f"{platform.machine()} x {num_cores()}"
-    devices = sys.modules["jax"].devices()
+    jax = sys.modules["jax"]
+    chosen = jax.config.jax_default_device
+    devices = jax.devices(getattr(chosen, "platform", chosen))
     return f"{devices[0].device_kind} x {len(devices)}"
 
 

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt32
 
+from simfer.stages.devices import platform
+
 Row = Any  # a tree of arrays
 Rows = Any  # the same, with a leading axis
 Effort = Literal["least", "usual", "most"]
@@ -75,13 +77,13 @@ def compiler_options(effort: Effort) -> dict[str, Any]:
         effort: `most` is for what runs for minutes, `least` for what runs once or seldom.
     """
     options: dict[str, Any] = {"xla_backend_optimization_level": "1"} if effort == "least" else {}
-    return options | ({_SLOW_TO_COMPILE: False} if effort != "most" and _is_known(_SLOW_TO_COMPILE) else {})
+    return options | ({_SLOW_TO_COMPILE: False} if effort != "most" and _is_known(_SLOW_TO_COMPILE, platform()) else {})
 
 
 @cache
-def _is_known(option: str) -> bool:
+def _is_known(option: str, kind: str) -> bool:
     """Say whether this jaxlib has an option of processors, which versions of it come and go with."""
-    if jax.default_backend() != "cpu":
+    if kind != "cpu":
         return False
     try:
         jax.jit(lambda: 0).lower().compile({option: False})
@@ -141,7 +143,7 @@ def _program(function: Callable[..., Any], effort: Effort, *examples: Any) -> Ca
     if "callback" in text:  # which names a function of Python by its place alone
         return lowered.compile(options)
     given = [str(jax.typeof(leaf)) for leaf in jax.tree.leaves(examples)]  # of which it may use but some
-    name = hashlib.sha256(f"{effort} {given} {text}".encode()).hexdigest()
+    name = hashlib.sha256(f"{platform()} {effort} {given} {text}".encode()).hexdigest()
     if name not in _programs:
         _programs[name] = lowered.compile(options)
         if len(_programs) > _MOST_PROGRAMS:

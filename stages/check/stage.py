@@ -49,6 +49,11 @@ NO_K_HAT = (
 _FEWEST = 25  # usable draws below which nothing can be compared: a fifth of them, five at least, make a Pareto tail
 
 
+def fills_accelerator(_: CheckConfig) -> bool:
+    """Say that there is never enough to do for an accelerator: a hundred rows, and thousands of draws."""
+    return False
+
+
 def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, progress: Progress) -> Summary:
     """Simulate a sample of the posterior, compare, and give the verdict."""
     if config.infer.model:

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from simfer.stages.batches import compiler_options, in_batches
+from simfer.stages.devices import platform
 from simfer.stages.model.likelihood import Likelihood
 from simfer.stages.model.outputs import Layout, Status
 from simfer.stages.model.plugins import resolve
@@ -122,7 +123,7 @@ def solve_again(settings: Simulate, space: Space) -> Again | None:
     if settings.kind != "jax":
         return None
     made = resolve(settings.simulator, SIMULATORS)
-    again = _built(made, settings.model_dump_json(exclude_unset=True), json.dumps(space.to_json()))
+    again = _built(made, settings.model_dump_json(exclude_unset=True), json.dumps(space.to_json()), platform())
     return again if again.is_solved else None
 
 
@@ -152,5 +153,5 @@ def in_sigma(
 
 
 @lru_cache(maxsize=4)
-def _built(made: Any, settings: str, space: str) -> Again:
+def _built(made: Any, settings: str, space: str, _: str) -> Again:
     return Again(Simulate.model_validate_json(settings), Space.from_json(json.loads(space)))

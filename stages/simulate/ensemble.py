@@ -14,6 +14,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
 from simfer.stages.cores import num_cores
+from simfer.stages.devices import local_devices, platform
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
@@ -47,18 +48,18 @@ def assemble(make: Any, settings: Simulate) -> Simulator:
 def build_ensemble(settings: Simulate, space: Space) -> Ensemble:
     """Return the ensemble of a config; the same one again for the same config, since it takes seconds to compile."""
     made = resolve(settings.simulator, SIMULATORS)
-    return _built(made, settings.model_dump_json(exclude_unset=True), json.dumps(space.to_json()))
+    return _built(made, settings.model_dump_json(exclude_unset=True), json.dumps(space.to_json()), platform())
 
 
 @lru_cache(maxsize=8)
-def _built(made: Any, settings: str, space: str) -> Ensemble:
+def _built(made: Any, settings: str, space: str, _: str) -> Ensemble:
     config = Simulate.model_validate_json(settings)
     return Ensemble(assemble(made, config), config, Space.from_json(json.loads(space)))
 
 
 def least_rows(settings: Simulate) -> int:
     """Return the fewest rows that are worth a call of an ensemble; with less to do, a device would idle."""
-    fewest = 64 if jax.default_backend() == "cpu" else LANES * jax.local_device_count()
+    fewest = 64 if platform() == "cpu" else LANES * len(local_devices())
     return max(fewest, 2 * (settings.batch_size or 0))
 
 
@@ -72,8 +73,8 @@ class Ensemble:
     def __init__(self, simulator: Simulator, settings: Simulate, space: Space, devices: Sequence[Any] = ()) -> None:
         self.simulator, self.settings, self.space = simulator, settings, space
         self._kind = choose_kind(simulator, settings)
-        backend = jax.default_backend()
-        self._devices = devices or (jax.local_devices()[:1] if backend == "cpu" else jax.local_devices())
+        backend = platform()
+        self._devices = devices or local_devices()
         self._workers = num_cores() if backend == "cpu" and len(self._devices) == 1 else 1
         values, seed = jax.eval_shape(space.values, np.zeros((1, space.size))), self.seeds(np.arange(1), "")
         row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (values, seed))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray, PyTree
 
+from simfer.stages.devices import local_devices
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Train
@@ -66,7 +67,7 @@ def descend(
     What was killed goes on from its checkpoint. Members are shared out among `devices` (all accelerators, if left
     out), between which nothing is sent. With `averaging`, weights are running averages (`phases`).
     """
-    devices = devices or (jax.local_devices()[:1] if jax.default_backend() == "cpu" else jax.local_devices())
+    devices = devices or local_devices()
     weights, static = eqx.partition(networks, eqx.is_inexact_array)
     num, dtype = len(keys), jax.tree.leaves(weights)[0].dtype
     weights, keys, feed = _shared_out(weights, keys, feed, len(devices))

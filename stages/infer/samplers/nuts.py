@@ -15,6 +15,7 @@ from numpyro.infer import NUTS
 
 from simfer.stages.batches import compiled, split_keys
 from simfer.stages.cores import num_cores
+from simfer.stages.devices import platform
 from simfer.stages.infer.samplers.chains import Chains, joined
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.samplers.metric import Metric, adapt_step
@@ -116,7 +117,7 @@ def sample(
 
 def is_one_array(chain_method: str) -> bool:
     """Say whether chains run as one array: side by side they do so on an accelerator, which serves one at a time."""
-    return chain_method == "vectorized" or (chain_method == "parallel" and jax.default_backend() != "cpu")
+    return chain_method == "vectorized" or (chain_method == "parallel" and platform() != "cpu")
 
 
 def _by_chain(parts: Sequence[dict[str, Array]], vectorized: bool) -> dict[str, np.ndarray]:

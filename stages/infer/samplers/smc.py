@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Int
 
+from simfer.stages.devices import platform
 from simfer.stages.errors import StageError
 from simfer.stages.infer.samplers.draws import Draws, Estimate
 from simfer.stages.infer.samplers.hops import hop
@@ -88,7 +88,7 @@ def settle(target: Target, settings: Infer, progress: Progress, points: int, mor
 
 def _rows_together(target: Target) -> int | None:
     """Return how many rows are moved as one array: as many as a core's cache holds the predictions of, with factors."""
-    if jax.default_backend() != "cpu":  # an accelerator takes them all
+    if platform() != "cpu":  # an accelerator takes them all
         return None
     return int(np.clip(_CACHE // (8 * target.num_predicted), 1, _TOGETHER))
 

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
+from simfer.stages.devices import platform
 from simfer.stages.model.outputs import Status
 from simfer.stages.settings import Solver
 from simfer.stages.simulate.solve.breaks import Breaks, Piece, Within, cross, ends_at_break, first_piece, margin
@@ -363,7 +364,7 @@ class _Waiting(NamedTuple):
 def _put(into: Shaped[Array, "places *n"], new: Sequence[Shaped[Array, "*n lanes"]], at: Int[Array, " lanes"]) -> Array:
     """Put what is new from its place on; at a negative place, to the end, which is for what belongs nowhere."""
     end = into.shape[0] - len(new)
-    if jax.default_backend() == "cpu":
+    if platform() == "cpu":
         # One after the other: XLA makes one piece of machine code of a loop, but of none that has a scatter in it.
         def put(lane: Any, into: Array) -> Array:
             each = jnp.stack([jax.lax.dynamic_index_in_dim(one, lane, axis=-1, keepdims=False) for one in new])

@@ -12,6 +12,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, PyTree, Scalar
 
+from simfer.stages.devices import platform
 from simfer.stages.errors import UserCodeError
 from simfer.stages.settings import Solver
 from simfer.stages.simulate.solve.breaks import Breaks, Within, amounts_of, merge
@@ -160,11 +161,8 @@ def solve_in_lanes(
 def _width(state_size: int, num: int) -> int:
     """Choose the number of lanes: a power of two that fits the fastest memory, with some rows for each lane."""
     stages = 13 * 8 * state_size  # bytes of a lane
-    if jax.default_backend() == "cpu":
-        fitting = min(_CACHE // stages, num // 8)
-    else:
-        fitting = min(_ACCELERATOR, _MEMORY // stages, num // 2)
-    return 1 << max(fitting.bit_length() - 1, 2)
+    some = (_CACHE // stages, num // 8) if platform() == "cpu" else (_ACCELERATOR, _MEMORY // stages, num // 2)
+    return 1 << max(min(some).bit_length() - 1, 2)
 
 
 def solve_one(

@@ -1,0 +1,53 @@
+"""Which device computes: accelerators what there is much of, the processor beside them what there is little of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import jax
+
+
+def chosen() -> Any:
+    """Return the device that computes whatever there is, or its kind; None where nobody chose."""
+    config: Any = jax.config
+    return config.jax_default_device
+
+
+def platform() -> str:
+    """Return the kind of device that arrays are made on: cpu, gpu or another of JAX's."""
+    device = chosen()
+    return jax.default_backend() if device is None else str(getattr(device, "platform", device))
+
+
+def local_devices() -> list[Any]:
+    """Return the devices of this kind that a computation may be shared out among: all accelerators, or a processor.
+
+    A processor's are its cores, among which threads share out by themselves.
+    """
+    found = jax.local_devices(backend=platform())
+    return found[:1] if platform() == "cpu" else found
+
+
+@contextmanager
+def on_processor() -> Iterator[None]:
+    """Have what is within computed on the processor, in all threads, though there is an accelerator.
+
+    An accelerator compiles a program for seconds, and serves a few numbers no faster. Nobody's choice is passed over:
+    a default device that is set (`JAX_DEFAULT_DEVICE=gpu`) computes all.
+    """
+    processor = None
+    if chosen() is None and jax.default_backend() != "cpu":
+        try:
+            processor = jax.local_devices(backend="cpu")[0]
+        except RuntimeError:  # left out by JAX_PLATFORMS
+            processor = None
+    if processor is None:
+        yield
+        return
+    jax.config.update("jax_default_device", processor)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_default_device", None)

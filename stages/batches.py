@@ -19,9 +19,10 @@ from simfer.stages.devices import platform
 Row = Any  # a tree of arrays
 Rows = Any  # the same, with a leading axis
 Effort = Literal["least", "usual", "most"]
-# By its newer emitters of fused loops XLA takes twice as long as by those before. Samplers and predictions run as fast
-# by the older ones, and training a sixth slower.
-_SLOW_TO_COMPILE = "xla_cpu_use_fusion_emitters"
+# What XLA need not take its time for, by the kind of device. By its newer emitters of fused loops it takes twice as
+# long as by those before, by which samplers and predictions run as fast, and training a sixth slower. For a GPU it
+# tries many ways to multiply matrices: 45 of the 57 s that a training of small networks was compiled, and of no use.
+_SPARED = {"cpu": ("xla_cpu_use_fusion_emitters", False), "gpu": ("xla_gpu_autotune_level", 0)}
 _MOST_PROGRAMS = 128
 _programs: OrderedDict[str, Any] = OrderedDict()  # what this process compiled, by what it was compiled from
 
@@ -77,19 +78,19 @@ def compiler_options(effort: Effort) -> dict[str, Any]:
         effort: `most` is for what runs for minutes, `least` for what runs once or seldom.
     """
     options: dict[str, Any] = {"xla_backend_optimization_level": "1"} if effort == "least" else {}
-    return options | ({_SLOW_TO_COMPILE: False} if effort != "most" and _is_known(_SLOW_TO_COMPILE, platform()) else {})
+    kind = platform()
+    return options | (_spared(kind) if (effort, kind) != ("most", "cpu") else {})
 
 
 @cache
-def _is_known(option: str, kind: str) -> bool:
-    """Say whether this jaxlib has an option of processors, which versions of it come and go with."""
-    if kind != "cpu":
-        return False
+def _spared(kind: str) -> dict[str, Any]:
+    """Return what spares XLA's time on a kind of device, if this jaxlib has it: such options come and go."""
+    options = dict([_SPARED[kind]] if kind in _SPARED else [])
     try:
-        jax.jit(lambda: 0).lower().compile({option: False})
+        jax.jit(lambda: 0).lower().compile(options)
     except jax.errors.JaxRuntimeError:
-        return False
-    return True
+        return {}
+    return options
 
 
 def compiled(function: Callable[..., Any], *examples: Any, effort: Effort = "usual") -> Callable[..., Any]:

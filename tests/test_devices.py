@@ -59,8 +59,7 @@ def test_a_manifest_names_what_computed_the_step(beside: None) -> None:
 @pytest.mark.parametrize(
     ("stage", "overrides", "on"),
     [
-        ("simulate", [], "cpu"),
-        ("simulate", ["simulate.num_simulations=100000"], "gpu"),
+        ("simulate", [], "gpu"),
         ("dataset", [], "cpu"),
         ("train", [], "gpu"),
         ("infer", [], "cpu"),

@@ -32,15 +32,7 @@ from simfer.stages.simulate.finished.summary import TableSummary, of_table
 from simfer.stages.simulate.rows import Filled, fill
 from simfer.stages.summary import Summary
 
-_MANY = 8192  # rows that an accelerator solves as fast as eight cores do
 _BOTH_SIDES, _BEFORE = (0.9, 1.1), (0.5, 0.98)  # of the way from a point inside to the border
-
-
-def fills_accelerator(config: SimulateConfig | RefineConfig) -> bool:
-    """Say whether there is enough to do for an accelerator."""
-    if isinstance(config, RefineConfig):
-        return config.refine.simulations_per_round >= _MANY
-    return config.simulate.num_simulations >= _MANY
 
 
 def run(

@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
 
-from simfer.stages.batches import compiled
+from simfer.stages.batches import compiled, compiler_options
 from simfer.stages.settings import Train
 from simfer.stages.train import newton
 from simfer.stages.train.feed import Feed, Rows, padded_size
@@ -155,7 +155,7 @@ def _side_by_side(function: Callable[..., Any], kinds: str, devices: Sequence[An
         return mapped(*arrays)
 
     if len(devices) > 1:
-        return jax.jit(all_members, static_argnums=len(kinds))
+        return jax.jit(all_members, static_argnums=len(kinds), compiler_options=compiler_options("most"))
     programs: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
     def shared(*arguments: Any) -> Any:

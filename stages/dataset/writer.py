@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from simfer.stages.artifacts.arrays import DERIVATIVES, array, consolidate, create_array
 from simfer.stages.artifacts.training_set import TEST
+from simfer.stages.batches import in_batches
 from simfer.stages.errors import StageError
 from simfer.stages.model import pca as basis
 from simfer.stages.model.outputs import Layout
@@ -105,7 +106,7 @@ class Writer:
         self, z: Float[np.ndarray, "n p"], y: Float[np.ndarray, "n d"], slopes: Float[np.ndarray, "n p d"]
     ) -> None:
         """Write the derivatives of the rows appended last, transformed by the chain rule."""
-        rows, speeds = slice(self.at - len(z), self.at), np.asarray(self.space.speeds(z))
+        rows, speeds = slice(self.at - len(z), self.at), in_batches(self.space.speeds, z)
         for name, at in self.layout.slices.items():
             steep = steepness(self.transform[name], y[:, at], self.settings.floor)
             values = slopes[:, :, at] * steep[:, None] * speeds[:, :, None]

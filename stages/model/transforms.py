@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
+from simfer.stages.batches import in_batches
 from simfer.stages.settings import Dataset, Transform
 
 
@@ -48,7 +49,7 @@ TRANSFORMS: dict[Transform, Pair] = {
 def steepness(transform: Transform, y: Float[np.ndarray, "..."], floor: float) -> Float[np.ndarray, "..."]:
     """Return a transform's derivative at values before it; zero below the floor."""
     forward = lambda y: TRANSFORMS[transform].forward(y, floor)  # noqa: E731
-    return np.asarray(jax.jvp(forward, (jnp.asarray(y),), (jnp.ones_like(y),))[1])
+    return np.asarray(in_batches(lambda y: jax.jvp(forward, (y,), (jnp.ones_like(y),))[1], y))
 
 
 def _xp(y: Any) -> Any:

@@ -85,7 +85,7 @@ def compiler_options(effort: Effort) -> dict[str, Any]:
 @cache
 def _spared(kind: str) -> dict[str, Any]:
     """Return what spares XLA's time on a kind of device, if this jaxlib has it: such options come and go."""
-    options = dict([_SPARED[kind]] if kind in _SPARED else [])
+    options: Any = dict([_SPARED[kind]] if kind in _SPARED else [])
     try:
         jax.jit(lambda: 0).lower().compile(options)
     except jax.errors.JaxRuntimeError:

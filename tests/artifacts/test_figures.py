@@ -103,7 +103,7 @@ def test_a_laxer_threshold_passes_and_a_stricter_one_fails() -> None:
     assert passed["facts"] == {"passed": True, "verdict": "passed: the true simulator agrees"}
     assert passed["tables"]["verdict"][1] == failed["tables"]["verdict"][1] | {"limit": "≥ 300", "passed": True}
     again = judge(passed, {"check.min_ess": 400.0, "check.max_k_hat": 0.2})
-    assert again["facts"]["verdict"].startswith("failed: the chains did not converge")
+    assert again["facts"]["verdict"].startswith("failed: the sampler has not converged")
     assert "the emulator differs" in again["facts"]["verdict"]
 
 

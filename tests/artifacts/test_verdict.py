@@ -13,7 +13,7 @@ def verdict(folder: Path, passed: bool) -> Verdict:
         {"figure": "Pareto k-hat", "value": 0.12345, "threshold": 0.7, "passed": True, "larger_is_better": False},
         {"figure": "<ESS>", "value": None, "threshold": 400, "passed": passed, "larger_is_better": True},
     ]
-    said = "passed: the true simulator agrees" if passed else "failed: the chains did not converge"
+    said = "passed: the true simulator agrees" if passed else "failed: the sampler has not converged"
     (folder / VERDICT).write_text(
         json.dumps({"passed": passed, "verdict": said, "figures": figures, "more": [0] * 9000})
     )
@@ -22,7 +22,7 @@ def verdict(folder: Path, passed: bool) -> Verdict:
 
 def test_at_a_prompt(tmp_path: Path) -> None:
     assert repr(verdict(tmp_path, passed=False)).splitlines() == [
-        "Verdict: failed: the chains did not converge",
+        "Verdict: failed: the sampler has not converged",
         "  Pareto k-hat: 0.1235, limit ≤ 0.7",
         "  <ESS>: not computed, limit ≥ 400: FAILED",
     ]

@@ -64,7 +64,7 @@ def test_an_emulator_trained_far_too_briefly_fails_for_that_reason() -> None:
     assert not result.verdict.passed
     assert "emulator error, y (99th percentile, data sigma)" in failed(result)
     assert "longer training (train.steps)" in verdict(result)
-    assert "the chains did not converge" not in verdict(result)
+    assert "the sampler has not converged" not in verdict(result)
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_sampler_that_did_not_converge_fails_for_that_reason() -> None:
     result = helpers.line_run("infer.num_warmup=3", "infer.num_samples=40")
     assert not result.verdict.passed
     assert {"smallest ESS, bulk or tail", "largest R-hat"} & failed(result)
-    assert verdict(result).startswith("failed: the chains did not converge")
+    assert verdict(result).startswith("failed: the sampler has not converged")
     assert "emulator error, y (99th percentile, data sigma)" not in failed(result)
 
 
@@ -218,7 +218,7 @@ def test_a_figure_that_is_not_a_number_does_not_pass() -> None:
 def test_advice_names_each_cause_once_and_the_sampler_first() -> None:
     bad = [Figure("a", "emulator", 1.0, 0.5), Figure("b", "emulator", 1.0, 0.5), Figure("c", "sampler", 1.0, 0.5)]
     words = advice(bad)
-    assert words.startswith("the chains did not converge")
+    assert words.startswith("the sampler has not converged")
     assert words.count("the emulator differs") == 1
     assert "prior" not in advice([Figure("c", "sampler", 1.0, 0.5)])
 

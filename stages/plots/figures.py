@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, TypeAlias
@@ -16,12 +15,11 @@ import matplotlib.style
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from simfer.stages.model.outputs import Status
+from simfer.stages.plots.layout import ShownFigure, laid_out
 from simfer.stages.spans import span
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
@@ -53,13 +51,10 @@ Values = Float[np.ndarray, "..."]
 class Held:
     """In a file's place: keeps the figure instead of writing it."""
 
-    figure: Figure
+    figure: ShownFigure
 
 
 Place: TypeAlias = Path | Held  # where a picture goes
-
-
-_SHOWN = 110  # dots per inch, in a notebook
 
 
 @dataclass(frozen=True)
@@ -78,15 +73,6 @@ _LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
 _UNDATED = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
 
 
-class ShownFigure(Figure):
-    """A figure that a notebook shows by itself: IPython knows others only where pyplot was imported."""
-
-    def _repr_png_(self) -> bytes:
-        with BytesIO() as file:
-            self.savefig(file, format="png", dpi=_SHOWN)
-            return file.getvalue()
-
-
 @contextmanager
 def looking(look: Look) -> Iterator[None]:
     """Have pictures drawn within look so."""
@@ -98,7 +84,7 @@ def looking(look: Look) -> Iterator[None]:
 
 
 @contextmanager
-def new_figure(file: Place, width: float, height: float, title: str, least: float = 0.0) -> Iterator[Figure]:
+def new_figure(file: Place, width: float, height: float, title: str, least: float = 0.0) -> Iterator[ShownFigure]:
     """Make a figure and, at the end, write it to `file`, once for each format, or have it held.
 
     A narrow one is higher for its width: letters keep their size. None is narrower than `least`, which its words need.
@@ -108,31 +94,22 @@ def new_figure(file: Place, width: float, height: float, title: str, least: floa
     # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
     with span("draw"), matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
         figure = ShownFigure(figsize=(share * width, max(share, min(share, 1.0) ** 0.5) * height), layout="constrained")
-        FigureCanvasAgg(figure)
         if look.title:
             figure.suptitle(title, x=0.01, ha="left", weight="bold")
         yield figure
         if isinstance(file, Held):
             file.figure = figure
             return
-        lay_out(figure, look.dpi)
-        for kind in look.formats:
-            target = file.with_suffix(f".{kind}")
-            figure.savefig(target, format=kind, dpi=look.dpi, metadata=_UNDATED[kind])
-
-
-def lay_out(figure: Figure, dpi: float) -> None:
-    """Lay a figure out, once for all formats: left to itself, Matplotlib draws it beforehand for each, unseen."""
-    figure.set_dpi(dpi)
-    if figure.axes and (engine := figure.get_layout_engine()):
-        engine.execute(figure)
-    figure.set_layout_engine(None)
+        with laid_out(figure, look.dpi):
+            for kind in look.formats:
+                target = file.with_suffix(f".{kind}")
+                figure.savefig(target, format=kind, dpi=look.dpi, metadata=_UNDATED[kind])
 
 
 @contextmanager
 def grid_figure(
     file: Place, count: int, cell: tuple[float, float], title: str, *, most: int, least: float, margin: float
-) -> Iterator[tuple[Figure, list[Axes]]]:
+) -> Iterator[tuple[ShownFigure, list[Axes]]]:
     """Lay out so many panels, at most `most` side by side, each `cell` wide and high; the rest of the grid stays empty.
 
     The figure is `least` wide at least, and `margin` higher than its panels.
@@ -179,10 +156,11 @@ def corner_figure(
                 ax.tick_params(axis="y", labelleft=j == 0)
         yield axes, keys
         # Each looks at all others of its row or column, and only the outermost have labels.
-        figure.align_xlabels([axes[num - 1, j] for j in range(num)])
-        figure.align_ylabels([axes[i, 0] for i in range(1, num)])
+        figure.align([axes[num - 1, j] for j in range(num)], "x")
+        figure.align([axes[i, 0] for i in range(1, num)], "y")
         where: Any = {"loc": "upper right", "bbox_to_anchor": (0.995, 0.94)}  # the free half of a corner plot
-        figure.legend(handles=keys, **(where if num > 1 else {"loc": "outside lower center", "ncols": 2}))
+        legend = figure.legend(handles=keys, **(where if num > 1 else {"loc": "outside lower center", "ncols": 2}))
+        legend.set_in_layout(num == 1)
 
 
 def drawable(words: str) -> str:

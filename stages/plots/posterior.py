@@ -63,7 +63,7 @@ def trace(
         axes[0, 0].set_title("density of each chain")
         axes[0, 1].set_title("trace of each chain")
         axes[-1, 1].set_xlabel("draw")
-        figure.align_ylabels(axes[:, 1])
+        figure.align(axes[:, 1], "y")
         keys = [Line2D([], [], color=CYCLE[k], label=f"chain {k + 1}") for k in range(min(chains, len(CYCLE)))]
         if divergent.any():
             keys.append(Line2D([], [], color="k", ls="", marker="|", label="divergent"))

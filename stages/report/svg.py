@@ -8,10 +8,9 @@ from html import escape
 from io import StringIO
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from simfer.stages.plots import Look, looking
-from simfer.stages.plots.figures import Held, lay_out
+from simfer.stages.plots.figures import Held
+from simfer.stages.plots.layout import ShownFigure, laid_out
 
 _PIXELS = 120  # per inch, of what is drawn as pixels
 _ID = re.compile(r'\bid="([^"]+)"')
@@ -31,13 +30,13 @@ def inline(number: int, alt: str, draw: Callable[[Held], None], log: Collection[
     return _tidied(text, f"p{number}-", alt)
 
 
-def _written(figure: Figure) -> str:
+def _written(figure: ShownFigure) -> str:
     import matplotlib.style
 
     options: Any = {"format": "svg", "transparent": True, "metadata": {"Date": None}, "dpi": _PIXELS}
     with matplotlib.style.context({"svg.hashsalt": "simfer", "svg.fonttype": "none"}), StringIO() as file:
-        lay_out(figure, _PIXELS)
-        figure.savefig(file, **options)
+        with laid_out(figure, _PIXELS):
+            figure.savefig(file, **options)
         return file.getvalue()
 
 

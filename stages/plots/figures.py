@@ -83,27 +83,44 @@ def looking(look: Look) -> Iterator[None]:
         _LOOK.reset(token)
 
 
+def current_look() -> Look:
+    """Return how pictures are to look now."""
+    return _LOOK.get() or Look()
+
+
+@contextmanager
+def _styled(look: Look) -> Iterator[None]:
+    # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
+    with span("draw"), matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
+        yield
+
+
 @contextmanager
 def new_figure(file: Place, width: float, height: float, title: str, least: float = 0.0) -> Iterator[ShownFigure]:
     """Make a figure and, at the end, write it to `file`, once for each format, or have it held.
 
     A narrow one is higher for its width: letters keep their size. None is narrower than `least`, which its words need.
     """
-    look = _LOOK.get() or Look()
+    look = current_look()
     share = 1.0 if look.width is None else max(look.width, least) / width
-    # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
-    with span("draw"), matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
+    with _styled(look):
         figure = ShownFigure(figsize=(share * width, max(share, min(share, 1.0) ** 0.5) * height), layout="constrained")
         if look.title:
             figure.suptitle(title, x=0.01, ha="left", weight="bold")
         yield figure
-        if isinstance(file, Held):
-            file.figure = figure
-            return
-        with laid_out(figure, look.dpi):
-            for kind in look.formats:
-                target = file.with_suffix(f".{kind}")
-                figure.savefig(target, format=kind, dpi=look.dpi, metadata=_UNDATED[kind])
+    if isinstance(file, Held):
+        file.figure = figure
+    else:
+        write(figure, file)
+
+
+def write(figure: ShownFigure, file: Path) -> None:
+    """Write a figure, once for each format."""
+    look = current_look()
+    with _styled(look), laid_out(figure, look.dpi):
+        for kind in look.formats:
+            target = file.with_suffix(f".{kind}")
+            figure.savefig(target, format=kind, dpi=look.dpi, metadata=_UNDATED[kind])
 
 
 @contextmanager
@@ -238,7 +255,7 @@ def is_log(name: str, values: Values) -> bool:
     hardly a tick, and looks as a linear one does.
     """
     (values,) = finite(values)
-    asked = {name, *re.split(r"[.\[]", name)} & set((_LOOK.get() or Look()).log)
+    asked = {name, *re.split(r"[.\[]", name)} & set(current_look().log)
     return bool(asked) and bool(values.size) and bool(values.min() > 0) and bool(values.max() > 30 * values.min())
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
@@ -35,6 +36,12 @@ class ShownFigure(Figure):
         axes = list(axes)
         (self.align_xlabels if which == "x" else self.align_ylabels)(axes)
         self.aligned.append([ax.xaxis if which == "x" else ax.yaxis for ax in axes])
+
+    def untitle(self) -> None:
+        """Take the title away, and its room with it."""
+        for text in self.texts:
+            text.set_visible(False)
+            text.set_in_layout(False)
 
     def _repr_png_(self) -> bytes:
         with BytesIO() as file:
@@ -68,11 +75,15 @@ def laid_out(figure: ShownFigure, dpi: float) -> Iterator[None]:
 
 def _lay_out(figure: ShownFigure, ticks: Sequence[_Ticks], engine: LayoutEngine) -> None:
     # An axis may have other ticks once it has its length: that is seen after a first time, and changes little.
+    for ax in figure.axes:  # the same whether it was laid out before or not
+        if each := ax.get_subplotspec():
+            ax.set_position(each.get_position(figure))
+    renderer = FigureCanvasAgg(figure).get_renderer()  # a letter knows that of its last drawing, which may have been another's
     for first in (True, False):
         changed = [each.settle() for each in ticks]
         if first or any(changed):
-            _settle_labels(figure)
-            _place(figure, engine.get())
+            _settle_labels(figure, renderer)
+            _place(figure, renderer, engine.get())
 
 
 class _Ticks:
@@ -117,9 +128,9 @@ def _ticks_of(axes: Iterable[Axes]) -> list[_Ticks]:
     return list(found.values())
 
 
-def _settle_labels(figure: ShownFigure) -> None:
+def _settle_labels(figure: ShownFigure, renderer: RendererBase) -> None:
     """Put each axis' label where the words along its ticks end, by its distance from the panel."""
-    away: dict[Axis, float] = {axis: _reach(axis) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)}
+    away: dict[Axis, float] = {axis: _reach(axis, renderer) for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)}
     for group in figure.aligned:
         away |= dict.fromkeys(group, max((away[axis] for axis in group), default=0.0))
     for axis, reach in away.items():
@@ -131,17 +142,17 @@ def _settle_labels(figure: ShownFigure) -> None:
             axis.set_label_coords(0.0, y, offset_copy(axis.axes.transAxes, figure, far, 0.0, "points"))
 
 
-def _reach(axis: Axis) -> float:
+def _reach(axis: Axis, renderer: RendererBase) -> float:
     """Return how far, in pixels, an axis' ticks and their words reach out of its panel; 0 where it has no label."""
     if not axis.get_visible() or not axis.get_label_text():
         return 0.0
     ax, across = axis.axes, axis is axis.axes.xaxis
-    words = [text.get_window_extent() for text in axis.get_ticklabels(which="both") if text.get_visible()]
+    words = [text.get_window_extent(renderer) for text in axis.get_ticklabels(which="both") if text.get_visible()]
     box = Bbox.union([ax.spines["bottom" if across else "left"].get_window_extent(), *words])
     return float(ax.bbox.y0 - box.y0 if across else ax.bbox.x0 - box.x0)
 
 
-def _place(figure: ShownFigure, pads: Mapping[str, float]) -> None:
+def _place(figure: ShownFigure, renderer: RendererBase, pads: Mapping[str, float]) -> None:
     """Give each row and column of the grid the margins that its panels need, and share what is left."""
     grid: Any = figure.axes[0].get_gridspec()
     width, height = figure.bbox.size
@@ -149,11 +160,11 @@ def _place(figure: ShownFigure, pads: Mapping[str, float]) -> None:
     columns, rows = np.full((grid.ncols, 2), across), np.full((grid.nrows, 2), up)
     cells = {ax: (each.colspan.start, each.rowspan.start) for ax in figure.axes if (each := ax.get_subplotspec())}
     for ax, (column, row) in cells.items():
-        if all_of_it := ax.get_tightbbox(for_layout_only=True):
+        if all_of_it := ax.get_tightbbox(renderer, for_layout_only=True):
             left, below, right, above = np.subtract(all_of_it.extents, ax.bbox.extents) * (-1, -1, 1, 1)
             columns[column] = np.maximum(columns[column], (across + left, across + right))
             rows[row] = np.maximum(rows[row], (up + above, up + below))
-    top, bottom = _height(figure.texts, up), _height(figure.legends, up)
+    top, bottom = _height(figure.texts, renderer, up), _height(figure.legends, renderer, up)
     for text in figure.texts:
         text.set_y(1.0 - up / height)
     x, wide = _shared(width, columns, grid.get_width_ratios())
@@ -171,7 +182,7 @@ def _shared(whole: float, margins: Float[np.ndarray, "n 2"], ratios: Any) -> Flo
     return np.stack([np.cumsum(margins.sum(axis=1) + long) - long - margins[:, 1], long])
 
 
-def _height(artists: Iterable[Artist], pad: float) -> float:
+def _height(artists: Iterable[Artist], renderer: RendererBase, pad: float) -> float:
     """Return the height of what stands above or below all panels, with the room about it."""
     shown = [each for each in artists if each.get_in_layout()]
-    return max((each.get_window_extent().height + 2.0 * pad for each in shown), default=0.0)
+    return max((each.get_window_extent(renderer).height + 2.0 * pad for each in shown), default=0.0)

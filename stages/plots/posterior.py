@@ -33,11 +33,13 @@ from simfer.stages.plots.figures import (
     set_scale,
     thinned,
 )
+from simfer.stages.plots.kept import kept
 
 _MORE_DECIMALS = 2  # at most, where an interval is skewed
 _MOST_OF_A_TRACE, _MOST_OF_ALL = 400, 3000  # points: of one more than its width shows, of all what a page bears
 
 
+@kept
 def trace(
     file: Place,
     draws: Mapping[str, Float[np.ndarray, "chains draws"]],
@@ -70,6 +72,7 @@ def trace(
         figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
 
 
+@kept
 def pair(
     file: Place,
     draws: Mapping[str, Float[np.ndarray, "chains draws"]],

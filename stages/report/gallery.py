@@ -193,7 +193,7 @@ class Gallery:
         z, status, _ = simulations.endings()
         space = simulations.space
         theta = space.table(z)
-        labels = {name: labelled(name, prior) for name, prior in space.priors.items()} | self.labels
+        labels = {name: self.labels.get(name, labelled(name, prior)) for name, prior in space.priors.items()}
         plots.design(place, dict(zip(space.names, theta.T, strict=True)), status, labels)
 
     def prior_predictive(self, place: plots.figures.Place) -> None:

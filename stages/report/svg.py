@@ -9,7 +9,7 @@ from io import StringIO
 from typing import Any
 
 from simfer.stages.plots import Look, looking
-from simfer.stages.plots.figures import Held
+from simfer.stages.plots.kept import Again
 from simfer.stages.plots.layout import ShownFigure, laid_out
 
 _PIXELS = 120  # per inch, of what is drawn as pixels
@@ -21,9 +21,9 @@ _LONG = re.compile(r"\d+\.\d{3,}")
 _HEAD = re.compile(r'<svg[^>]*viewBox="([^"]+)"[^>]*>')
 
 
-def inline(number: int, alt: str, draw: Callable[[Held], None], log: Collection[str] = ()) -> str:
+def inline(number: int, alt: str, draw: Callable[[Again], None], log: Collection[str] = ()) -> str:
     """Draw a picture and return it as SVG to put into a page; `number` keeps its names from those of others."""
-    held = Held()
+    held = Again()
     with looking(Look(title=False, log=log)):  # the page's own look, whatever a paper's is
         draw(held)
         text = _written(held.figure)

@@ -64,7 +64,7 @@ def laid_out(figure: ShownFigure, dpi: float) -> Iterator[None]:
         else:
             ticks = _ticks_of(figure.axes)
             _lay_out(figure, ticks, engine)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # with any, Matplotlib draws all of it beforehand, unseen
     try:
         yield
     finally:
@@ -78,7 +78,7 @@ def _lay_out(figure: ShownFigure, ticks: Sequence[_Ticks], engine: LayoutEngine)
     for ax in figure.axes:  # the same whether it was laid out before or not
         if each := ax.get_subplotspec():
             ax.set_position(each.get_position(figure))
-    renderer = FigureCanvasAgg(figure).get_renderer()  # a letter knows that of its last drawing, which may have been another's
+    renderer = FigureCanvasAgg(figure).get_renderer()  # a letter keeps that of its last drawing
     for first in (True, False):
         changed = [each.settle() for each in ticks]
         if first or any(changed):

@@ -137,7 +137,7 @@ class Gallery:
     ) -> None:
         """Draw every marginal and every pair; the truth and a best fit where they are given."""
         marks = {label: values for label, values in (("truth", truth), ("best fit", best)) if values}
-        plots.pair(place, self._some(names), self._divergent(), self.labels, marks=marks)
+        plots.pair(place, self._some(names), self._divergent(), self.labels, marks=marks or None)
 
     def prior_posterior(
         self,

@@ -9,6 +9,7 @@ from io import StringIO
 from typing import Any
 
 from simfer.stages.plots import Look, looking
+from simfer.stages.plots.figures import current_look, styled
 from simfer.stages.plots.kept import Again
 from simfer.stages.plots.layout import ShownFigure, laid_out
 
@@ -31,12 +32,9 @@ def inline(number: int, alt: str, draw: Callable[[Again], None], log: Collection
 
 
 def _written(figure: ShownFigure) -> str:
-    import matplotlib.style
-
     options: Any = {"format": "svg", "transparent": True, "metadata": {"Date": None}, "dpi": _PIXELS}
-    with matplotlib.style.context({"svg.hashsalt": "simfer", "svg.fonttype": "none"}), StringIO() as file:
-        with laid_out(figure, _PIXELS):
-            figure.savefig(file, **options)
+    with styled(current_look()), laid_out(figure, _PIXELS), StringIO() as file:
+        figure.savefig(file, **options)
         return file.getvalue()
 
 

@@ -19,7 +19,7 @@ from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from simfer.stages.model.outputs import Status
-from simfer.stages.plots.layout import ShownFigure, laid_out
+from simfer.stages.plots.layout import ShownFigure, lay_out
 from simfer.stages.spans import span
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
@@ -123,7 +123,8 @@ def new_figure(file: Place, width: float, height: float, title: str, least: floa
 def write(figure: ShownFigure, file: Path) -> None:
     """Write a figure, once for each format."""
     look = current_look()
-    with styled(look), laid_out(figure, look.dpi):
+    with styled(look):
+        lay_out(figure, look.dpi)
         for kind in look.formats:
             target = file.with_suffix(f".{kind}")
             figure.savefig(target, format=kind, dpi=look.dpi, **_WRITTEN[kind])

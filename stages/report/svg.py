@@ -11,7 +11,7 @@ from typing import Any
 from simfer.stages.plots import Look, looking
 from simfer.stages.plots.figures import current_look, styled
 from simfer.stages.plots.kept import Again
-from simfer.stages.plots.layout import ShownFigure, laid_out
+from simfer.stages.plots.layout import ShownFigure, lay_out
 
 _PIXELS = 120  # per inch, of what is drawn as pixels
 _ID = re.compile(r'\bid="([^"]+)"')
@@ -33,7 +33,9 @@ def inline(number: int, alt: str, draw: Callable[[Again], None], log: Collection
 
 def _written(figure: ShownFigure) -> str:
     options: Any = {"format": "svg", "transparent": True, "metadata": {"Date": None}, "dpi": _PIXELS}
-    with styled(current_look()), laid_out(figure, _PIXELS), StringIO() as file:
+    look = current_look()
+    with styled(look), StringIO() as file:
+        lay_out(figure, look.dpi)
         figure.savefig(file, **options)
         return file.getvalue()
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, NullFormatter, NullLocator
 
 _ROUNDING = 1e-10  # of an axis: how far beyond its end a tick still is at its end
 _MOST = 9  # ticks of Matplotlib's own choice: it leaves out some only where there is no room for so many
@@ -39,7 +39,7 @@ class Ticks:
         settled = FixedFormatter(words)
         settled.set_offset_string(self.own[1].get_offset())
         if self.marks:
-            self._have(NullLocator(), settled)
+            self._have(NullLocator(), NullFormatter())
             self.marks.set_data(*_at(self.axis, places))
         else:
             self._have(FixedLocator(places.tolist()), settled)

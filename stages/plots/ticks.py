@@ -27,15 +27,16 @@ class Ticks:
         self.axis, self.minor = axis, minor
         self.own: Any = ticker.locator, ticker.formatter
         self.marks: Line2D | None = None
-        self.room = -1
+        self.room, self.places = -1, np.empty(0)
 
     def settle(self) -> bool:
-        """Settle them; say whether there was no need to, as the axis has room for as many as before."""
-        before, self.room = self.room, min(self.axis.get_tick_space(), _MOST)
-        if self.room == before:
+        """Settle them; say whether they are those of before, as they are where the axis has room for as many."""
+        room, self.room = self.room, min(self.axis.get_tick_space(), _MOST)
+        if self.room == room:
             return True
         self._have(*self.own)
-        places, words = self._in_view()
+        before, (places, words) = self.places, self._in_view()
+        self.places = places
         settled = FixedFormatter(words)
         settled.set_offset_string(self.own[1].get_offset())
         if self.marks:
@@ -43,7 +44,7 @@ class Ticks:
             self.marks.set_data(*_at(self.axis, places))
         else:
             self._have(FixedLocator(places.tolist()), settled)
-        return False
+        return np.array_equal(places, before)
 
     def mark(self) -> None:
         """Have a line of marks in their place."""

@@ -35,7 +35,7 @@ def kept(draw: Callable[Concatenate[Place, P], None]) -> Callable[Concatenate[Pl
         bound = signature(draw).bind(file, *shown, **named)
         bound.apply_defaults()
         look = current_look()
-        key = _digest([*bound.args[1:], look.log, look.width, look.style])
+        key = _digest([*list(bound.arguments.values())[1:], look.log, look.width, look.style])
         if isinstance(file, Again):
             before, figure = _kept.pop(draw.__name__, (b"", None))
             if figure is None or before != key:

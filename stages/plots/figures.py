@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, TypeAlias
@@ -16,12 +15,11 @@ import matplotlib.style
 import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.mathtext import MathTextParser
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from simfer.stages.model.outputs import Status
+from simfer.stages.plots.layout import ShownFigure, lay_out
 from simfer.stages.spans import span
 
 # Okabe and Ito (2008): told apart by colour-blind readers.
@@ -39,6 +37,7 @@ STYLE: Any = {
     **dict.fromkeys(("figure.constrained_layout.h_pad", "figure.constrained_layout.w_pad"), 0.06),
     "figure.titlesize": 9.5,
     "lines.linewidth": 1.2,
+    "text.hinting": "none",  # letters as far apart as in print, and found twice as fast
     "svg.hashsalt": "simfer",  # the same bytes for the same numbers
     "svg.fonttype": "none",  # letters stay letters: they can be searched, and edited for a paper
     "pdf.fonttype": 42,  # TrueType, as journals ask for
@@ -53,13 +52,10 @@ Values = Float[np.ndarray, "..."]
 class Held:
     """In a file's place: keeps the figure instead of writing it."""
 
-    figure: Figure
+    figure: ShownFigure
 
 
 Place: TypeAlias = Path | Held  # where a picture goes
-
-
-_SHOWN = 110  # dots per inch, in a notebook
 
 
 @dataclass(frozen=True)
@@ -75,16 +71,11 @@ class Look:
 
 
 _LOOK: ContextVar[Look | None] = ContextVar("look", default=None)
-_UNDATED = {"png": {"Software": None}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}
-
-
-class ShownFigure(Figure):
-    """A figure that a notebook shows by itself: IPython knows others only where pyplot was imported."""
-
-    def _repr_png_(self) -> bytes:
-        with BytesIO() as file:
-            self.savefig(file, format="png", dpi=_SHOWN)
-            return file.getvalue()
+_WRITTEN: dict[str, Any] = {  # without a date; a PNG's last twentieth of size is half of its time
+    "png": {"metadata": {"Software": None}, "pil_kwargs": {"compress_level": 3}},
+    "svg": {"metadata": {"Date": None}},
+    "pdf": {"metadata": {"CreationDate": None}},
+}
 
 
 @contextmanager
@@ -97,42 +88,52 @@ def looking(look: Look) -> Iterator[None]:
         _LOOK.reset(token)
 
 
+def current_look() -> Look:
+    """Return how pictures are to look now."""
+    return _LOOK.get() or Look()
+
+
 @contextmanager
-def new_figure(file: Place, width: float, height: float, title: str, least: float = 0.0) -> Iterator[Figure]:
+def styled(look: Look) -> Iterator[None]:
+    """Have Matplotlib draw as pictures are to look."""
+    # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
+    with span("draw"), matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
+        yield
+
+
+@contextmanager
+def new_figure(file: Place, width: float, height: float, title: str, least: float = 0.0) -> Iterator[ShownFigure]:
     """Make a figure and, at the end, write it to `file`, once for each format, or have it held.
 
     A narrow one is higher for its width: letters keep their size. None is narrower than `least`, which its words need.
     """
-    look = _LOOK.get() or Look()
+    look = current_look()
     share = 1.0 if look.width is None else max(look.width, least) / width
-    # A user's own matplotlibrc must not change the bytes, hence the reset; all of it is undone on leaving.
-    with span("draw"), matplotlib.style.context(STYLE | dict(look.style), after_reset=True):
+    with styled(look):
         figure = ShownFigure(figsize=(share * width, max(share, min(share, 1.0) ** 0.5) * height), layout="constrained")
-        FigureCanvasAgg(figure)
         if look.title:
             figure.suptitle(title, x=0.01, ha="left", weight="bold")
         yield figure
-        if isinstance(file, Held):
-            file.figure = figure
-            return
+    if isinstance(file, Held):
+        file.figure = figure
+    else:
+        write(figure, file)
+
+
+def write(figure: ShownFigure, file: Path) -> None:
+    """Write a figure, once for each format."""
+    look = current_look()
+    with styled(look):
         lay_out(figure, look.dpi)
         for kind in look.formats:
             target = file.with_suffix(f".{kind}")
-            figure.savefig(target, format=kind, dpi=look.dpi, metadata=_UNDATED[kind])
-
-
-def lay_out(figure: Figure, dpi: float) -> None:
-    """Lay a figure out, once for all formats: left to itself, Matplotlib draws it beforehand for each, unseen."""
-    figure.set_dpi(dpi)
-    if figure.axes and (engine := figure.get_layout_engine()):
-        engine.execute(figure)
-    figure.set_layout_engine(None)
+            figure.savefig(target, format=kind, dpi=look.dpi, **_WRITTEN[kind])
 
 
 @contextmanager
 def grid_figure(
     file: Place, count: int, cell: tuple[float, float], title: str, *, most: int, least: float, margin: float
-) -> Iterator[tuple[Figure, list[Axes]]]:
+) -> Iterator[tuple[ShownFigure, list[Axes]]]:
     """Lay out so many panels, at most `most` side by side, each `cell` wide and high; the rest of the grid stays empty.
 
     The figure is `least` wide at least, and `margin` higher than its panels.
@@ -179,10 +180,11 @@ def corner_figure(
                 ax.tick_params(axis="y", labelleft=j == 0)
         yield axes, keys
         # Each looks at all others of its row or column, and only the outermost have labels.
-        figure.align_xlabels([axes[num - 1, j] for j in range(num)])
-        figure.align_ylabels([axes[i, 0] for i in range(1, num)])
+        figure.align([axes[num - 1, j] for j in range(num)], "x")
+        figure.align([axes[i, 0] for i in range(1, num)], "y")
         where: Any = {"loc": "upper right", "bbox_to_anchor": (0.995, 0.94)}  # the free half of a corner plot
-        figure.legend(handles=keys, **(where if num > 1 else {"loc": "outside lower center", "ncols": 2}))
+        legend = figure.legend(handles=keys, **(where if num > 1 else {"loc": "outside lower center", "ncols": 2}))
+        legend.set_in_layout(num == 1)
 
 
 def drawable(words: str) -> str:
@@ -260,7 +262,7 @@ def is_log(name: str, values: Values) -> bool:
     hardly a tick, and looks as a linear one does.
     """
     (values,) = finite(values)
-    asked = {name, *re.split(r"[.\[]", name)} & set((_LOOK.get() or Look()).log)
+    asked = {name, *re.split(r"[.\[]", name)} & set(current_look().log)
     return bool(asked) and bool(values.size) and bool(values.min() > 0) and bool(values.max() > 30 * values.min())
 
 

@@ -33,11 +33,13 @@ from simfer.stages.plots.figures import (
     set_scale,
     thinned,
 )
+from simfer.stages.plots.kept import kept
 
 _MORE_DECIMALS = 2  # at most, where an interval is skewed
 _MOST_OF_A_TRACE, _MOST_OF_ALL = 400, 3000  # points: of one more than its width shows, of all what a page bears
 
 
+@kept
 def trace(
     file: Place,
     draws: Mapping[str, Float[np.ndarray, "chains draws"]],
@@ -63,13 +65,14 @@ def trace(
         axes[0, 0].set_title("density of each chain")
         axes[0, 1].set_title("trace of each chain")
         axes[-1, 1].set_xlabel("draw")
-        figure.align_ylabels(axes[:, 1])
+        figure.align(axes[:, 1], "y")
         keys = [Line2D([], [], color=CYCLE[k], label=f"chain {k + 1}") for k in range(min(chains, len(CYCLE)))]
         if divergent.any():
             keys.append(Line2D([], [], color="k", ls="", marker="|", label="divergent"))
         figure.legend(handles=keys, loc="outside lower center", ncols=len(keys))
 
 
+@kept
 def pair(
     file: Place,
     draws: Mapping[str, Float[np.ndarray, "chains draws"]],

@@ -30,8 +30,10 @@ from simfer.stages.plots.figures import (
     span_of,
     thinned,
 )
+from simfer.stages.plots.kept import kept
 
 
+@kept
 def design(
     file: Place,
     theta: Mapping[str, Float[np.ndarray, " rows"]],

@@ -107,6 +107,6 @@ def _standardised(ax: Axes, error: Values, sd: Values) -> None:
         ax.text(0, 0.5, "constant output:\nno error to show", ha="center")
         ax.set_yticks([])
         return
-    ax.hist(np.clip(z, -4.99, 4.99), bins.tolist(), density=True, color=SKY)
+    ax.stairs(np.histogram(np.clip(z, -4.99, 4.99), bins, density=True)[0], bins, fill=True, color=SKY)
     ax.plot(bins, np.exp(-0.5 * bins**2) / np.sqrt(2 * np.pi), color="k", lw=1)
     ax.set_title(f"{100 * (np.abs(z) < 2).mean():.1f} % within 2 sd (normal: 95.4 %)", fontsize=7)

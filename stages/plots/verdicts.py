@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from simfer.stages.plots.figures import GREEN, RED, Place, Values, drawable, new_figure
+from simfer.stages.plots.kept import kept
 
 _FAR = 3.0  # times the limit
 _MOST = 60  # letters of a figure's name in a line
 
 
+@kept
 def verdict(file: Place, figures: Sequence[Mapping[str, Any]], checked: bool = True) -> None:
     """Draw how much of its limit each figure of the verdict uses up; beyond 1 it fails.
 

@@ -137,7 +137,7 @@ class Gallery:
     ) -> None:
         """Draw every marginal and every pair; the truth and a best fit where they are given."""
         marks = {label: values for label, values in (("truth", truth), ("best fit", best)) if values}
-        plots.pair(place, self._some(names), self._divergent(), self.labels, marks=marks)
+        plots.pair(place, self._some(names), self._divergent(), self.labels, marks=marks or None)
 
     def prior_posterior(
         self,
@@ -193,7 +193,7 @@ class Gallery:
         z, status, _ = simulations.endings()
         space = simulations.space
         theta = space.table(z)
-        labels = {name: labelled(name, prior) for name, prior in space.priors.items()} | self.labels
+        labels = {name: self.labels.get(name, labelled(name, prior)) for name, prior in space.priors.items()}
         plots.design(place, dict(zip(space.names, theta.T, strict=True)), status, labels)
 
     def prior_predictive(self, place: plots.figures.Place) -> None:

@@ -8,10 +8,10 @@ from html import escape
 from io import StringIO
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from simfer.stages.plots import Look, looking
-from simfer.stages.plots.figures import Held, lay_out
+from simfer.stages.plots.figures import current_look, styled
+from simfer.stages.plots.kept import Again
+from simfer.stages.plots.layout import ShownFigure, lay_out
 
 _PIXELS = 120  # per inch, of what is drawn as pixels
 _ID = re.compile(r'\bid="([^"]+)"')
@@ -22,21 +22,20 @@ _LONG = re.compile(r"\d+\.\d{3,}")
 _HEAD = re.compile(r'<svg[^>]*viewBox="([^"]+)"[^>]*>')
 
 
-def inline(number: int, alt: str, draw: Callable[[Held], None], log: Collection[str] = ()) -> str:
+def inline(number: int, alt: str, draw: Callable[[Again], None], log: Collection[str] = ()) -> str:
     """Draw a picture and return it as SVG to put into a page; `number` keeps its names from those of others."""
-    held = Held()
+    held = Again()
     with looking(Look(title=False, log=log)):  # the page's own look, whatever a paper's is
         draw(held)
         text = _written(held.figure)
     return _tidied(text, f"p{number}-", alt)
 
 
-def _written(figure: Figure) -> str:
-    import matplotlib.style
-
+def _written(figure: ShownFigure) -> str:
     options: Any = {"format": "svg", "transparent": True, "metadata": {"Date": None}, "dpi": _PIXELS}
-    with matplotlib.style.context({"svg.hashsalt": "simfer", "svg.fonttype": "none"}), StringIO() as file:
-        lay_out(figure, _PIXELS)
+    look = current_look()
+    with styled(look), StringIO() as file:
+        lay_out(figure, look.dpi)
         figure.savefig(file, **options)
         return file.getvalue()
 

@@ -10,8 +10,11 @@ from simfer.stages.model.outputs import Layout, Output, Status
 from simfer.stages.plots import figures
 from simfer.stages.plots.densities import smooth, smooth_2d
 from simfer.stages.plots.figures import broken
+from simfer.stages.plots.kept import Again
+from simfer.stages.plots.layout import lay_out
 from simfer.stages.plots.posterior import _interval
 from simfer.stages.plots.verdicts import _share
+from simfer.stages.report import svg
 from simfer.stages.studies.power_law import PowerLaw
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -253,3 +256,57 @@ def test_quantiles_of_many_values_are_taken_some_at_a_time(monkeypatch: pytest.M
     monkeypatch.setattr(figures, "_SORTED", 200)
     assert np.array_equal(figures.quantiles_of(values, [0.1, 0.9]), whole, equal_nan=True)
     assert np.isnan(whole[:, 7]).all() and np.isfinite(np.delete(whole, 7, axis=1)).all()
+
+
+@pytest.mark.parametrize("case", ["design of eight", "trace", "held out", "losses, negative", "verdict", "influences"])
+def test_panels_lie_where_constrained_layout_has_them(case):
+    draw, *arguments = CASES[case]
+    shown = []
+    for lays_out in (lambda figure: figure.get_layout_engine().execute(figure), lambda figure: lay_out(figure, 150)):
+        draw(held := plots.Held(), *arguments)
+        with figures.styled(plots.Look()):
+            held.figure.set_dpi(150)
+            lays_out(held.figure)
+            held.figure.canvas.draw()
+            axes = [axis for ax in held.figure.axes for axis in (ax.xaxis, ax.yaxis) if axis.get_visible()]
+            lie = [ax.get_window_extent().extents for ax in held.figure.axes]
+            lie += [axis.label.get_window_extent().extents for axis in axes if axis.get_label_text()]
+            shown.append((np.stack(lie), [in_view(axis) for axis in axes]))
+    np.testing.assert_allclose(shown[0][0], shown[1][0], atol=3.0)
+    assert shown[0][1] == shown[1][1]
+
+
+def in_view(axis):
+    """Return the words along an axis that are seen."""
+    low, high = sorted(axis.get_view_interval())
+    at = 0 if axis is axis.axes.xaxis else 1
+    shown = [text for text in axis.get_ticklabels() if text.get_visible()]
+    return [text.get_text() for text in shown if low <= text.get_position()[at] <= high]
+
+
+@pytest.mark.parametrize("case", ["design", "trace", "pair", "verdict"])
+def test_a_page_takes_the_figure_that_was_written_and_shows_the_same_as_of_one_made_anew(case, tmp_path):
+    draw, *arguments = CASES[case]
+    anew = svg.inline(0, "", lambda place: draw(place, *arguments))
+    draw(tmp_path / "a.png", *arguments)
+    again = Again()
+    with plots.looking(plots.Look(title=False)):
+        draw(again, *arguments)
+    assert again.figure.margins is not None  # it was laid out when it was written
+    draw(tmp_path / "b.png", *arguments)
+    assert svg.inline(0, "", lambda place: draw(place, *arguments)) == anew
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_a_figure_of_other_numbers_or_axes_is_not_taken_nor_one_twice(tmp_path):
+    draws = {"a": NORMAL, "b": np.exp(3 * NORMAL)}
+    for shown, look in (({"a": NORMAL, "b": NORMAL}, ()), (draws, ("b",))):
+        plots.pair(tmp_path / "pair.png", draws)
+        with plots.looking(plots.Look(log=look)):
+            plots.pair(again := Again(), shown)
+        assert again.figure.margins is None
+    plots.pair(tmp_path / "pair.png", draws)
+    first, second = Again(), Again()
+    for again in (first, second):
+        plots.pair(again, draws)
+    assert first.figure.margins is not None and second.figure.margins is None

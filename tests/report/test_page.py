@@ -143,3 +143,14 @@ def test_a_label_becomes_mathematics_with_its_unit() -> None:
     problem = helpers.problem(helpers.line(parameters={"slope": {"dist": "Normal", "loc": 0.0, "scale": 1.0,
                                                                  "label": "\\beta", "unit": "kg"}}))  # fmt: skip
     assert Gallery({}, problem).labels["slope"] == "$\\beta$ [kg]"
+
+
+def test_the_page_of_a_run_that_took_its_stages_figures_is_that_of_figures_made_anew() -> None:
+    from simfer.pipeline import config
+    from simfer.pipeline.report import text_of
+    from simfer.pipeline.store import Store
+
+    taken = page()
+    anew = text_of(config.load(helpers.SMOKE), Store(helpers.smoke_store()), helpers.SMOKE, [])
+    pictures = [re.findall(r'<svg class="picture".*?</svg>', each, re.DOTALL) for each in (taken, anew)]
+    assert len(pictures[0]) == 7 and pictures[0] == pictures[1]

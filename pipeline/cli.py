@@ -591,8 +591,9 @@ def clean(
 
 def main() -> None:
     """Run the command line."""
-    # Looking for cycles every 700 objects is a tenth of a run's time: JAX and Matplotlib make millions.
-    gc.set_threshold(20_000, 10, 10)
+    # Looking for cycles every 700 objects is a tenth of a run's time: JAX and Matplotlib make millions. And most of
+    # what outlives one look is there to stay: looked at again after ten more, it took 7 of the lynx-hare demo's 110 s.
+    gc.set_threshold(20_000, 40, 10)
     stopping.listen()
     app(prog_name="simfer")
 

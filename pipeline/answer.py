@@ -9,13 +9,15 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from simfer.pipeline import machine, stopping
+from simfer.pipeline import machine, runtime, stopping
 from simfer.pipeline.chain import ConfigError, SimferError, UsageError
-from simfer.pipeline.runner import Outcome, RunResult
+
+if TYPE_CHECKING:
+    from simfer.pipeline.runner import Outcome, RunResult
 
 Answer = dict[str, Any]
 
@@ -26,6 +28,7 @@ def answering(as_json: bool = False) -> Iterator[Answer]:
     answer: Answer = {}
     try:
         with machine.in_words(), stopping.last_words(lambda: _print_stopped(as_json)):
+            runtime.prepare()  # before anything can import JAX
             yield answer
         code = 0
     except typer.Exit as stop:

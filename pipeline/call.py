@@ -10,15 +10,19 @@ from functools import cached_property
 from inspect import Parameter, Signature
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console
 
-from simfer.pipeline import config
-from simfer.pipeline.chain import Mistake, Problem, UsageError, full_name
+from simfer.pipeline import chain
+from simfer.pipeline.chain import Mistake, UsageError
 from simfer.pipeline.progress import Progress, reporter
-from simfer.pipeline.store import Store
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from simfer.pipeline.chain import Problem
+    from simfer.pipeline.store import Store
 
 _WITHOUT_A_TERMINAL = 200  # columns: a file or a pipe has no width of its own, and tables are as wide as they need
 _CONFIG = Annotated[Path, typer.Argument(metavar="CONFIG", help="The TOML file of a problem.", show_default=False)]
@@ -71,11 +75,15 @@ class Call:
     @cached_property
     def problem(self) -> Problem:
         """The config, read and checked."""
+        from simfer.pipeline import config
+
         return config.load(self.config, self.settings)
 
     @cached_property
     def store(self) -> Store:
         """The store of its artifacts."""
+        from simfer.pipeline import config
+
         return config.open_store(config.project_folder(self.config), self.chosen)
 
     @cached_property
@@ -114,11 +122,13 @@ def on_config(body: Callable[..., None], *, looks: bool = False, options: dict[s
 
 def _engine(name: str) -> str:
     try:
-        return full_name(name, Path.cwd())
+        return chain.full_name(name, Path.cwd())
     except ValueError as error:
         raise UsageError([Mistake("--engine", str(error))]) from None
 
 
 def console() -> Console:
     """Return where tables are printed."""
+    from rich.console import Console
+
     return Console() if sys.stdout.isatty() else Console(width=_WITHOUT_A_TERMINAL)

@@ -10,7 +10,7 @@ from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simfer.stages.artifacts.figures import LONGER, SIMULATIONS, judge, leans_on_failures, what_helps
 from simfer.stages.cores import num_cores
@@ -24,34 +24,27 @@ from simfer.stages.errors import (
     WaitingForRuns,
     did_you_mean,
 )
-from simfer.stages.settings import (
-    HANDED,
-    LEAST_ROWS,
-    VERSIONS,
-    AddedLater,
-    Cells,
-    CheckConfig,
-    Code,
-    DatasetConfig,
-    InferConfig,
-    InputFile,
-    NotInKey,
-    Prior,
-    Problem,
-    ReadLater,
-    RefineConfig,
-    SelectConfig,
-    Settings,
-    SimulateConfig,
-    Slice,
-    TrainConfig,
-    closure,
-    full_name,
-    home,
-    short_name,
-    tree,
-)
 from simfer.stages.spans import span
+
+if TYPE_CHECKING:
+    from simfer.stages.settings import (
+        VERSIONS,
+        AddedLater,
+        Cells,
+        Code,
+        InputFile,
+        NotInKey,
+        Prior,
+        Problem,
+        ReadLater,
+        Settings,
+        Slice,
+        closure,
+        full_name,
+        home,
+        short_name,
+        tree,
+    )
 
 __all__ = [
     "STAGES",
@@ -95,11 +88,19 @@ __all__ = [
 ]
 
 _BESIDE = "simfer.stages.model.beside"
+_SETTINGS = "simfer.stages.settings"
 STAGES = ("simulate", "dataset", "train", "infer", "check")
 _ROWS_OF = {"simulations": "simulate", "checks": "check"}
 _ROWS = frozenset(_ROWS_OF)
 _DENSITY = 3  # raised when an unchanged config would learn another density of the data, and nothing else
 _HANDED = {"simulate": "simulations.zarr/", "check": "simulations.zarr/", "dataset": "dataset.zarr/"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the settings when something of them is first asked for: half of what starting a command takes."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_SETTINGS), name)
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,15 @@ class Turn:
 
 def links(problem: Problem, turn: Turn) -> list[Link]:
     """List the steps of a round, the last two those that draw and check; a later one has another design."""
+    from simfer.stages.settings import (
+        CheckConfig,
+        DatasetConfig,
+        InferConfig,
+        RefineConfig,
+        SelectConfig,
+        SimulateConfig,
+    )
+
     number, before = turn.round, turn.round - 1
     if number == 0:
         simulate = Link("simulate", 0, problem.slice(SimulateConfig), {})
@@ -172,6 +182,8 @@ def turn_after(problem: Problem, turn: Turn, check: Link, summary: Mapping[str, 
 
 def judged(link: Link, summary: Mapping[str, Any]) -> dict[str, Any]:
     """Return a step's summary as this config reads it: a verdict by its thresholds, quantities with its units."""
+    from simfer.stages.settings import CheckConfig, InferConfig
+
     if isinstance(link.config, CheckConfig):
         return judge(summary, link.config.limits)
     if not isinstance(link.config, InferConfig):
@@ -183,6 +195,8 @@ def judged(link: Link, summary: Mapping[str, Any]) -> dict[str, Any]:
 
 def refused(link: Link, summary: Mapping[str, Any]) -> str:
     """Say why simulations that are there will not do: more of them failed than the config allows; "" if they do."""
+    from simfer.stages.settings import SimulateConfig
+
     config, facts = link.config, summary.get("facts", {})
     if not isinstance(config, SimulateConfig) or config.simulate.failures != "excluded" or not facts.get("failed"):
         return ""
@@ -237,11 +251,15 @@ LENT = {"infer": "chains.npz", "check": "simulations.zarr"}
 
 def hands_alike(number: int, asked: int) -> bool:
     """Say whether two numbers of draws hand the same over to later rounds."""
+    from simfer.stages.settings import HANDED
+
     return min(number, HANDED) == min(asked, HANDED)
 
 
 def trainings(problem: Problem, number: int, seed: int = 0, fraction: float = 1.0) -> list[Link]:
     """List the step that trains; before it, where it takes the best of several architectures, those that train them."""
+    from simfer.stages.settings import TrainConfig, short_name
+
     train, inputs = problem.train, {"dataset": (f"dataset-{number}",)}
     if not train.chooses:
         link = training(problem, number, train.architecture, seed, fraction)
@@ -255,6 +273,8 @@ def trainings(problem: Problem, number: int, seed: int = 0, fraction: float = 1.
 
 def training(problem: Problem, number: int, architecture: str, seed: int = 0, fraction: float = 1.0) -> Link:
     """Return the step that trains one architecture: the artifact is the one of a config that names it."""
+    from simfer.stages.settings import TrainConfig, short_name
+
     train = problem.train.alone(architecture, seed)
     config = TrainConfig.model_construct(train=train, fraction=fraction, **_data(problem))
     variant = f"-{short_name(architecture)}{_part(seed, fraction)}"
@@ -288,6 +308,8 @@ def _data(problem: Problem) -> dict[str, Any]:
 
 def likelihood(problem: Problem) -> dict[str, Any]:
     """Return what a likelihood is made of beyond the sections of the config."""
+    from simfer.stages.settings import SimulateConfig
+
     exact = problem.slice(SimulateConfig) if problem.infer.likelihood == "simulator" else None
     return loading(problem) | {"exact": exact}
 
@@ -456,6 +478,8 @@ def num_rows(problem: Problem) -> int:
 
 def too_few(problem: Problem, until: str | None) -> list[Mistake]:
     """List a number of simulations that makes no training set, where one is to be made; a table may hold the rest."""
+    from simfer.stages.settings import LEAST_ROWS
+
     simulate, trains = problem.simulate, until != "simulate"
     if not trains or simulate.table is not None or simulate.kind == "ask" or not simulate.num_simulations:
         return []

@@ -5,23 +5,40 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from simfer.pipeline import asking, chain, extending, foreground, packing, project, runtime, screen, stopping, use
-from simfer.pipeline import report as pages
+from simfer.pipeline import chain, runtime, stopping
 from simfer.pipeline.answer import answering, in_json
 from simfer.pipeline.call import Call, console, on_config
 from simfer.pipeline.chain import STAGES, Mistake, SimferError, UsageError, UserCodeError
-from simfer.pipeline.config import load as load_config
-from simfer.pipeline.plan import Plan
-from simfer.pipeline.runner import Outcome, RunResult, built, damaged, execute, execute_study, to_build
 from simfer.pipeline.studies import STUDIES, Option, Study
-from simfer.pipeline.why import why as explain
+
+if TYPE_CHECKING:
+    from simfer.pipeline import asking, extending, foreground, packing, project, runner, screen, use
+    from simfer.pipeline import config as configs
+    from simfer.pipeline import plan as plans
+    from simfer.pipeline import report as pages
+    from simfer.pipeline import why as reasons
+else:
+
+    class _Later:
+        """A module that is imported when a command first asks something of it: a help asks nothing."""
+
+        def __init__(self, name: str) -> None:
+            self._name = f"simfer.pipeline.{name}"
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(import_module(self._name), name)
+
+    asking, extending, foreground, packing = map(_Later, ("asking", "extending", "foreground", "packing"))
+    project, runner, screen, use = map(_Later, ("project", "runner", "screen", "use"))
+    configs, plans, pages, reasons = map(_Later, ("config", "plan", "report", "why"))
 
 _EPILOG = (
     "Exit codes: 0 done; 1 a bug of Simfer's; 2 wrong config or usage; 3 a stage could not go on, or your own code "
@@ -127,7 +144,7 @@ def _run(
     with answering(call.json) as answer:
         call = call.drained(engine, workers)
         try:
-            result = execute(
+            result = runner.execute(
                 call.problem, call.store, until=until, redo=redo, reporter=call.reporter, folder=call.folder
             )
         except SimferError as error:
@@ -162,7 +179,7 @@ def _run_row(call: Call, row: int, *, alone: bool) -> None:
             screen.show_used(answer, console())
 
 
-def _write_page(call: Call, came: RunResult | SimferError) -> Path | None:
+def _write_page(call: Call, came: runner.RunResult | SimferError) -> Path | None:
     file = pages.after(call.problem, call.store, call.config, call.settings, call.reporter, came)
     if file and isinstance(came, SimferError):
         call.reporter.note(f"report: {file}")  # what is printed of a failure has nothing after it
@@ -171,7 +188,7 @@ def _write_page(call: Call, came: RunResult | SimferError) -> Path | None:
     return file
 
 
-def _show_prior(call: Call, simulations: Outcome) -> dict[str, Any]:
+def _show_prior(call: Call, simulations: runner.Outcome) -> dict[str, Any]:
     """Hold the first runs against the data: a wrong unit, a missed dose shows before anything is trained."""
     file, words = pages.prior_predictive(call.problem, call.store, call.config, simulations)
     if call.shows:
@@ -209,7 +226,7 @@ def _extend(
         call = call.drained(engine, workers)
         before = extending.extend(call.config, num_simulations)
         call.reporter.note(f"{call.config.name}: num_simulations = {num_simulations}, which was {before}")
-        result = execute(call.problem, call.store, until="simulate", reporter=call.reporter, folder=call.folder)
+        result = runner.execute(call.problem, call.store, until="simulate", reporter=call.reporter, folder=call.folder)
         answer |= in_json(result)
         if call.shows:
             screen.show_end(result.latest, console())
@@ -224,9 +241,11 @@ def _status(
 ) -> None:
     """Show which steps are cached, since when, and why or why not."""
     with answering():
-        plan = Plan(call.problem, call.store)
-        rows = [(step, plan.find(step), explain(step, plan) if why else []) for step in plan.walk()]
-        needed = to_build([step for step, _, _ in rows], {step.fingerprint for step, found, _ in rows if found.sound})
+        plan = plans.Plan(call.problem, call.store)
+        rows = [(step, plan.find(step), reasons.why(step, plan) if why else []) for step in plan.walk()]
+        needed = runner.to_build(
+            [step for step, _, _ in rows], {step.fingerprint for step, found, _ in rows if found.sound}
+        )
         screen.status(rows, needed, console())
         screen.further(rows, call.problem.refine.max_rounds, console())
 
@@ -247,13 +266,13 @@ def _show(
     with answering():
         if not 0.0 < level < 1.0:
             raise UsageError([Mistake("--level", f"got {level:g}, expected a share between 0 and 1, such as 0.9")])
-        plan = Plan(call.problem, call.store)
+        plan = plans.Plan(call.problem, call.store)
         if timing:
             screen.timing([(step, plan.find(step)) for step in plan.walk()], console())
             return
-        found = built(plan)
+        found = runner.built(plan)
         if format is None:
-            screen.show(found, console(), damaged(plan))
+            screen.show(found, console(), runner.damaged(plan))
         else:
             print(pages.posterior_table(call.problem, found, format, interval, level), end="")
 
@@ -264,10 +283,10 @@ def _path(
 ) -> None:
     """Print the folder of a stage's latest artifact, alone, for scripts."""
     with answering():
-        plan = Plan(call.problem, call.store)
-        found = built(plan)
+        plan = plans.Plan(call.problem, call.store)
+        found = runner.built(plan)
         if stage not in found:
-            what = damaged(plan).get(stage)
+            what = runner.damaged(plan).get(stage)
             state = f"damaged ({what})" if what else "not built yet"
             raise SimferError(f"{stage} is {state}; `simfer {stage} {call.config}` builds it")
         print(found[stage].folder)
@@ -328,7 +347,9 @@ def _study(study: Study) -> Callable[..., None]:
         call = replace(call, settings=(*call.settings, *settings))
         with answering(call.json) as answer:
             call = call.drained(engine, workers)
-            outcome = execute_study(call.problem, call.store, study.name, reporter=call.reporter, folder=call.folder)
+            outcome = runner.execute_study(
+                call.problem, call.store, study.name, reporter=call.reporter, folder=call.folder
+            )
             answer |= outcome.summary | {"folder": str(outcome.folder)}
             if call.shows:
                 screen.show_study(outcome, console())
@@ -494,7 +515,7 @@ def cite(
 ) -> None:
     """Print what to cite in BibTeX: Simfer, the libraries that carry it, and the methods that a config names."""
     with answering():
-        problem = load_config(config) if config else None
+        problem = configs.load(config) if config else None
         text = chain.cite(problem, runtime.versions().get("simfer", ""))
         if output is None:
             print(text, end="")
@@ -570,9 +591,9 @@ def clean(
 
 def main() -> None:
     """Run the command line."""
-    # Looking for cycles every 700 objects is a tenth of a run's time: JAX and Matplotlib make millions.
-    gc.set_threshold(20_000, 10, 10)
-    runtime.prepare()
+    # Looking for cycles every 700 objects is a tenth of a run's time: JAX and Matplotlib make millions. And most of
+    # what outlives one look is there to stay: looked at again after ten more, it took 7 of the lynx-hare demo's 110 s.
+    gc.set_threshold(20_000, 40, 10)
     stopping.listen()
     app(prog_name="simfer")
 

@@ -12,7 +12,6 @@ import sys
 import time
 import warnings
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +98,8 @@ def _machine() -> str:
 
     A home folder may be shared by machines with other processors; what one cannot run it must never be given.
     """
+    from importlib.metadata import version
+
     parts = version("jaxlib"), platform.machine(), _processor()
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

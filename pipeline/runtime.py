@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Collection
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +130,8 @@ def versions() -> dict[str, str]:
 
 
 def _version(package: str) -> str | None:
+    from importlib.metadata import PackageNotFoundError, version  # with all of `email`: a help has no use for it
+
     try:
         return version(package)
     except PackageNotFoundError:

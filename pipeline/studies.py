@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from simfer.pipeline import chain
-from simfer.pipeline.chain import ConfigError, Link, Mistake, Problem, SimferError, short_name
-from simfer.stages.settings import (
-    CalibrateConfig,
-    CompareConfig,
-    ComparePosteriorsConfig,
-    CurveConfig,
-    FitConfig,
-    InferConfig,
-    SensitivityConfig,
-    Train,
-    TuneConfig,
-)
+from simfer.pipeline.chain import ConfigError, Link, Mistake, SimferError
+
+if TYPE_CHECKING:
+    from simfer.pipeline.chain import Problem
 
 _SHARES = 0.125, 0.25, 0.5, 1.0
 _FEWEST = 20  # rows that can be trained on, as the dataset has it
@@ -73,6 +65,8 @@ class Study:
 
 def compare_posteriors(problem: Problem, number: int) -> list[Link]:
     """List the steps that hold round `number`'s posterior against the one that the simulator itself gives."""
+    from simfer.stages.settings import ComparePosteriorsConfig, InferConfig
+
     by_simulator = problem.infer.model_copy(update={"likelihood": "simulator"})
     exact = problem.model_copy(update={"infer": by_simulator})
     if found := chain.mistakes(exact):
@@ -94,6 +88,8 @@ def compare_posteriors(problem: Problem, number: int) -> list[Link]:
 
 def calibrate(problem: Problem, number: int) -> list[Link]:
     """List the step that calibrates round `number`'s emulator on simulated data."""
+    from simfer.stages.settings import CalibrateConfig
+
     inputs = {"emulator": (f"train-{number}",), "posterior": (f"infer-{number}",)}
     if problem.simulate.kind == "table":  # nobody can simulate data: held-out runs are what is known
         inputs["dataset"] = (f"dataset-{number}",)
@@ -106,12 +102,14 @@ def calibrate(problem: Problem, number: int) -> list[Link]:
 
 def compare(problem: Problem, number: int) -> list[Link]:
     """List the steps that train architectures on the first round's rows and hold them against one another."""
+    from simfer.stages.settings import CompareConfig, Train
+
     suited = Train(architecture="auto").tried
     names = problem.compare.architectures or list(dict.fromkeys([*problem.train.tried, *suited]))
     trained = {
         name: [chain.training(problem, 0, name, seed) for seed in range(problem.compare.seeds)] for name in names
     }
-    inputs = {short_name(name): tuple(link.name for link in links) for name, links in trained.items()}
+    inputs = {chain.short_name(name): tuple(link.name for link in links) for name, links in trained.items()}
     settings = problem.slice(CompareConfig, candidates=names, limit=problem.check.max_emulator_error)
     last = Link("compare", 0, settings, inputs | {"dataset": ("dataset-0",)}, optional=frozenset(inputs))
     return [*(link for links in trained.values() for link in links), last]
@@ -119,6 +117,8 @@ def compare(problem: Problem, number: int) -> list[Link]:
 
 def curve(problem: Problem, number: int) -> list[Link]:
     """List the steps that train on nested parts of the first round's rows and draw the error against their number."""
+    from simfer.stages.settings import CurveConfig
+
     total = chain.num_rows(problem)
     shares = problem.curve.shares or [share for share in _SHARES if share * total >= _FEWEST]
     if len(shares) < 3 or shares[0] * total < _FEWEST:
@@ -142,6 +142,8 @@ def curve(problem: Problem, number: int) -> list[Link]:
 
 def tune(problem: Problem, number: int) -> list[Link]:
     """List the step that searches for better settings of the training, on the first round's rows."""
+    from simfer.stages.settings import TuneConfig
+
     if problem.train.chooses:
         what = 'got "auto", expected the one architecture whose settings to search: --set train.architecture=NAME'
         raise ConfigError([Mistake("train.architecture", what)])
@@ -151,12 +153,16 @@ def tune(problem: Problem, number: int) -> list[Link]:
 
 def fit(problem: Problem, number: int) -> list[Link]:
     """List the step that finds the best fit; whatever the round, by the emulator of the prior and by the simulator."""
+    from simfer.stages.settings import FitConfig
+
     settings = problem.slice(FitConfig, **chain.likelihood(problem))
     return [Link("fit", 0, settings, {"emulator": ("train-0",)})]
 
 
 def sensitivity(problem: Problem, number: int) -> list[Link]:
     """List the step that says which parameter moves which output; whatever the round, by the emulator of the prior."""
+    from simfer.stages.settings import SensitivityConfig
+
     inputs = {"simulations": ("simulate-0",), "emulator": ("train-0",)}
     settings = problem.slice(SensitivityConfig, **chain.loading(problem))
     return [Link("sensitivity", 0, settings, inputs)]

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import fakes
+
 ROOT = Path(__file__).resolve().parents[1]
 HOUSE = ROOT / "simfer"
 FILES = sorted(file for name in ("pipeline", "stages") for file in (ROOT / name).rglob("*.py")) + [
@@ -57,3 +59,15 @@ def test_nothing_is_imported_by_a_second_name() -> None:
         if name.partition(".")[0] in ("stages", "pipeline")
     }
     assert not strangers
+
+
+def test_a_stage_is_there_before_the_statistics_that_it_may_ask_for() -> None:
+    """A third of a second: those who ask for none of it, as whoever predicts or looks at a page, do not wait for it."""
+    stages = [f"simfer.stages.{name}.stage" for name in ("simulate", "dataset", "train", "infer", "check")]
+    others = ["simfer.stages.preflight", "simfer.stages.report.page", "simfer.stages.emulator.predict"]
+    heavy = {f"scipy.{name}" for name in ("cluster", "integrate", "interpolate", "optimize", "signal", "stats")}
+    code = (
+        "import sys\nfrom importlib import import_module\nfrom simfer.pipeline import runtime\nruntime.prepare()\n"
+        f"for name in {stages + others}: import_module(name)\nprint(sorted({heavy} & set(sys.modules)))"
+    )
+    assert fakes.python(code).stdout == "[]\n"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 DRAWS = 256  # which find that the sds of three parameters are 8 to 9 % too small, in half of all cases
 
@@ -21,4 +21,4 @@ def effect_p(p: float, count: int) -> float:
         p: Of the test, one-sided as a normal deviate.
         count: The draws that it was made with.
     """
-    return float(norm.sf(norm.isf(p) * min(1.0, math.sqrt(DRAWS / max(count, 1)))))
+    return float(ndtr(ndtri(p) * min(1.0, math.sqrt(DRAWS / max(count, 1)))))

@@ -13,7 +13,6 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import softmax
-from scipy.stats import chi2
 
 _OTHERS = 255  # draws among which data must find their own
 _FAR = 4.0  # sd beyond which a value counts as this: no single one is to decide
@@ -73,6 +72,8 @@ def _features(data: Float[np.ndarray, "draws n"], most: int) -> Float[np.ndarray
 
 def found_p(values: Float[np.ndarray, "draws each k"], weights: Float[np.ndarray, "draws each"]) -> float:
     """Return the p of the first of a draw's vectors having been taken by these weights, by their sum over draws."""
+    from scipy.stats import chi2
+
     away = values - np.einsum("re,rei->ri", weights, values)[:, None]
     total, covariance = away[:, 0].sum(axis=0), np.einsum("re,rei,rej->ij", weights, away, away)
     sizes, axes = np.linalg.eigh(covariance)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from simfer.stages.batches import in_batches, split_keys
 from simfer.stages.check.effect import effect_p
@@ -119,7 +119,7 @@ def scatter_figures(limits: Check, residuals: Residuals, looks: int) -> list[Fig
     """
     u = residuals.whitened
     count, size = u.shape
-    mean = np.abs(u.mean(axis=0)).max() - norm.isf(0.0005 / size) / np.sqrt(count)
+    mean = np.abs(u.mean(axis=0)).max() + ndtri(0.0005 / size) / np.sqrt(count)
     # Along every direction: outputs that move together otherwise than predicted show in no output's own sd.
     sd = np.abs(np.linalg.svd(u - u.mean(axis=0), compute_uv=False) / np.sqrt(count) - 1.0).max()
     normal = normality(u, residuals.scores)

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.interpolate import CubicSpline
 
 
 class Axis(NamedTuple):
@@ -55,6 +54,8 @@ def grid(axes: Sequence[Any]) -> Any:
 @lru_cache(maxsize=256)
 def _cardinal(axis: Axis) -> tuple[np.ndarray, np.ndarray]:
     """Return knots in order and, piece by piece, the cubics that are 1 at one saved coordinate and 0 at the others."""
+    from scipy.interpolate import CubicSpline
+
     u = (np.log(axis.values) if axis.logarithmic else np.asarray(axis.values)) - axis.center
     order = np.argsort(u)
     spline = CubicSpline(u[order] / axis.scale, np.eye(len(u))[order])  # not-a-knot ends

@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from scipy.stats import chi2, kstest, kurtosistest, norm, skewtest
 
 
 def whitened_scores(
@@ -46,6 +45,8 @@ def normality(whitened: Float[np.ndarray, "rows n"], scores: Float[np.ndarray, "
     figures of their own. And each direction is looked at alone, in its order: where a random start is forgotten later,
     it is in the first outputs, and pooled with all others it is not seen.
     """
+    from scipy.stats import chi2, kstest, kurtosistest, norm, skewtest
+
     if not np.isfinite(whitened).all():
         return Normality(float("nan"), float("nan"))
     pooled = whitened.ravel()

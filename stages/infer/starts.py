@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from simfer.stages.batches import in_batches
 from simfer.stages.errors import StageError
@@ -27,7 +27,7 @@ def choose_starts(target: Target, count: int) -> Float[np.ndarray, "chains size"
             "widen the priors, or raise simulate.num_simulations"
         )
     # Log likelihood ratios within a posterior are half a chi-squared (Wilks 1938): what exceeds it is not of it.
-    liked = np.flatnonzero(score >= score[best[0]] - 0.5 * chi2.ppf(0.999, target.size))
+    liked = np.flatnonzero(score >= score[best[0]] - gammaincinv(0.5 * target.size, 0.999))
     if len(liked) < count:
         liked = best[np.isfinite(score[best])]
     return z[_far_apart(z[liked], liked, count, first=best[0])]

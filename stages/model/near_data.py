@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from simfer.stages.batches import in_batches
 from simfer.stages.model.likelihood import Likelihood, read_likelihood
@@ -30,7 +30,7 @@ def select_near_data(
     likelihood = read_likelihood(config, layout, config.dataset.transform)
     at_data = [likelihood.to_transformed(block, config.dataset.floor) for block in y]
     distance = _distance(likelihood, np.concatenate(at_data))
-    reach = 0.5 * chi2.ppf(0.999, size) * config.refine.stretch**2
+    reach = gammaincinv(0.5 * size, 0.999) * config.refine.stretch**2
     closest = np.sort(distance)[:keep][-1]
     return distance <= max(closest, distance.min() + reach)
 

@@ -30,6 +30,8 @@ from simfer.stages.settings.training import Compare, Curve, Dataset, Train, Tune
 class Problem(Settings):
     """A whole config file: one inference problem."""
 
+    # What is left out is made unchecked: to check a table of its own, Pydantic would build it another validator.
+
     parameters: Annotated[Parameters, Field(min_length=1)]
     """What the simulator takes: a number is a fixed value, a table a prior."""
     priors: dict[str, JointPrior] = {}
@@ -40,9 +42,9 @@ class Problem(Settings):
     """Quantities that follow from parameters and outputs: a formula, or a table with `formula`, `unit` and `label`."""
     simulate: Simulate
     """Where to simulate, with what, and how many times."""
-    dataset: Dataset = Dataset()
+    dataset: Dataset = Dataset.model_construct()
     """How rows become a training set."""
-    train: Train = Train()
+    train: Train = Train.model_construct()
     """Which network, how many of them, and how they are trained."""
     observation: Observation
     """The data."""
@@ -50,25 +52,25 @@ class Problem(Settings):
     """How data scatter around each output that was measured; an own `infer.model` says it in its place."""
     noise_parameters: Parameters = {}
     """Numbers or priors that the noise of several outputs shares: an argument names them, alone or in a formula."""
-    infer: Infer = Infer()
+    infer: Infer = Infer.model_construct()
     """How the posterior is drawn from."""
-    check: Check = Check()
+    check: Check = Check.model_construct()
     """How the posterior is held against the true simulator, and from where on it fails."""
-    refine: Refine = Refine()
+    refine: Refine = Refine.model_construct()
     """Further rounds: simulate where the last round's posterior is, and train again."""
-    calibrate: Calibrate = Calibrate()
+    calibrate: Calibrate = Calibrate.model_construct()
     """How coverage is tested (`simfer calibrate`)."""
-    compare: Compare = Compare()
+    compare: Compare = Compare.model_construct()
     """Which architectures are held against one another (`simfer compare`)."""
-    curve: Curve = Curve()
+    curve: Curve = Curve.model_construct()
     """Error against the number of simulations (`simfer curve`)."""
-    tune: Tune = Tune()
+    tune: Tune = Tune.model_construct()
     """How settings of the training are searched for (`simfer tune`)."""
-    sensitivity: Sensitivity = Sensitivity()
+    sensitivity: Sensitivity = Sensitivity.model_construct()
     """Which parameter moves which output (`simfer sensitivity`)."""
-    fit: Fit = Fit()
+    fit: Fit = Fit.model_construct()
     """How a best fit is looked for (`simfer fit`)."""
-    plots: Plots = Plots()
+    plots: Plots = Plots.model_construct()
     """How pictures for a paper look (`simfer plots`)."""
 
     @model_validator(mode="before")

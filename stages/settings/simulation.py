@@ -91,7 +91,7 @@ class Simulate(Settings):
     """
     options: dict[str, Any] = {}
     """Arguments of the simulator's own constructor, such as its save times."""
-    solver: Solver = Solver()
+    solver: Solver = Solver.model_construct()
     """How an ODE is solved."""
     retry: Annotated[Solver | None, AddedLater()] = None
     """How rows that fail are solved once more; what is left out is as in [simulate.solver]."""

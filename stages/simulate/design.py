@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtri
-from scipy.stats import qmc
+
+if TYPE_CHECKING:
+    from scipy.stats import qmc
 
 
 def rows(kind: str, start: int, stop: int, total: int, size: int, seed: int) -> Float[np.ndarray, "rows size"]:
@@ -18,6 +22,8 @@ def rows(kind: str, start: int, stop: int, total: int, size: int, seed: int) -> 
     if kind == "prior":
         draw = jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(seed), i), (size,)))
         return np.asarray(draw(jnp.arange(start, stop)))
+    from scipy.stats import qmc
+
     if kind == "latin_hypercube":
         return _normal(qmc.LatinHypercube(size, rng=np.random.default_rng(seed)).random(total)[start:stop])
     sobol = qmc.Sobol(size, rng=np.random.default_rng(seed))

@@ -338,6 +338,19 @@ def test_nothing_heavy_is_imported_where_nothing_is_computed(project: Path, argu
     assert int(num_modules) < MOST_MODULES
 
 
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["compare", "--help"], ["--version"]])
+def test_a_help_reads_no_settings(arguments: list[str]) -> None:
+    code = (
+        "import sys\nfrom simfer.pipeline.cli import main\nsys.argv = ['simfer', *sys.argv[1:]]\n"
+        "try: main()\nexcept SystemExit as end: assert not end.code, end.code\n"
+        "print([name for name in sys.modules if name.startswith('simfer.stages.settings')], file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], cwd=fakes.ROOT, text=True, capture_output=True, check=False
+    )
+    assert done.stderr == "[]\n"
+
+
 class TestRuntime:
     """JAX is set up before it is imported, or refused."""
 

@@ -9,6 +9,7 @@ import pytest
 
 from simfer.pipeline import config
 from simfer.pipeline.chain import ConfigError
+from simfer.stages.settings import Problem, Settings, Simulate
 from simfer.stages.simulate.simulators.base import as_times
 from tests import helpers
 from tests.fakes import CONFIG, write_project
@@ -96,6 +97,21 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         "simulate.numm_simulations",
         "observation.file",
     }
+
+
+def test_tables_that_are_left_out_are_what_an_empty_one_is() -> None:
+    # They are made without being checked, which takes building the checks.
+    unchecked = [
+        (field.default, model)
+        for model in (Problem, Simulate)
+        for field in model.model_fields.values()
+        if isinstance(field.default, Settings)
+    ]
+    assert len(unchecked) > 10
+    for default, model in unchecked:
+        checked = type(default)()
+        assert default == checked and default.model_dump() == checked.model_dump(), model
+        assert default.model_fields_set == checked.model_fields_set
 
 
 def test_missing_sections(tmp_path: Path) -> None:

@@ -14,9 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.cluster.vq import kmeans, vq
 from scipy.special import logsumexp
-from scipy.stats import multivariate_t
 
 from simfer.stages.infer.samplers.moves import well_conditioned
 from simfer.stages.infer.samplers.places import Heights
@@ -40,6 +38,8 @@ class Mixture:
     """A Student's t for each of the places that points lie in and for its parts, of their shares."""
 
     def __init__(self, z: Float[np.ndarray, "points size"], place: Int[np.ndarray, " points"]) -> None:
+        from scipy.stats import multivariate_t
+
         self.parts, counts = [], []
         for k in np.unique(place):
             own = z[place == k]
@@ -64,6 +64,8 @@ class Mixture:
 
 def _split(z: Float[np.ndarray, "points size"]) -> list[Float[np.ndarray, "part size"]]:
     """Return points in parts that lie together, by k-means in units of their sds."""
+    from scipy.cluster.vq import kmeans, vq
+
     scaled = (z - z.mean(axis=0)) / np.maximum(z.std(axis=0), 1e-300)
     centres, _ = kmeans(scaled, scaled[np.linspace(0, len(z) - 1, min(_PARTS, len(z))).astype(int)])
     label, _ = vq(scaled, centres)

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.stats import multivariate_t
 
 from simfer.stages.batches import compiled, cut_batch
 
@@ -60,6 +59,8 @@ class Proposal:
     """A Student's t of the mean and the covariance of points that carry weights."""
 
     def __init__(self, z: Float[np.ndarray, "n size"], weights: Float[np.ndarray, " n"]) -> None:
+        from scipy.stats import multivariate_t
+
         mean = weights @ z
         self.covariance = (weights[:, None] * (z - mean)).T @ (z - mean) + 1e-12 * np.eye(z.shape[1])
         self._t = multivariate_t(mean, well_conditioned(self.covariance) * (_TAILS - 2.0) / _TAILS, _TAILS)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import brentq
 from scipy.special import logsumexp, softmax
 
 from simfer.stages.infer.samplers.moves import IMPOSSIBLE, Moves, Proposal, Root, Rows
@@ -128,6 +127,8 @@ def _num_hops(probability: float) -> int:
 
 def _rise(log_ratio: Float[np.ndarray, "islands points"], left: float) -> float:
     """Return by how much the power may rise: so far that half of the islands' points are left, in effect."""
+    from scipy.optimize import brentq
+
     centred = log_ratio - log_ratio.max(axis=1, keepdims=True)
 
     def excess(log_rise: float) -> float:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import kstest
 
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.artifacts.twins import twins
@@ -57,6 +56,8 @@ def of_table(runs: FinishedRuns, simulations: Simulations) -> TableSummary:
 
 def unlike_prior(z: Float[np.ndarray, "rows size"], space: Space) -> list[str]:
     """Name the parameters along which rows do not lie as draws of the prior do; a Sobol sequence does, and better."""
+    from scipy.stats import kstest
+
     some = z[np.random.default_rng(0).permutation(len(z))[:_MOST]]
     scores = np.asarray(space.scores(some))
     return [name for name, score in zip(space.names, scores.T, strict=True) if kstest(score, "norm").pvalue < _UNLIKE]

@@ -78,8 +78,8 @@ _LOST = "failures", "domain"  # where there is nothing to be simulated
 _HOPELESS = {"solver", "step"}  # other simulations are needed, and not more of these
 
 _ADVICE = {
-    "sampler": "the sampler has not converged: raise infer.max_samples, up to which it goes on from where it stands, or "
-    "infer.num_warmup and infer.target_accept, with which NUTS begins anew",
+    "sampler": "the sampler has not converged: raise infer.max_samples, up to which it goes on from where it stands, "
+    "or infer.num_warmup and infer.target_accept, with which NUTS begins anew",
     "places": "the chains lie in separate places, and none goes from one to another: more draws do not help; take "
     "infer.sampler = 'smc' (or 'auto', the default), which finds such places and weighs them",
     "lost": "a chain is far from all that is probable, and its draws mean nothing: take infer.sampler = 'auto', which "

@@ -223,9 +223,10 @@ class TestWhy:
 
     def test_a_version(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.build(project)
+        change = f"version {chain.VERSIONS['dataset']} -> 99"
         monkeypatch.setitem(chain.VERSIONS, "dataset", 99)
-        assert self.reasons(project)["dataset-0"] == ["version 1 -> 99"]
-        assert self.reasons(project)["train-0"] == ["input dataset: changed, because of version 1 -> 99"]
+        assert self.reasons(project)["dataset-0"] == [change]
+        assert self.reasons(project)["train-0"] == [f"input dataset: changed, because of {change}"]
 
     def test_an_input_that_is_gone(self, project: Path) -> None:
         self.build(project)

@@ -22,7 +22,10 @@ Effort = Literal["least", "usual", "most"]
 # What XLA need not take its time for, by the kind of device. By its newer emitters of fused loops it takes twice as
 # long as by those before, by which samplers and predictions run as fast, and training a sixth slower. For a GPU it
 # tries many ways to multiply matrices: 45 of the 57 s that a training of small networks was compiled, and of no use.
-_SPARED = {"cpu": ("xla_cpu_use_fusion_emitters", False), "gpu": ("xla_gpu_autotune_level", 0)}
+_SPARED: dict[str, dict[str, Any]] = {
+    "cpu": {"xla_cpu_use_fusion_emitters": False},
+    "gpu": {"xla_gpu_autotune_level": 0},
+}
 _MOST_PROGRAMS = 128
 _programs: OrderedDict[str, Any] = OrderedDict()  # what this process compiled, by what it was compiled from
 
@@ -85,7 +88,7 @@ def compiler_options(effort: Effort) -> dict[str, Any]:
 @cache
 def _spared(kind: str) -> dict[str, Any]:
     """Return what spares XLA's time on a kind of device, if this jaxlib has it: such options come and go."""
-    options: Any = dict([_SPARED[kind]] if kind in _SPARED else [])
+    options = _SPARED.get(kind, {})
     try:
         jax.jit(lambda: 0).lower().compile(options)
     except jax.errors.JaxRuntimeError:

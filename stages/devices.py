@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import jax
@@ -39,10 +39,8 @@ def on_processor() -> Iterator[None]:
     """
     processor = None
     if chosen() is None and jax.default_backend() != "cpu":
-        try:
+        with suppress(RuntimeError):  # left out by JAX_PLATFORMS
             processor = jax.local_devices(backend="cpu")[0]
-        except RuntimeError:  # left out by JAX_PLATFORMS
-            processor = None
     if processor is None:
         yield
         return

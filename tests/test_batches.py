@@ -69,7 +69,7 @@ def test_keys_of_rows_are_those_that_jax_splits_off() -> None:
 
 
 def test_an_option_that_this_jaxlib_does_not_know_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "_SPARED", {"cpu": ("xla_cpu_of_another_year", False)})
+    monkeypatch.setattr(batches, "_SPARED", {"cpu": {"xla_cpu_of_another_year": False}})
     monkeypatch.setattr(batches, "_spared", cache(batches._spared.__wrapped__))
     assert compiler_options("usual") == {}
     assert compiled(lambda x: 2.0 * x, np.ones(2), effort="least")(np.ones(2)).tolist() == [2.0, 2.0]

@@ -70,10 +70,15 @@ class Posterior:
 
     def tree(self, but: Collection[str] = ()) -> xr.DataTree:
         """Read every group into memory, `but` those."""
-        with h5py.File(self.file) as stored:
-            names = [name for name, item in stored.items() if isinstance(item, h5py.Group) and name not in but]
         # One by one: xarray's own tree opens each more than once, which takes half as long again.
-        return xr.DataTree.from_dict({name: self.group(name) for name in ("/", *names)})
+        kept = [name for name in self.groups if name not in but]
+        return xr.DataTree.from_dict({name: self.group(name) for name in ("/", *kept)})
+
+    @property
+    def groups(self) -> list[str]:
+        """The names of what the file holds."""
+        with h5py.File(self.file) as stored:
+            return [name for name, item in stored.items() if isinstance(item, h5py.Group)]
 
     def group(self, name: str) -> xr.Dataset:
         """Read one group into memory."""
@@ -102,10 +107,10 @@ class Posterior:
 
         That is one of each draw, or as many as a model of one's own asked for there.
         """
-        tree, places = self.tree(but=AT_DATA), self.places(most)
-        if POINTS not in tree:
+        places = self.places(most)
+        if POINTS not in self.groups:
             return self.z(most)[:, :size], places
-        z = np.asarray(tree[POINTS].to_dataset()["z"])[:, :most]
+        z = np.asarray(self.group(POINTS)["z"])[:, :most]
         return z.reshape(-1, size), np.repeat(places, z.shape[2])
 
     @property

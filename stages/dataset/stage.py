@@ -126,9 +126,8 @@ def _selection(
     chosen = usable.copy()
     closest = config.refine.keep or _CLOSEST + _CLOSEST_EACH * sources[0].space.size
     chosen[usable] = select_near_data(config, closest, sources[0].layout, sources[0].space.size, y)
-    if config.refine.keep is None:
-        # Later rounds simulate wherever the posterior may be, and no place of theirs is to be forgotten.
-        chosen[len(sources[0]) :] = usable[len(sources[0]) :]
+    # Later rounds simulate wherever the posterior may be, and no place of theirs is to be forgotten.
+    chosen[len(sources[0]) :] = usable[len(sources[0]) :]
     return chosen
 
 

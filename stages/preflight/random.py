@@ -42,7 +42,7 @@ def random_mistakes(config: Problem, layout: Layout) -> list[Mistake]:
     if config.dataset.pca:
         what = "the simulator is random: its scatter is learned as a covariance of the values themselves; leave pca out"
         found.append(Mistake("dataset.pca", what))
-    if config.refine.keep is not None:
+    if config.refine.keep is not None and config.simulate.cost is None:  # by which it is chosen
         what = (
             "the simulator is random: rows chosen by an output that chance had a part in would teach the emulator too "
             "small a scatter; leave keep out"

@@ -33,10 +33,14 @@ def by_cost(given: Mapping[str, Any], least: int) -> Mapping[str, Any]:
     derivatives = simulate.get("derivatives") is True
     parameters = given.get("parameters")
     free = sum(isinstance(each, Mapping) for each in parameters.values()) if isinstance(parameters, Mapping) else 0
+    first = max(_PER_PARAMETER[derivatives] * free, 2 * least)
+    rounds = {"max_rounds": _ROUNDS, "simulations_per_round": _BESIDE[derivatives]}
+    if "model" not in _table(given.get("infer")):  # whose data no row is near to
+        rounds["keep"] = first  # in later rounds, of rows near the data: far ones spoil what so few teach
     chosen = {
-        "simulate": {"num_simulations": max(_PER_PARAMETER[derivatives] * free, 2 * least)},
+        "simulate": {"num_simulations": first},
         "check": {"num_draws": _DRAWS[derivatives]},
-        "refine": {"max_rounds": _ROUNDS, "simulations_per_round": _BESIDE[derivatives]},
+        "refine": rounds,
     }
     return {**given, **{name: {**more, **_table(given.get(name))} for name, more in chosen.items()}}
 

@@ -10,6 +10,7 @@ import pytest
 from simfer import pipeline
 from simfer.pipeline import chain, config
 from simfer.pipeline.chain import Link
+from simfer.stages.dataset import stage as dataset
 from tests import helpers
 from tests.compilations import programs
 
@@ -97,6 +98,16 @@ def test_only_the_rows_closest_to_the_data_are_kept(second: pipeline.Result) -> 
     distance = ((whole["y"].values - helpers.line_data()) ** 2).sum(axis=1)
     closest = np.sort(np.argsort(distance, kind="stable")[:200])
     assert np.array_equal(kept["z"].values, whole["z"].values[closest])
+
+
+def test_no_row_of_a_later_round_is_left_out(second: pipeline.Result, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ten_of_the_first(*given: Any) -> np.ndarray:
+        return np.arange(280) < 10
+
+    monkeypatch.setattr(dataset, "select_near_data", ten_of_the_first)
+    kept = helpers.line_run(*ROUNDS, *CHEAP, "refine.keep=31").dataset
+    # Where the posterior was said to be, right or wrong: forgotten, it would be said again.
+    assert np.array_equal(kept["z"].values, second.dataset["z"].values[[*range(10), *range(200, 280)]])
 
 
 def test_a_good_verdict_ends_the_rounds() -> None:

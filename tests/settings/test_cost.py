@@ -14,6 +14,7 @@ from simfer.stages.preflight import mistakes
 from simfer.stages.settings import Problem
 from tests import helpers
 from tests.emulator.test_scatter import ou_table
+from tests.infer.test_own_model import own
 
 OPEN: dict[str, Any] = {"check": None}
 
@@ -23,23 +24,29 @@ def problem(cost: Any = None, **simulate: Any) -> Problem:
     return config.from_table(table, folder=helpers.scratch())
 
 
-def runs(found: Problem) -> tuple[int, int, int, int]:
+def runs(found: Problem) -> tuple[int | None, ...]:
     refine = found.refine
-    return found.simulate.num_simulations, found.check.num_draws, refine.max_rounds, refine.simulations_per_round
+    of_rounds = refine.max_rounds, refine.simulations_per_round, refine.keep
+    return found.simulate.num_simulations, found.check.num_draws, *of_rounds
 
 
 def test_dear_runs_are_few_and_fewer_with_derivatives() -> None:
-    assert runs(problem("1 h")) == (40, 40, 6, 10)
-    assert runs(problem(3600.0, derivatives=True)) == (40, 25, 6, 2)
+    assert runs(problem("1 h")) == (40, 40, 6, 10, 40)
+    assert runs(problem(3600.0, derivatives=True)) == (40, 25, 6, 2, 40)
     many = {"parameters": {f"p{i}": {"dist": "Normal"} for i in range(8)}}
     table = helpers.merged(helpers.line(**OPEN, simulate={"num_simulations": None, "cost": "2 d"}), many)
     found = config.from_table(table, folder=helpers.scratch())
-    assert found.simulate.num_simulations == 20 * len(found.parameters)
+    assert found.simulate.num_simulations == found.refine.keep == 20 * len(found.parameters)
 
 
 def test_what_a_config_says_is_not_chosen_and_cheap_runs_choose_nothing() -> None:
     assert runs(problem("1 h", num_simulations=500))[0] == 500
     assert runs(problem(0.01, num_simulations=500)) == runs(problem(num_simulations=500))
+
+
+def test_a_model_of_ones_own_has_no_rows_near_the_data() -> None:
+    table = own("line", **OPEN, simulate={"num_simulations": None, "cost": "1 h"})
+    assert runs(config.from_table(table, folder=helpers.scratch())) == (40, 40, 6, 10, None)
 
 
 @pytest.mark.parametrize("wrong", ["1 fortnight", -3.0, "dear"])
@@ -56,7 +63,7 @@ def test_a_posterior_from_dear_runs_passes_and_a_cost_is_no_part_of_its_keys(tmp
     assert result.verdict.passed
     said = helpers.merged(table, {"simulate": {"cost": None, "num_simulations": 40}, "check": {"num_draws": 40}})
     again = pipeline.run(
-        helpers.merged(said, {"refine": {"max_rounds": 6, "simulations_per_round": 10}}), store=tmp_path
+        helpers.merged(said, {"refine": {"max_rounds": 6, "simulations_per_round": 10, "keep": 40}}), store=tmp_path
     )
     assert again.folders == result.folders
 

@@ -201,7 +201,7 @@ class Refine(Settings):
     stretch: Annotated[Positive, Unit("times")] = 1.5
     """How much wider than the last posterior the next simulations lie, about its median."""
     keep: Annotated[Count | None, Unit("rows")] = None
-    """Train later rounds on the rows closest to the data, this many at least, and on all that later rounds simulated. If
-    left out, on all rows in the first refined round; where that round did not pass, further ones leave out rows of the
-    first round that are far from the data.
+    """Train later rounds on the rows closest to the data, this many at least, and on all that later rounds simulated.
+    If left out, on all rows in the first refined round; where that round did not pass, further ones leave out rows of
+    the first round that are far from the data.
     """

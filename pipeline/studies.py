@@ -106,9 +106,8 @@ def compare(problem: Problem, number: int) -> list[Link]:
 
     suited = Train(architecture="auto").tried
     names = problem.compare.architectures or list(dict.fromkeys([*problem.train.tried, *suited]))
-    trained = {
-        name: [chain.training(problem, 0, name, seed) for seed in range(problem.compare.seeds)] for name in names
-    }
+    seeds = {name: problem.train.alone(name).seeds(problem.compare.seeds) for name in names}
+    trained = {name: [chain.training(problem, 0, name, seed) for seed in seeds[name]] for name in names}
     inputs = {chain.short_name(name): tuple(link.name for link in links) for name, links in trained.items()}
     settings = problem.slice(CompareConfig, candidates=names, limit=problem.check.max_emulator_error)
     last = Link("compare", 0, settings, inputs | {"dataset": ("dataset-0",)}, optional=frozenset(inputs))
@@ -125,7 +124,7 @@ def curve(problem: Problem, number: int) -> list[Link]:
         what = f"got {total} simulations, shares of {shares}; expected three of {_FEWEST} simulations or more"
         raise ConfigError([Mistake("curve.shares", what)])
     trained = {
-        f"{share:g}": [chain.trainings(problem, 0, seed, share) for seed in range(problem.curve.seeds)]
+        f"{share:g}": [chain.trainings(problem, 0, seed, share) for seed in problem.train.seeds(problem.curve.seeds)]
         for share in shares
     }
     inputs = {name: tuple(links[-1].name for links in each) for name, each in trained.items()}

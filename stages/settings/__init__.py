@@ -117,7 +117,7 @@ __all__ = [
 VERSIONS = {
     "simulate": 3,
     "dataset": 3,
-    "train": 9,
+    "train": 10,
     "infer": 14,
     "check": 15,
     "compare_posteriors": 1,

@@ -33,5 +33,6 @@ ARCHITECTURES: dict[str, str] = {
     "residual": "simfer.stages.emulator.architectures.residual:Residual",
 }
 
+SEEDLESS = "gaussian_process", "polynomial"  # in closed form: to the same whatever the seed
 AUTO = "auto"  # in place of a name: the best of the candidates
 CANDIDATES = "residual", "mlp", "cosmopower", "polynomial", "gaussian_process"  # that suit most problems, if there

@@ -21,7 +21,7 @@ from simfer.stages.settings.fields import (
     Settings,
     Unit,
 )
-from simfer.stages.settings.names import ARCHITECTURES, AUTO, CANDIDATES
+from simfer.stages.settings.names import ARCHITECTURES, AUTO, CANDIDATES, SEEDLESS
 
 Architecture = Annotated[str, Code(lambda: [*ARCHITECTURES, AUTO])]
 Candidate = Annotated[str, Code(lambda: ARCHITECTURES)]
@@ -165,10 +165,15 @@ class Train(Settings):
             return [self.architecture]
         return self.candidates or [name for name in CANDIDATES if name in ARCHITECTURES]
 
+    def seeds(self, most: int) -> range:
+        """Return the seeds, beside the config's own, that are worth training from: where nothing is drawn only one."""
+        return range(most if set(self.tried) - set(SEEDLESS) else 1)
+
     def alone(self, architecture: str, seed: int = 0) -> Train:
         """Return how one architecture is trained, as if the config named it and no other; `options` are one's own."""
         options = self.options if architecture == self.architecture else {}
-        changed = {"architecture": architecture, "candidates": [], "options": options, "seed": self.seed + seed}
+        seed = self.seed + (0 if architecture in SEEDLESS else seed)
+        changed = {"architecture": architecture, "candidates": [], "options": options, "seed": seed}
         return self.model_copy(update=changed)
 
     @model_validator(mode="after")
@@ -187,7 +192,7 @@ class Compare(Settings):
     architectures: Candidates = []
     """What is compared; the config's own and those that suit most problems, if left out."""
     seeds: Annotated[Count, Unit("trainings")] = 3
-    """How often each is trained."""
+    """How often each is trained; one that is fitted in closed form draws nothing, and is fitted once."""
 
 
 def _shares(shares: list[float]) -> list[float]:
@@ -202,7 +207,7 @@ class Curve(Settings):
     shares: Annotated[list[float], AfterValidator(_shares), Unit("share")] = []
     """Shares of the simulations to train on; 1/8, 1/4, 1/2 and 1, those of 20 rows or more, if left out."""
     seeds: Annotated[Count, Unit("trainings")] = 1
-    """How often each share is trained on."""
+    """How often each share is trained on; once where all is fitted in closed form, which draws nothing."""
     target: Annotated[Positive | None, Unit("data sigma")] = None
     """The error to reach, 99th percentile; `check.max_emulator_error` if left out."""
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import equinox as eqx
+import jax
 import numpy as np
 import pytest
 
@@ -13,7 +15,10 @@ from simfer.pipeline.runner import execute_study
 from simfer.pipeline.store import Store
 from simfer.pipeline.studies import STUDIES
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
+from simfer.stages.emulator.architectures.base import ClosedForm
 from simfer.stages.emulator.saved import load_emulator
+from simfer.stages.model.plugins import resolve
+from simfer.stages.settings.names import ARCHITECTURES, SEEDLESS
 from simfer.stages.studies.held_out import held_out
 from tests import fakes, helpers
 from tests.helpers import NEAREST, REFUSES, SIGMA, STRAIGHT
@@ -64,6 +69,25 @@ def test_one_that_fails_is_named_with_its_reason(ranked: Outcome) -> None:
     failed, few = ranked.summary["warnings"]
     assert failed.startswith("plugins.py:Refuses") and failed.endswith("RuntimeError: 181 rows are too many")
     assert few.startswith("there are 19 test rows alone")
+
+
+def test_what_draws_nothing_is_fitted_once() -> None:
+    drawn = {name for name in ARCHITECTURES if not issubclass(resolve(name, ARCHITECTURES), ClosedForm)}
+    assert set(ARCHITECTURES) - drawn == set(SEEDLESS)
+    for name in ARCHITECTURES:
+        problem = helpers.problem(helpers.line(compare={"architectures": [name], "seeds": 2}))
+        trained = [link.name for link in STUDIES["compare"].added(problem, 0) if link.stage == "train"]
+        assert trained == [f"train-{name}-0", f"train-{name}-seed1-0"][: 1 + (name in drawn)]
+
+
+@pytest.mark.parametrize("name", SEEDLESS)
+def test_the_seed_is_nothing_to_what_is_fitted_in_closed_form(name: str) -> None:
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(40, 2))
+    y = np.column_stack([np.sin(x[:, 0]), x[:, 0] * x[:, 1]])
+    make = resolve(name, ARCHITECTURES)
+    one, other = (make(2, 2, key=jax.random.key(seed)).fit(x, y) for seed in range(2))
+    assert eqx.tree_equal(one, other)
 
 
 def test_each_is_the_artifact_of_a_config_that_names_it() -> None:

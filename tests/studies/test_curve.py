@@ -98,3 +98,19 @@ def test_too_few_simulations_are_refused() -> None:
     few = helpers.problem(helpers.line(simulate={"num_simulations": 50}))
     with pytest.raises(chain.ConfigError, match=r"curve.shares: got 50 simulations, shares of \[0.5, 1.0\]"):
         STUDIES["curve"].added(few, 0)
+
+
+@pytest.mark.parametrize(("architecture", "fits"), [("polynomial", 1), ("mlp", 3)])
+def test_what_draws_nothing_is_fitted_once(architecture: str, fits: int) -> None:
+    # The same number three times over would count as three, and the line through them as surer than it is.
+    problem = helpers.problem(helpers.line(train={"architecture": architecture, "options": None}, curve={"seeds": 3}))
+    parts = STUDIES["curve"].added(problem, 0)[-1].inputs
+    assert {len(links) for name, links in parts.items() if name != "dataset"} == {fits}
+
+
+def test_of_candidates_those_that_draw_nothing_are_fitted_once() -> None:
+    auto = {"architecture": "auto", "candidates": ["mlp", "polynomial"], "options": None}
+    problem = helpers.problem(helpers.line(train=auto, curve={"seeds": 2}))
+    steps = {step.link.name: step.fingerprint for step in helpers.plan(problem, STUDIES["curve"].added(problem, 0))}
+    assert steps["train-polynomial-0"] == steps["train-polynomial-seed1-0"]
+    assert steps["train-mlp-0"] != steps["train-mlp-seed1-0"]

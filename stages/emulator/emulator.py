@@ -165,19 +165,25 @@ class Emulator(eqx.Module):
         return self.location + basis.expand(self._short(z), self.layout.slices, self.bases)
 
     def _short(self, z: Float[Array, " size"]) -> Float[Array, "members predicted"]:
+        return self.scale * self._scaled(z).astype(self.location.dtype)
+
+    def _scaled(self, z: Float[Array, " size"]) -> Float[Array, "members predicted"]:
         x = self.network_input(z)
         if isinstance(self.networks, ClosedForm):
-            return self.scale * self.networks.sigma_points(x)
-        scaled = eqx.filter_vmap(lambda network: network(x))(self.networks)
-        return self.scale * scaled.astype(self.location.dtype)
+            return self.networks.sigma_points(x)
+        return eqx.filter_vmap(lambda network: network(x))(self.networks)
 
     def at(self, index: Int[np.ndarray, " n"]) -> Callable[[Float[Array, " size"]], Float[Array, "members n"]]:
         """Return `members` at some places of the flat vector; of outputs with components no others are computed."""
         if not self.bases:
             return lambda z: self.members(z)[:, jnp.asarray(index)]
-        coefficients, columns, location = self._components(index)
-        whole, about = jnp.asarray(columns), jnp.asarray(location)
-        return lambda z: about + coefficients(z) @ whole
+        _, columns, location = self._components(index)
+        used = np.abs(columns).any(axis=1)  # not those of outputs that nobody asks for
+        columns = np.asarray(self.scale)[used, None] * columns[used]
+        unit = float(np.abs(columns).max(initial=0.0)) or 1.0
+        # As exact as the networks' own numbers are, and of 1 in size: none is too small for them.
+        whole, about = jnp.asarray(columns / unit, self.header.dtype), jnp.asarray(location)
+        return lambda z: about + unit * (self._scaled(z)[:, used] @ whole).astype(about.dtype)
 
     def components(self, index: Int[np.ndarray, " n"]) -> Components | None:
         """Return what `at` is made of: coefficients and columns; None where these are not far fewer than the places.

@@ -118,7 +118,7 @@ VERSIONS = {
     "simulate": 3,
     "dataset": 3,
     "train": 10,
-    "infer": 14,
+    "infer": 15,
     "check": 15,
     "compare_posteriors": 1,
     "calibrate": 2,

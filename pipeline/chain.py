@@ -158,6 +158,8 @@ def links(problem: Problem, turn: Turn) -> list[Link]:
     given = likelihood(problem)
     given |= {"infer": problem.infer.model_copy(update={"num_samples": turn.num_samples})}
     judged = {"posterior": (infer,), "emulator": (train,)} | _rows(number)
+    if number and problem.infer.likelihood == "emulator" and not problem.infer.model:
+        judged["first"] = ("train-0",)  # it says how well the prior was known when later rounds were placed
     check = problem.slice(CheckConfig, round=number, meant=problem.edges_meant, **given)
     drawn = {"emulator": (train,)} | _failures(problem, number)
     return [

@@ -53,6 +53,7 @@ _FIGURES = {
     "change of an sd between the flow's members": _Kind("check.max_scatter_error", "density"),
     "posterior mass that the flow's members": _Kind("check.max_member_mass", "density"),
     "draws outside the training domain": _Kind("check.max_outside", "domain"),
+    "first round's error over the prior": _Kind("check.max_first_error", "first"),
     _UNSOLVED: _Kind("check.max_outside", "failures"),
     "simulations of this round that failed": _Kind("simulate.max_failed", "failures"),
     "draws where the simulator has no answer": _Kind("check.max_outside", "border"),
@@ -75,7 +76,7 @@ _FIGURES = {
 _CURED_BY_DRAWS = "largest R-hat", "smallest ESS", "standard error of an sd"
 _CURED_BY_SIMULATIONS = "emulator", "density", "domain", "failures", "border"
 _LOST = "failures", "domain"  # where there is nothing to be simulated
-_HOPELESS = {"solver", "step"}  # other simulations are needed, and not more of these
+_HOPELESS = {"solver", "step", "first"}  # other simulations are needed, and not more of these
 
 _ADVICE = {
     "sampler": "the sampler has not converged: raise infer.max_samples, up to which it goes on from where it stands, "
@@ -90,6 +91,8 @@ _ADVICE = {
     "prior": "the posterior lies at the edge of a prior: widen that prior, or write edge = 'meant' into it if "
     "it is physics that ends there",
     "domain": "draws lie where nothing was simulated: more rounds (refine.max_rounds) or wider priors",
+    "first": "the first round's emulator knew no more of the outputs over the prior than their median, and later "
+    "rounds go where it points, so that a mode elsewhere may be missing: raise simulate.num_simulations",
     "solver": "the simulator's own numerical error is too large beside the noise: lower simulate.solver.rtol and atol "
     "(or dt0, where fixed_step is true), give max_step, or let the simulator say when it jumps (jumps and doses)",
     "step": "the outputs jump where a parameter passes a value (the table says which): no smooth emulator learns that, "

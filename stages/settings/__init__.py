@@ -119,7 +119,7 @@ VERSIONS = {
     "dataset": 3,
     "train": 10,
     "infer": 15,
-    "check": 15,
+    "check": 16,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

@@ -105,6 +105,8 @@ class Check(Settings):
     """Random simulators: posterior mass out of place, as the members of the ensemble tell it, that passes."""
     max_outside: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05
     """Draws outside the training domain, or that cannot be solved, that pass."""
+    max_first_error: Annotated[Positive, AddedLater(), ReadLater(), Unit("outputs' own spread")] = 1.0
+    """Error of the first round's emulator at rows that it had not seen, a median over these, that passes."""
     max_edge: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05
     """Posterior mass at a prior's edge that passes."""
     max_r_hat: Annotated[Positive, ReadLater()] = 1.01

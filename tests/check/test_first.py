@@ -60,6 +60,7 @@ def test_no_round_is_bought_and_the_advice_names_the_first() -> None:
     summary = {"facts": {"passed": False}, "tables": {"verdict": [figure.line() for figure in figures]}}
     assert what_helps(summary) == ""
     assert advice(figures).startswith("the first round's emulator") and "simulate.num_simulations" in advice(figures)
+    assert "refine.max_rounds" not in advice(figures)
 
 
 def test_a_later_check_asks_the_first_emulator() -> None:

@@ -91,7 +91,7 @@ _ADVICE = {
     "prior": "the posterior lies at the edge of a prior: widen that prior, or write edge = 'meant' into it if "
     "it is physics that ends there",
     "domain": "draws lie where nothing was simulated: more rounds (refine.max_rounds) or wider priors",
-    "first": "the first round's emulator knew no more of the outputs over the prior than their median, and later "
+    "first": "the first round's emulator predicted outputs over the prior no better than a constant would, and later "
     "rounds go where it points, so that a mode elsewhere may be missing: raise simulate.num_simulations",
     "solver": "the simulator's own numerical error is too large beside the noise: lower simulate.solver.rtol and atol "
     "(or dt0, where fixed_step is true), give max_step, or let the simulator say when it jumps (jumps and doses)",

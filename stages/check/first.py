@@ -13,9 +13,10 @@ from simfer.stages.settings import Check
 def first_figures(limits: Check, emulator: Emulator, index: Int[np.ndarray, " n"]) -> list[Figure]:
     """Return how far the first round's emulator is off at rows that it had not seen, beside how far outputs vary.
 
-    Both are medians of absolute values over the rows, the latter about the outputs' median, so that a few wild rows
-    are nothing; and of the data's ratios the median. At 1 the median itself would have predicted as well: where the
-    likelihood is large somewhere else, such an emulator cannot have said so, and no row of later rounds is there.
+    Of each datum that is the smaller of two ratios: of median absolute values, about the outputs' median, to which a
+    few wild rows are nothing; and of root mean squares, about their mean, since outputs that are next to nothing at
+    most rows have next to no median. Of the data it is the median. At 1 a constant would have predicted as well: where
+    the likelihood is large somewhere else, such an emulator cannot have said so, and no row of later rounds is there.
     Nothing is said of a random simulator, whose outputs nobody can predict.
 
     Args:
@@ -26,9 +27,12 @@ def first_figures(limits: Check, emulator: Emulator, index: Int[np.ndarray, " n"
     if emulator.random is not None or emulator.flow is not None:
         return []
     y, residuals = (np.asarray(rows)[:, np.unique(index)] for rows in (emulator.training_y, emulator.residuals))
-    varies = np.median(np.abs(y - np.median(y, axis=0)), axis=0)
-    off = np.median(np.abs(residuals), axis=0)[varies > 0] / varies[varies > 0]
-    if not len(off):
+    typical = np.median(np.abs(residuals), axis=0), np.median(np.abs(y - np.median(y, axis=0)), axis=0)
+    squares = np.sqrt((residuals**2).mean(axis=0)), y.std(axis=0)
+    varies = squares[1] > 1e-9 * np.abs(y).max(axis=0)
+    if not varies.any():
         return []
+    ratios = [error[varies] / np.maximum(spread[varies], 1e-300) for error, spread in (typical, squares)]
+    off = np.minimum(*ratios)
     name = "first round's error over the prior (outputs' own spread)"
     return [Figure(name, "first", float(np.median(off)), limits.max_first_error)]

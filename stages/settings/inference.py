@@ -106,7 +106,7 @@ class Check(Settings):
     max_outside: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05
     """Draws outside the training domain, or that cannot be solved, that pass."""
     max_first_error: Annotated[Positive, AddedLater(), ReadLater(), Unit("outputs' own spread")] = 1.0
-    """Error of the first round's emulator at rows that it had not seen, a median over these, that passes."""
+    """Error of the first round's emulator at rows that it had not seen, that passes; at 1 a constant is as good."""
     max_edge: Annotated[Fraction, ReadLater(), Unit("share")] = 0.05
     """Posterior mass at a prior's edge that passes."""
     max_r_hat: Annotated[Positive, ReadLater()] = 1.01

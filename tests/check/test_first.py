@@ -38,6 +38,14 @@ def test_a_few_wild_rows_are_nothing() -> None:
     assert figure.value < 0.2
 
 
+def test_outputs_that_are_next_to_nothing_at_most_rows_are_seen_by_their_squares() -> None:
+    spiked = emulator(0.1)
+    spiked.training_y[:] = 1e-3 * spiked.training_y + np.where(np.arange(60) % 4 == 0, 1.0, 0.0)[:, None]
+    spiked.residuals[:] = 0.2 * np.resize([1.0, -1.0], 60)[:, None]
+    (figure,) = first_figures(Check(), spiked, INDEX[:1])
+    assert figure.value == pytest.approx(0.2 / spiked.training_y[:, 0].std())
+
+
 def test_outputs_that_do_not_vary_have_no_say() -> None:
     still = emulator(0.1)
     still.training_y[:, :2], still.residuals[:, :2] = 3.0, 1e-12

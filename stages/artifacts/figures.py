@@ -203,8 +203,10 @@ def advice(figures: Sequence[Figure], where: str = "", cure: str = "", simulates
     failed = {figure.kind for figure in figures if not figure.passed}
     if failed & {"places", "lost"}:
         failed -= {"sampler"}  # R-hat and ESS fail for this reason
-    if failed & {"step", "first"}:
-        failed -= {"emulator"}  # further rounds, which it asks for, are no cure
+    if failed & {"step", "first"}:  # the others ask for further rounds, which are no cure
+        failed -= {"emulator"}
+    if "first" in failed:
+        failed -= {"domain"}
     if "shape" in failed:
         failed -= {"density"}  # no Gaussian is the density, however well it is known
     if failed & {"emulator", "step"}:

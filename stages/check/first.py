@@ -9,6 +9,8 @@ from simfer.stages.check.verdict import Figure
 from simfer.stages.emulator.emulator import Emulator
 from simfer.stages.settings import Check
 
+_ROUNDING = 1e-13  # a spread of outputs, over their size, that may be nothing else
+
 
 def first_figures(limits: Check, emulator: Emulator, index: Int[np.ndarray, " n"]) -> list[Figure]:
     """Return how far the first round's emulator is off at rows that it had not seen, beside how far outputs vary.
@@ -29,7 +31,7 @@ def first_figures(limits: Check, emulator: Emulator, index: Int[np.ndarray, " n"
     y, residuals = (np.asarray(rows)[:, np.unique(index)] for rows in (emulator.training_y, emulator.residuals))
     typical = np.median(np.abs(residuals), axis=0), np.median(np.abs(y - np.median(y, axis=0)), axis=0)
     squares = np.sqrt((residuals**2).mean(axis=0)), y.std(axis=0)
-    varies = squares[1] > 1e-9 * np.abs(y).max(axis=0)
+    varies = squares[1] > _ROUNDING * np.abs(y).max(axis=0)
     if not varies.any():
         return []
     ratios = [error[varies] / np.maximum(spread[varies], 1e-300) for error, spread in (typical, squares)]

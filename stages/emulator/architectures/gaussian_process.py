@@ -29,9 +29,7 @@ _SEARCH, _FINISH, _AGAIN = 100, 12, 4  # iterations there, with all rows, and wh
 # Numbers in the inverse factors beyond which all components share one: values alone; with derivatives, by which a
 # shared kernel is as good from few rows on, and an evaluation costs by these numbers.
 _OWN_KERNELS = {False: 2_000_000, True: 100_000}
-_ENOUGH = (
-    1e-7  # the share of itself by which a step must lower what is minimised, some thousands: nothing in a likelihood
-)
+_ENOUGH = 1e-7  # the share of itself by which a step must lower what is minimised, some thousands of nats
 _DROPPED = 1e-8  # of the outputs' variance, by leaving out components
 _NUGGET = 1e-10
 _ONE_THREAD = 1000  # rows up to which a second thread of OpenBLAS costs more than it does: it waits by going round
@@ -303,11 +301,8 @@ def _minimise(
 
     size = known.x.shape[1]
     bounds = [(-4.0, 6.0)] * size + [(-14.0, 9.0)] * size + [(math.log(_NUGGET), 0.0)]
-    budget = {
-        "maxiter": iterations,
-        "maxfun": 2 * iterations + 20,
-        "ftol": _ENOUGH,
-    }  # a line search may ask twenty times by itself
+    most = 2 * iterations + 20  # evaluations: a line search may ask twenty times by itself
+    budget = {"maxiter": iterations, "maxfun": most, "ftol": _ENOUGH}
     minimum = minimize(target, start, jac=True, method="L-BFGS-B", bounds=bounds, options=budget)
     return minimum.x, float(minimum.fun)
 

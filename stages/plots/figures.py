@@ -244,6 +244,11 @@ def thinned(items: np.ndarray, most: int) -> np.ndarray:
     return items if len(items) <= most else items[np.linspace(0, len(items) - 1, most).astype(int)]
 
 
+def point_area(count: int, ink: float = 600.0) -> float:
+    """Return the area of each of so many points, in square points: few are seen as well; `ink` is of all."""
+    return float(np.clip(ink / max(count, 1), 3.0, 18.0))
+
+
 def finite(*columns: Values) -> list[Values]:
     """Return the rows of columns in which all are finite."""
     keep = np.logical_and.reduce([np.isfinite(column) for column in columns])

@@ -26,6 +26,7 @@ from simfer.stages.plots.figures import (
     labels_of,
     limits_of,
     new_figure,
+    point_area,
     set_scale,
     span_of,
     thinned,
@@ -52,9 +53,9 @@ def design(
                 continue
             for s, at in rows.items():
                 at = thinned(at, MOST_POINTS // len(rows))
-                area, alpha = (3, 0.5) if s == Status.OK else (5, 0.8)
-                look: Any = {"s": area, "alpha": alpha, "linewidths": 0, "rasterized": len(at) > MOST_VECTORS}
-                ax.scatter(values[j][at], values[i][at], color=STATUSES[s], **look)
+                ink, alpha = (600.0, 0.5) if s == Status.OK else (1000.0, 0.8)  # what failed is seldom much
+                look: Any = {"alpha": alpha, "linewidths": 0, "rasterized": len(at) > MOST_VECTORS}
+                ax.scatter(values[j][at], values[i][at], s=point_area(len(at), ink), color=STATUSES[s], **look)
         for s, at in rows.items():
             keys.append(Patch(color=STATUSES[s], label=f"{s.name.lower().replace('_', ' ')}: {len(at):,}"))
         if len(names) > 1:
@@ -124,7 +125,7 @@ def _statuses(ax: Axes, names: list[str], values: list[Values], rows: Mapping[St
     ax.set(ylim=limits_of(values[1], log))
     for s, at in rows.items():
         few, ok = thinned(at, MOST_POINTS // len(rows)), s == Status.OK
-        size = float(np.clip(6000 / max(len(few), 1), 4, 24))
+        size = point_area(len(few), 6000)
         ax.scatter(values[0][few], values[1][few], s=size, alpha=0.55 if ok else 0.9, color=STATUSES[s], linewidths=0)
 
 

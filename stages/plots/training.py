@@ -24,6 +24,7 @@ from simfer.stages.plots.figures import (
     limits_of,
     new_figure,
     out_of,
+    point_area,
     quantiles_of,
     set_scale,
     thinned,
@@ -95,8 +96,8 @@ def _one_to_one(ax: Axes, truth: Values, emulated: Values, log: bool) -> None:
     set_scale(ax, "y", log, 4)
     ax.set(xlim=limits, ylim=limits)
     at = thinned(np.arange(truth.size), MOST_POINTS)
-    ax.scatter(truth[at], emulated[at], s=4, color=SKY, alpha=0.5, linewidths=0)
     ax.plot(limits, limits, color="k", lw=0.7)
+    ax.scatter(truth[at], emulated[at], s=point_area(len(at), 1200), color=SKY, alpha=0.5, linewidths=0, zorder=3)
 
 
 def _standardised(ax: Axes, error: Values, sd: Values) -> None:

@@ -27,7 +27,6 @@ from simfer.stages.check.solver_error import solver_figures
 from simfer.stages.check.step import step_figures
 from simfer.stages.check.verdict import Figure, Said, edge_mass, in_words, stored
 from simfer.stages.check.without import figures_without, table_of
-from simfer.stages.emulator.saved import load_emulator
 from simfer.stages.infer.exact import Exact
 from simfer.stages.infer.posterior import named_draws
 from simfer.stages.infer.predictor import load_predictor
@@ -93,9 +92,8 @@ def run(config: CheckConfig, inputs: Mapping[str, Sequence[Path]], folder: Path,
         *_figures(config.check, target, draws, failures, at_edge, posterior.tree(but=AT_DATA), border),
     ]
     figures += solver_figures(config, target, draws, y[drawn], usable)
-    if config.infer.likelihood == "emulator":
-        first = load_emulator(inputs.get("first", inputs["emulator"])[0], config.architecture, config.candidates)
-        figures += first_figures(config.check, first, target.likelihood.index)
+    first = load_predictor(config, inputs["first"][0]) if "first" in inputs else target.predictor
+    figures += first_figures(config.check, first, target.likelihood.index)
     p = comparison.predictive_p
     figures.append(Figure("posterior predictive p", "model", p, config.check.min_predictive_p, True))
     helps = cure(config.simulate, simulations.endings()[1])

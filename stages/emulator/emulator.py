@@ -177,12 +177,11 @@ class Emulator(eqx.Module):
         """Return `members` at some places of the flat vector; of outputs with components no others are computed."""
         if not self.bases:
             return lambda z: self.members(z)[:, jnp.asarray(index)]
-        _, columns, location = self._components(index)
-        used = np.abs(columns).any(axis=1)  # not those of outputs that nobody asks for
-        columns = np.asarray(self.scale)[used, None] * columns[used]
+        used, columns = self._columns(index)
+        columns = np.asarray(self.scale)[used, None] * columns
         unit = float(np.abs(columns).max(initial=0.0)) or 1.0
         # As exact as the networks' own numbers are, and of 1 in size: none is too small for them.
-        whole, about = jnp.asarray(columns / unit, self.header.dtype), jnp.asarray(location)
+        whole, about = jnp.asarray(columns / unit, self.header.dtype), self.location[index]
         return lambda z: about + unit * (self._scaled(z)[:, used] @ whole).astype(about.dtype)
 
     def components(self, index: Int[np.ndarray, " n"]) -> Components | None:
@@ -191,16 +190,19 @@ class Emulator(eqx.Module):
         They are those of principal components or, where places are named again and again, one output each.
         """
         if self.bases:
-            return self._components(index)
+            used, columns = self._columns(index)
+            return Components(lambda z: self._short(z)[:, used], columns, np.asarray(self.location)[index])
         once, which = np.unique(index, return_inverse=True)
         if 8 * len(once) > len(index):
             return None
         columns = (np.arange(len(once))[:, None] == which).astype(float)
         return Components(self.at(once), columns, np.zeros(len(index)))
 
-    def _components(self, index: Int[np.ndarray, " n"]) -> Components:
+    def _columns(self, index: Int[np.ndarray, " n"]) -> tuple[Int[np.ndarray, " m"], Float[np.ndarray, "m n"]]:
+        """Return which coefficients have a part in some places of the flat vector, and what each is there."""
         columns = basis.columns(index, self.layout.slices, self.bases)
-        return Components(self._short, columns, np.asarray(self.location)[index])
+        used = np.flatnonzero(columns.any(axis=1))
+        return used, columns[used]
 
     def network_input(self, z: Float[Array, " size"]) -> Float[Array, " size"]:
         """Return what networks are given at a whitened point."""

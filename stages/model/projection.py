@@ -88,8 +88,8 @@ def project(
         factor: Of the error's covariance, factor^T factor + diag(rest).
         rest: What no factor has of the error's variance.
     """
-    used = np.abs(components.columns).any(axis=1)  # not those of outputs without data
-    size, num, is_known = len(rest), int(used.sum()) + len(factor) + 1, not likelihood.noise_space.size
+    count = len(components.columns)
+    size, num, is_known = len(rest), count + len(factor) + 1, not likelihood.noise_space.size
     if 2 * num > size or (not is_known and (num > _MOST or 4 * size * num * (num + 1) > _MOST_BYTES)):
         return None
     covariance = _covariance(likelihood, rest)
@@ -97,15 +97,13 @@ def project(
         return None
     y, volume = likelihood.flat()
     units, log_sd = _units(covariance)
-    basis, reduced = np.linalg.qr(units(np.concatenate([components.columns[used], factor]).T))
+    basis, reduced = np.linalg.qr(units(np.concatenate([components.columns, factor]).T))
     white = units((np.asarray(y) - components.location)[:, None])[:, 0]
     along = basis.T @ white
     beside = white - basis @ along
     beside -= basis @ (basis.T @ beside)  # once is not enough (Giraud et al. 2005)
     length = float(np.linalg.norm(beside))
-    spanned, errors = np.split(np.pad(reduced.T, ((0, 0), (0, 1))), [int(used.sum())])
-    columns = np.zeros((len(used), num))
-    columns[used] = spanned
+    columns, errors = np.split(np.pad(reduced.T, ((0, 0), (0, 1))), [count])
     products = None if is_known else _products(np.column_stack([basis, beside / max(length, 1e-300)]))
     variance = np.diag(covariance) if covariance.ndim == 2 else covariance
     constant = np.array([float(volume) - 0.5 * size * np.log(2.0 * np.pi) - log_sd])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 from collections.abc import Callable
 from dataclasses import replace
@@ -594,6 +595,7 @@ def main() -> None:
     # Looking for cycles every 700 objects is a tenth of a run's time: JAX and Matplotlib make millions. And most of
     # what outlives one look is there to stay: looked at again after ten more, it took 7 of the lynx-hare demo's 110 s.
     gc.set_threshold(20_000, 40, 10)
+    atexit.register(gc.freeze)  # nor is anything to be looked for in what ends now: a second or more of every run
     stopping.listen()
     app(prog_name="simfer")
 

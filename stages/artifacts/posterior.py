@@ -21,6 +21,9 @@ POINTS = "simulated_points"  # the group that says where a model of one's own as
 AT_DATA = "posterior_predictive", "log_likelihood", "prior_predictive"  # groups with a number for each draw and datum
 _SAMPLE = ("chain", "draw")
 BORDER = "border.npz"  # where a posterior ends because the simulator has no answer, if it does
+# What small groups hold, by file and name: xarray takes 30 ms to read one, and a run's check and page ask again.
+_read: dict[tuple[Any, ...], xr.Dataset] = {}
+_SMALL, _MOST_READ = 1 << 20, 32  # bytes, groups
 
 
 def together(variables: Mapping[str, tuple[Any, np.ndarray, Mapping[str, Any]]]) -> dict[str, Any]:
@@ -82,8 +85,17 @@ class Posterior:
 
     def group(self, name: str) -> xr.Dataset:
         """Read one group into memory."""
-        with xr.open_dataset(self.file, group=name, engine="h5netcdf") as group:
-            return group.load()
+        written = self.file.stat()
+        key = str(self.file), written.st_ino, written.st_mtime_ns, written.st_size, name
+        if key not in _read:
+            with xr.open_dataset(self.file, group=name, engine="h5netcdf") as group:
+                read = group.load()
+            if read.nbytes > _SMALL:
+                return read
+            _read[key] = read
+            if len(_read) > _MOST_READ:
+                _read.pop(next(iter(_read)))
+        return _read[key].copy(deep=True)
 
     def places(self, most: int | None = None) -> Int[np.ndarray, " draws"]:
         """Return which of several separate places each of these draws lies in; zeros where nothing tells them apart."""

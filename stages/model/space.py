@@ -22,7 +22,7 @@ from simfer.stages.batches import in_batches
 from simfer.stages.model import parts
 from simfer.stages.model.quantiles import distribution, from_normal, standard, to_normal
 from simfer.stages.settings import Prior
-from simfer.stages.settings.parameters import AnyPriorOrPart, order
+from simfer.stages.settings.parameters import order, prior_of
 from simfer.stages.settings.parts import Part
 
 _FLAT = ("Uniform", "LogUniform")
@@ -261,10 +261,7 @@ class Space(eqx.Module):
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Space:
         """Rebuild a space from `to_json`."""
-        from pydantic import TypeAdapter
-
-        read: Any = TypeAdapter[Prior](AnyPriorOrPart).validate_python
-        return cls({name: read(stored["priors"][name]) for name in stored["order"]} | dict(stored["fixed"]))
+        return cls({name: prior_of(stored["priors"][name]) for name in stored["order"]} | dict(stored["fixed"]))
 
     def __hash__(self) -> int:
         return hash((tuple(self.priors), tuple(self.fixed.items())))

@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from simfer.stages.batches import compiled, cut_batch
+from simfer.stages.cores import num_cores
+from simfer.stages.simulate.threads import map_in_threads
 
 IMPOSSIBLE = -1e30  # the log likelihood where there is none
 Root = Float[np.ndarray, "size size"]  # of a metric
@@ -139,8 +141,9 @@ def _in_parts(function: Callable[..., Any], num_rows: int, together: int | None)
         parts = [cut_batch(each, start, size) for start in range(0, count, size)]
         if size not in programs:
             programs[size] = compiled(function, *parts[0], *others)
-        # One after the other: of two at once, in threads, neither comes to an end (jaxlib 0.10, on CPUs).
-        done = [programs[size](*part, *others) for part in parts]
+        done = list(
+            map_in_threads(lambda part: jax.block_until_ready(programs[size](*part, *others)), parts, num_cores())
+        )
         return jax.tree.map(lambda *of_parts: np.concatenate(of_parts)[:count], *done)
 
     return call

@@ -47,7 +47,7 @@ def prepare() -> None:
     # Programs side by side each hold one of XLA's threads while others do their parts: of LAPACK over many small
     # matrices, if all are held, none comes to an end. On one core there is one program, and nobody to share it with:
     # a step of NUTS that is shared out waits for the other thread to be woken, and takes up to twice as long.
-    os.environ.setdefault("PJRT_NPROC", str(2 * num_cores() if num_cores() > 1 else 1))
+    os.environ.setdefault("PJRT_NPROC", str(num_cores() + 1 if num_cores() > 1 else 1))
     # An accelerator rounds the factors of products of 32 bits to fewer unless it is told not to; and JAX takes three
     # quarters of its memory at once, of which worker processes, or a second run, then have nothing.
     os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")

@@ -14,7 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt32
 
+from simfer.stages.cores import num_cores
 from simfer.stages.devices import platform
+from simfer.stages.threads import map_in_threads
 
 Row = Any  # a tree of arrays
 Rows = Any  # the same, with a leading axis
@@ -59,7 +61,8 @@ def in_batches(
         return jax.tree.map(lambda out: np.zeros((0, *out.shape), out.dtype), jax.eval_shape(function, first))
     size = min(size, max(least, 1 << (count - 1).bit_length()))
     evaluate = _batched(function, cut_batch(rows, 0, size), together)
-    parts = [evaluate(cut_batch(rows, start, size)) for start in range(0, count, size)]
+    workers = num_cores() if platform() == "cpu" else 1
+    parts = map_in_threads(lambda start: evaluate(cut_batch(rows, start, size)), range(0, count, size), workers)
     return jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[:count], *parts)
 
 
@@ -114,9 +117,12 @@ def compiled(function: Callable[..., Any], *examples: Any, effort: Effort = "usu
 
     evaluate.__name__ = getattr(function, "__name__", evaluate.__name__)  # as a profile shows it
     program = _program(evaluate, effort, traced.consts, jax.tree.leaves(examples))
+    constants = jax.device_put(traced.consts)
 
     def call(*arguments: Any) -> Any:
-        return jax.tree.unflatten(tree, program(traced.consts, jax.tree.leaves(arguments)))
+        # What has yet to come, as a copy of NumPy's arrays, has a program run by a thread of XLA's instead of this one.
+        given = jax.block_until_ready((constants, jax.device_put(jax.tree.leaves(arguments))))
+        return jax.tree.unflatten(tree, program(*given))
 
     return call
 

@@ -8,6 +8,10 @@ from typing import Any
 
 import jax
 
+# A processor's program is run by the thread that calls it: where XLA hands it to its own, those are handed out among
+# the programs side by side, and what is wanted next waits for one to be woken. Read when the first array is made.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
+
 
 def chosen() -> Any:
     """Return the device that computes whatever there is, or its kind; None where nobody chose."""

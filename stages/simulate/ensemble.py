@@ -25,7 +25,7 @@ from simfer.stages.simulate.derivatives import with_derivatives
 from simfer.stages.simulate.simulators.base import Simulator
 from simfer.stages.simulate.simulators.experiments import Experiments
 from simfer.stages.simulate.simulators.vectors import with_vectors
-from simfer.stages.simulate.threads import map_in_threads
+from simfer.stages.threads import map_in_threads
 
 _FILLED = 4  # times as many rows as there are, at most
 

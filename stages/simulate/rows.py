@@ -22,8 +22,8 @@ from simfer.stages.settings import Simulate
 from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.backends.contract import Attempts, Backend, Block
 from simfer.stages.simulate.engines.contract import LostRows
-from simfer.stages.simulate.threads import map_in_threads
 from simfer.stages.spans import span
+from simfer.stages.threads import map_in_threads
 
 _SHARD_BYTES = 2**23  # a shard is one chunk of each output, all of them together about this large
 _SHARDS = 16  # or more, if each has rows enough: what a kill loses is the two that are being solved

@@ -30,10 +30,10 @@ from simfer.stages.settings import Calibrate, CalibrateConfig
 from simfer.stages.simulate import design
 from simfer.stages.simulate.finished.summary import unlike_prior
 from simfer.stages.simulate.rows import fill
-from simfer.stages.simulate.threads import map_in_threads
 from simfer.stages.studies.calibrate_own import simulated_sets
 from simfer.stages.studies.coverage import ecdf, ecdf_band, inside, tarp
 from simfer.stages.summary import Summary
+from simfer.stages.threads import map_in_threads
 
 _LEVELS = (0.5, 0.8, 0.95)
 

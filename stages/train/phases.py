@@ -12,10 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
-from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
 
-from simfer.stages.batches import compiled, compiler_options
+from simfer.stages.batches import compiled, compiler_options, cut_batch
+from simfer.stages.cores import num_cores
+from simfer.stages.devices import platform
 from simfer.stages.settings import Train
+from simfer.stages.threads import map_in_threads
 from simfer.stages.train import newton
 from simfer.stages.train.feed import Feed, Rows, padded_size
 from simfer.stages.train.losses import Loss
@@ -24,6 +27,7 @@ from simfer.stages.train.optimizers import optimizer
 Result = tuple[PyTree, PyTree, Float[np.ndarray, " members"], Float[np.ndarray, " members"]]
 _CHUNK, _FINISH_CHUNK = 100, 20  # steps in one compiled call, between two looks at the validation rows
 _FINISH_PATIENCE = 100
+_FEWEST = 2  # members side by side: one alone takes half as long again as two
 _ROWS = 192  # of a whole batch at a time: what a network makes of more does not fit into a core's cache
 
 
@@ -41,7 +45,7 @@ class Phase(NamedTuple):
 class _Own(NamedTuple):
     """What is each member's own."""
 
-    key: PRNGKeyArray
+    key: UInt32[Array, "2"]  # the data of one, which NumPy holds
     trains: Int[Array, " n"]  # filled up, as `stops` are, to a number that is compiled for
     stops: Int[Array, " m"]
 
@@ -114,7 +118,7 @@ def _phase(
         return weights, state, values.mean(), stopped_by(unseen)(weights, own.stops, counts.stops)
 
     rows = feed.rows.filled(padded_size(len(feed.rows.x))).typed(dtype)
-    own = _Own(keys, *jax.device_put((_filled(feed.trains), _filled(feed.stops))))
+    own = _Own(jax.random.key_data(keys), *jax.device_put((_filled(feed.trains), _filled(feed.stops))))
     counts = _Counts(np.asarray(feed.trains.shape[1]), np.asarray(feed.stops.shape[1]))
     advanced = _side_by_side(advance, "mmmaaaa", devices)
     begin = _side_by_side(start, "mmaa", devices)
@@ -158,13 +162,43 @@ def _side_by_side(function: Callable[..., Any], kinds: str, devices: Sequence[An
         return jax.jit(all_members, static_argnums=len(kinds), compiler_options=compiler_options("most"))
     programs: dict[tuple[Any, ...], Callable[..., Any]] = {}
 
+    def program(share: Sequence[Any], fixed: tuple[Any, ...]) -> Callable[..., Any]:
+        key = (*fixed, len(jax.tree.leaves(share[0])[0]))
+        if key not in programs:  # shapes stay; what another round has compiled is found by what it says
+            programs[key] = compiled(lambda *arrays: all_members(*arrays, *fixed), *share, effort="most")
+        return programs[key]
+
     def shared(*arguments: Any) -> Any:
         arrays, fixed = arguments[: len(kinds)], arguments[len(kinds) :]
-        if fixed not in programs:  # shapes stay; what another round has compiled is found by what it says
-            programs[fixed] = compiled(lambda *arrays: all_members(*arrays, *fixed), *arrays, effort="most")
-        return programs[fixed](*arrays)
+        count = len(jax.tree.leaves(arrays[0])[0])
+        sizes = _shares(count)
+        if len(sizes) == 1:
+            return program(arrays, fixed)(*arrays)
+        starts = np.cumsum([0, *sizes[:-1]])
+        shares = [_cut(kinds, arrays, start, size) for start, size in zip(starts, sizes, strict=True)]
+        list(map_in_threads(partial(program, fixed=fixed), dict(zip(sizes, shares, strict=True)).values(), len(sizes)))
+        done = map_in_threads(lambda share: program(share, fixed)(*share), shares, len(sizes))
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *done)
 
     return shared
+
+
+def _shares(count: int) -> list[int]:
+    """Share members out among a processor's cores: a step's products are too small to be shared out themselves.
+
+    Of five on two cores one has three, the other two. Where one would be left alone, the last is repeated.
+    """
+    shares = min(num_cores(), -(-count // _FEWEST)) if platform() == "cpu" else 1
+    return [count] if shares == 1 else [max(len(part), _FEWEST) for part in np.array_split(np.arange(count), shares)]
+
+
+def _cut(kinds: str, arrays: Sequence[Any], start: int, size: int) -> list[Any]:
+    """Cut some members out of what has an axis over them."""
+
+    def cut(kind: str, array: Any) -> Any:
+        return cut_batch(jax.tree.map(np.asarray, array), start, size) if kind == "m" else array
+
+    return list(map(cut, kinds, arrays))
 
 
 def _descending(settings: Train, in_batches: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
@@ -175,7 +209,7 @@ def _descending(settings: Train, in_batches: bool) -> tuple[Callable[..., Any], 
     ) -> tuple[PyTree, PyTree, Array]:
         at, real = own.trains, None if in_batches else count
         if in_batches:
-            key = jax.random.fold_in(own.key, i)
+            key = jax.random.fold_in(jax.random.wrap_key_data(own.key), i)
             at = at[jax.random.randint(key, (settings.batch_size,), 0, count)]
         value, slope = jax.value_and_grad(loss_at)(weights, at, real)
         updates, state = optim.update(slope, state, weights)

@@ -20,7 +20,7 @@ from simfer.pipeline import runtime
 runtime.prepare()
 import jax, jax.numpy as jnp, numpy as np
 from simfer.stages.batches import compiled
-from simfer.stages.simulate.threads import map_in_threads
+from simfer.stages.threads import map_in_threads
 
 def total(shift):
     return jnp.linalg.cholesky(jnp.asarray(MATRIX) + jnp.eye(13) * shift**2).sum()

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from simfer.stages.batches import compiled, cut_batch
 from simfer.stages.cores import num_cores
-from simfer.stages.simulate.threads import map_in_threads
+from simfer.stages.threads import map_in_threads
 
 IMPOSSIBLE = -1e30  # the log likelihood where there is none
 Root = Float[np.ndarray, "size size"]  # of a metric

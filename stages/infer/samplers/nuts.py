@@ -23,7 +23,7 @@ from simfer.stages.infer.starts import choose_starts
 from simfer.stages.infer.target import Target
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Infer
-from simfer.stages.simulate.threads import map_in_threads
+from simfer.stages.threads import map_in_threads
 
 _STRETCH = 50  # steps in one compiled call
 _HIGHEST = 1e30  # potential: beyond it momenta overflow, and with them the kinetic energy, to minus infinity

@@ -14,7 +14,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
 
-from simfer.stages.batches import compiled, compiler_options, cut_batch
+from simfer.stages.batches import compiled, compiler_options
 from simfer.stages.cores import num_cores
 from simfer.stages.devices import platform
 from simfer.stages.settings import Train
@@ -27,7 +27,6 @@ from simfer.stages.train.optimizers import optimizer
 Result = tuple[PyTree, PyTree, Float[np.ndarray, " members"], Float[np.ndarray, " members"]]
 _CHUNK, _FINISH_CHUNK = 100, 20  # steps in one compiled call, between two looks at the validation rows
 _FINISH_PATIENCE = 100
-_FEWEST = 2  # members side by side: one alone takes half as long again as two
 _ROWS = 192  # of a whole batch at a time: what a network makes of more does not fit into a core's cache
 
 
@@ -170,33 +169,32 @@ def _side_by_side(function: Callable[..., Any], kinds: str, devices: Sequence[An
 
     def shared(*arguments: Any) -> Any:
         arrays, fixed = arguments[: len(kinds)], arguments[len(kinds) :]
-        count = len(jax.tree.leaves(arrays[0])[0])
-        sizes = _shares(count)
+        sizes = _shares(len(jax.tree.leaves(arrays[0])[0]))
         if len(sizes) == 1:
             return program(arrays, fixed)(*arrays)
         starts = np.cumsum([0, *sizes[:-1]])
         shares = [_cut(kinds, arrays, start, size) for start, size in zip(starts, sizes, strict=True)]
         list(map_in_threads(partial(program, fixed=fixed), dict(zip(sizes, shares, strict=True)).values(), len(sizes)))
         done = map_in_threads(lambda share: program(share, fixed)(*share), shares, len(sizes))
-        return jax.tree.map(lambda *leaves: np.concatenate(leaves)[:count], *done)
+        return jax.tree.map(lambda *leaves: np.concatenate(leaves), *done)
 
     return shared
 
 
 def _shares(count: int) -> list[int]:
-    """Share members out among a processor's cores: a step's products are too small to be shared out themselves.
+    """Share members out among a processor's cores, to each two at least: one takes nearly as long as two.
 
-    Of five on two cores one has three, the other two. Where one would be left alone, the last is repeated.
+    A step's products are too small to be shared out themselves: on two cores they take as long as on one.
     """
-    shares = min(num_cores(), -(-count // _FEWEST)) if platform() == "cpu" else 1
-    return [count] if shares == 1 else [max(len(part), _FEWEST) for part in np.array_split(np.arange(count), shares)]
+    shares = max(1, min(num_cores(), count // 2)) if platform() == "cpu" else 1
+    return [len(part) for part in np.array_split(np.arange(count), shares)]
 
 
 def _cut(kinds: str, arrays: Sequence[Any], start: int, size: int) -> list[Any]:
     """Cut some members out of what has an axis over them."""
 
     def cut(kind: str, array: Any) -> Any:
-        return cut_batch(jax.tree.map(np.asarray, array), start, size) if kind == "m" else array
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[start : start + size], array) if kind == "m" else array
 
     return list(map(cut, kinds, arrays))
 

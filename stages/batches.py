@@ -14,8 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt32
 
-from simfer.stages.cores import num_cores
-from simfer.stages.devices import platform
+from simfer.stages.devices import num_programs, platform, running
 from simfer.stages.threads import map_in_threads
 
 Row = Any  # a tree of arrays
@@ -61,8 +60,8 @@ def in_batches(
         return jax.tree.map(lambda out: np.zeros((0, *out.shape), out.dtype), jax.eval_shape(function, first))
     size = min(size, max(least, 1 << (count - 1).bit_length()))
     evaluate = _batched(function, cut_batch(rows, 0, size), together)
-    workers = num_cores() if platform() == "cpu" else 1
-    parts = map_in_threads(lambda start: evaluate(cut_batch(rows, start, size)), range(0, count, size), workers)
+    starts = range(0, count, size)
+    parts = map_in_threads(lambda start: evaluate(cut_batch(rows, start, size)), starts, num_programs())
     return jax.tree.map(lambda *leaves: np.concatenate([*map(np.asarray, leaves)])[:count], *parts)
 
 
@@ -122,7 +121,9 @@ def compiled(function: Callable[..., Any], *examples: Any, effort: Effort = "usu
     def call(*arguments: Any) -> Any:
         # What has yet to come, as a copy of NumPy's arrays, has a program run by a thread of XLA's instead of this one.
         given = jax.block_until_ready((constants, jax.device_put(jax.tree.leaves(arguments))))
-        return jax.tree.unflatten(tree, program(*given))
+        with running():
+            done = program(*given)
+            return jax.tree.unflatten(tree, jax.block_until_ready(done) if platform() == "cpu" else done)
 
     return call
 

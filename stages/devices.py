@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from threading import BoundedSemaphore
 from typing import Any
 
 import jax
 
+from simfer.stages.cores import num_cores
+
 # A processor's program is run by the thread that calls it: where XLA hands it to its own, those are handed out among
 # the programs side by side, and what is wanted next waits for one to be woken. Read when the first array is made.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
+_bridge = sys.modules.get("jax._src.xla_bridge")
+_STARTED = bool(getattr(_bridge, "backends_are_initialized", lambda: False)())  # by others: XLA read none of our flags
 
 
 def chosen() -> Any:
@@ -32,6 +40,38 @@ def local_devices() -> list[Any]:
     """
     found = jax.local_devices(backend=platform())
     return found[:1] if platform() == "cpu" else found
+
+
+def num_programs() -> int:
+    """Return how many programs a processor runs side by side; an accelerator serves one at a time."""
+    return min(num_cores(), _most_programs()) if platform() == "cpu" else 1
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """Wait until a program may be run beside those that run, whichever threads these are in; it is to end within."""
+    if platform() != "cpu":
+        yield
+        return
+    with _slots():
+        yield
+
+
+@cache
+def _slots() -> BoundedSemaphore:
+    return BoundedSemaphore(_most_programs())
+
+
+@cache
+def _most_programs() -> int:
+    """Return how many programs XLA can run at once: fewer than it has threads.
+
+    Where programs hold all of them, none comes to an end that has LAPACK work on many small matrices: it waits for a
+    thread to do its parts.
+    """
+    asked = os.environ.get("PJRT_NPROC", "")
+    threads = int(asked) if asked.isdigit() and not _STARTED else num_cores()
+    return max(1, max(threads, len(jax.local_devices(backend="cpu"))) - 1)
 
 
 @contextmanager

@@ -117,9 +117,9 @@ __all__ = [
 VERSIONS = {
     "simulate": 3,
     "dataset": 3,
-    "train": 10,
-    "infer": 15,
-    "check": 16,
+    "train": 11,
+    "infer": 16,
+    "check": 17,
     "compare_posteriors": 1,
     "calibrate": 2,
     "compare": 1,

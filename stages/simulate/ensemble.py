@@ -13,8 +13,7 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float, Int
 
-from simfer.stages.cores import num_cores
-from simfer.stages.devices import local_devices, platform
+from simfer.stages.devices import local_devices, num_programs, platform, running
 from simfer.stages.model.plugins import resolve
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Simulate
@@ -75,7 +74,7 @@ class Ensemble:
         self._kind = choose_kind(simulator, settings)
         backend = platform()
         self._devices = devices or local_devices()
-        self._workers = num_cores() if backend == "cpu" and len(self._devices) == 1 else 1
+        self._workers = num_programs() if len(self._devices) == 1 else 1
         values, seed = jax.eval_shape(space.values, np.zeros((1, space.size))), self.seeds(np.arange(1), "")
         row = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), (values, seed))
         self._most_rows = self._kind.most_rows_on(backend, *row)
@@ -101,7 +100,12 @@ class Ensemble:
         size, seeds = self._size(max(len(z), like)), self.seeds(rows, stream)
         parts = [tuple(_padded(each[at : at + size], size) for each in (z, np.ones(len(z), bool), seeds))
                  for at in range(0, len(z), size)]  # fmt: skip
-        solved = list(map_in_threads(lambda part: jax.device_get(self._solve(*part)), parts, self._workers))
+
+        def solve(part: Any) -> Any:
+            with running():
+                return jax.device_get(self._solve(*part))
+
+        solved = list(map_in_threads(solve, parts, self._workers))
         joined: Rows = jax.tree.map(lambda *each: np.concatenate(each), *solved)
         return jax.tree.map(lambda leaf: leaf[: len(z)], joined)._replace(steps_done=joined.steps_done)
 

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from simfer.stages import plots
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
-from simfer.stages.cores import num_cores
+from simfer.stages.devices import num_programs
 from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.samplers import nuts
 from simfer.stages.infer.target import Target, build_target
@@ -152,7 +152,7 @@ def _infer(
 
     draws = []
     with progress.task("calibrate", total=len(known), unit="data sets") as task:
-        for drawn in map_in_threads(infer, range(len(known)), num_cores()):
+        for drawn in map_in_threads(infer, range(len(known)), num_programs()):
             draws.append(drawn)
             task.advance(1)
     return np.stack(draws)

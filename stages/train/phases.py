@@ -15,8 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
 
 from simfer.stages.batches import compiled, compiler_options
-from simfer.stages.cores import num_cores
-from simfer.stages.devices import platform
+from simfer.stages.devices import num_programs
 from simfer.stages.settings import Train
 from simfer.stages.threads import map_in_threads
 from simfer.stages.train import newton
@@ -186,7 +185,7 @@ def _shares(count: int) -> list[int]:
 
     A step's products are too small to be shared out themselves: on two cores they take as long as on one.
     """
-    shares = max(1, min(num_cores(), count // 2)) if platform() == "cpu" else 1
+    shares = max(1, min(num_programs(), count // 2))
     return [len(part) for part in np.array_split(np.arange(count), shares)]
 
 

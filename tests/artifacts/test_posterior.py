@@ -38,3 +38,17 @@ def test_draws_are_read_without_what_is_as_large_as_the_data(stored: Posterior) 
     assert np.array_equal(np.asarray(draws["a"]).reshape(-1), z[:, 0])
     assert set(rest.children) == {"posterior", "unconstrained_posterior", "sample_stats"}
     assert set(stored.tree().children) == set(rest.children) | set(AT_DATA)
+
+
+def test_what_was_read_is_read_again_only_where_it_was_written_again(
+    stored: Posterior, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stored.group("posterior")
+    first["a"][:] = 0.0  # which is the reader's own
+    with monkeypatch.context() as patched:
+        patched.setattr(xr, "open_dataset", lambda *_, **__: pytest.fail("read a second time"))
+        again = stored.group("posterior")
+    assert np.array_equal(np.asarray(again["a"]).reshape(-1), stored.z()[:, 0])
+    groups = {"posterior": xr.Dataset({"a": (SAMPLE, np.full((4, 100), 7.0))})}
+    write_netcdf(xr.DataTree.from_dict(groups), stored.file)
+    assert (stored.group("posterior")["a"] == 7.0).all()

@@ -16,9 +16,13 @@ from simfer.stages.progress import Silent
 from tests import fakes
 
 SIDE_BY_SIDE = """
+import sys
+import jax, jax.numpy as jnp, numpy as np
+jax.config.update("jax_enable_x64", True)
+if sys.argv[1] == "late":
+    jnp.zeros(3)
 from simfer.pipeline import runtime
 runtime.prepare()
-import jax, jax.numpy as jnp, numpy as np
 from simfer.stages.batches import compiled
 from simfer.stages.threads import map_in_threads
 
@@ -33,13 +37,14 @@ half = np.random.default_rng(0).normal(size=(13, 13))
 MATRIX, shifts = half @ half.T + np.eye(13), np.linspace(0.0, 1.0, 1000)
 advance = compiled(stretch, shifts)
 for _ in range(5):
-    print([round(float(part.mean()), 2) for part in map_in_threads(advance, [shifts] * 4, 2)])
+    print([round(float(part.mean()), 2) for part in map_in_threads(advance, [shifts] * 4, 4)])
 """
 
 
-def test_many_small_matrices_in_two_threads_come_to_an_end() -> None:
-    """They did not, where XLA had no more threads than there were programs."""
-    command = [sys.executable, "-c", SIDE_BY_SIDE]
+@pytest.mark.parametrize("prepared", ["early", "late"])
+def test_many_small_matrices_in_several_threads_come_to_an_end(prepared: str) -> None:
+    """They did not, where XLA had no more threads than programs: as it has where JAX was at work before Simfer."""
+    command = [sys.executable, "-c", SIDE_BY_SIDE, prepared]
     done = subprocess.run(command, capture_output=True, text=True, check=True, env=fakes.process()["env"], timeout=100)
     assert done.stdout.splitlines() == ["[0.5, 0.5, 0.5, 0.5]"] * 5
 

@@ -17,6 +17,7 @@ from scipy.special import ndtr
 
 from simfer.stages.model.quantiles import distribution, from_normal, to_normal
 from simfer.stages.settings import AnyPrior
+from simfer.stages.settings.parameters import AnyPriorOrPart, prior_of
 from simfer.stages.settings.prior_table import PRIORS
 
 read = TypeAdapter(AnyPrior).validate_python
@@ -172,3 +173,23 @@ def test_a_truncated_prior_needs_a_bound_and_bounds_are_in_order() -> None:
         read({"dist": "TruncatedNormal", "loc": 1.0})
     with pytest.raises(ValidationError, match="expected low < high"):
         read({"dist": "Uniform", "low": 1.0, "high": 1.0})
+
+
+def test_what_a_store_holds_of_a_prior_is_read_by_its_own_class() -> None:
+    every = TypeAdapter(AnyPriorOrPart).validate_python
+    tables = [
+        {"dist": name, **EXAMPLES.get(name, {"loc": 0.5, "scale": 2.0})} for name in (*EXAMPLES, "Normal", "Gumbel")
+    ]
+    base = every(tables[0]).model_dump()
+    tables += [
+        {"dist": "DirichletPart", "concentration1": 2.0, "concentration0": 3.0},
+        {"dist": "OrderedPart", "base": base, "left": 2, "after": ["first"]},
+        {"dist": "LKJPart", "concentration": 1.0, "dimension": 3, "row": 1, "column": 0},
+        {"dist": "EarlierPart", "margins": [{"knots": [0.0, 1.0]}], "gain": [], "scale": 1.0},
+    ]
+    for table in tables:
+        prior = every(table)
+        again = prior_of(prior.model_dump())
+        assert type(again) is type(prior) and again == prior
+    with pytest.raises(LookupError):
+        prior_of({"dist": "Delta", "value": 1.0})

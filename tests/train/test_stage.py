@@ -18,6 +18,7 @@ from simfer.stages.emulator.networks import build_networks
 from simfer.stages.errors import StageError
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Train
+from simfer.stages.train import phases
 from simfer.stages.train.assemble import blocks
 from simfer.stages.train.descent import History, Trace, descend, descend_slower
 from simfer.stages.train.feed import Rows, stack, whole
@@ -190,6 +191,22 @@ def test_several_devices_give_what_one_does() -> None:
         for given in (devices[:1], devices[:2])
     )
     assert np.allclose(first.train, second.train, rtol=1e-6) and first.train.shape[1] == 3
+    for a, b in zip(*(jax.tree.leaves(eqx.filter(n, eqx.is_array)) for n in (one, other)), strict=True):
+        assert np.allclose(a, b, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("cores", [2, 3, 8])
+def test_members_shared_out_among_cores_are_what_they_are_on_one(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, fold = curve()
+    settings = Train(**(SMALL | {"steps": 100, "finish_steps": 20, "ensemble_size": 7}))
+    feed, keys = whole(rows, fold, [1, 2, 3, 1, 2, 3, 1]), jax.random.split(jax.random.key(0), 7)
+    networks = build_networks("mlp", SMALL["options"], rows.sizes, keys, "float64")
+    found = []
+    for number in (1, cores):
+        monkeypatch.setattr(phases, "num_programs", lambda number=number: number)
+        found.append(descend(settings, networks, loss_of(), feed, keys, Silent(), "train"))
+    (one, first), (other, second) = found
+    assert np.allclose(first.train, second.train, rtol=1e-6) and second.train.shape[1] == 7
     for a, b in zip(*(jax.tree.leaves(eqx.filter(n, eqx.is_array)) for n in (one, other)), strict=True):
         assert np.allclose(a, b, rtol=1e-5, atol=1e-7)
 

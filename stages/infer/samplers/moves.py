@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from simfer.stages.batches import compiled, cut_batch
-from simfer.stages.cores import num_cores
+from simfer.stages.devices import num_programs
 from simfer.stages.threads import map_in_threads
 
 IMPOSSIBLE = -1e30  # the log likelihood where there is none
@@ -133,6 +133,7 @@ def compile_moves(log_ratio: Callable[[Array], Array], forward: bool, together: 
 def _in_parts(function: Callable[..., Any], num_rows: int, together: int | None) -> Callable[..., Any]:
     """Compile a function whose first arguments have rows, and call it at as many of them as fit together."""
     programs: dict[int, Callable[..., Any]] = {}
+    workers = num_programs()
 
     def call(*arguments: Any) -> Any:
         each, others = arguments[:num_rows], arguments[num_rows:]
@@ -141,9 +142,7 @@ def _in_parts(function: Callable[..., Any], num_rows: int, together: int | None)
         parts = [cut_batch(each, start, size) for start in range(0, count, size)]
         if size not in programs:
             programs[size] = compiled(function, *parts[0], *others)
-        done = list(
-            map_in_threads(lambda part: jax.block_until_ready(programs[size](*part, *others)), parts, num_cores())
-        )
+        done = list(map_in_threads(lambda part: programs[size](*part, *others), parts, workers))
         return jax.tree.map(lambda *of_parts: np.concatenate(of_parts)[:count], *done)
 
     return call

@@ -14,8 +14,7 @@ from jaxtyping import Array, Float
 from numpyro.infer import NUTS
 
 from simfer.stages.batches import compiled, split_keys
-from simfer.stages.cores import num_cores
-from simfer.stages.devices import platform
+from simfer.stages.devices import num_programs, platform
 from simfer.stages.infer.samplers.chains import Chains, joined
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.infer.samplers.metric import Metric, adapt_step
@@ -100,7 +99,7 @@ def sample(
     states, stretches = chains.restore(states)
     done = stretches[0]["z"].shape[1] if stretches else 0
     begun, total, divergent = time.perf_counter() - chains.seconds, settings.num_warmup + settings.num_samples, 0
-    workers = num_cores() if settings.chain_method == "parallel" else 1
+    workers = num_programs() if settings.chain_method == "parallel" else 1
     with progress.task("infer", total=total, unit="draws") as task:
         task.advance(min(done, total))
         for start in range(done, total, _STRETCH):

@@ -121,17 +121,21 @@ def compiled(function: Callable[..., Any], *examples: Any, effort: Effort = "usu
     def call(*arguments: Any) -> Any:
         # What has yet to come, as a copy of NumPy's arrays, has a program run by a thread of XLA's instead of this one.
         given = jax.block_until_ready((constants, jax.device_put(jax.tree.leaves(arguments))))
-        with running():
-            done = program(*given)
-            return jax.tree.unflatten(tree, jax.block_until_ready(done) if platform() == "cpu" else done)
+        return jax.tree.unflatten(tree, _run(program, *given))
 
     return call
+
+
+def _run(program: Callable[..., Any], *arguments: Any) -> Any:
+    with running():
+        done = program(*arguments)
+        return jax.block_until_ready(done) if platform() == "cpu" else done
 
 
 def _batched(function: Callable[[Row], Any], batch: Rows, together: bool) -> Callable[[Rows], Any]:
     """Return what evaluates a function at batches of one shape."""
     if isinstance(function, eqx.Module) and not jax.tree.leaves(function):
-        return partial(_evaluate, function, together)  # nothing but its equal has another program: no need to trace
+        return partial(_run, partial(_evaluate, function, together))  # only its equal has its program: no need to trace
 
     def of_rows(rows: Rows) -> Any:
         return jax.vmap(function)(rows) if together else jax.lax.map(function, rows)

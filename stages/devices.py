@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, local
 from typing import Any
 
 import jax
@@ -19,6 +19,7 @@ from simfer.stages.cores import num_cores
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 _bridge = sys.modules.get("jax._src.xla_bridge")
 _STARTED = bool(getattr(_bridge, "backends_are_initialized", lambda: False)())  # by others: XLA read none of our flags
+_own = local()  # to each thread
 
 
 def chosen() -> Any:
@@ -50,11 +51,15 @@ def num_programs() -> int:
 @contextmanager
 def running() -> Iterator[None]:
     """Wait until a program may be run beside those that run, whichever threads these are in; it is to end within."""
-    if platform() != "cpu":
+    if platform() != "cpu" or getattr(_own, "running", False):  # what runs may be tracing, and ask for another
         yield
         return
     with _slots():
-        yield
+        _own.running = True
+        try:
+            yield
+        finally:
+            _own.running = False
 
 
 @cache

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from threading import BoundedSemaphore
 
 import jax
 import jax.numpy as jnp
 import pytest
 
 from simfer.pipeline import chain, config, runtime
-from simfer.stages.devices import chosen, local_devices, on_processor, platform
+from simfer.stages import devices
+from simfer.stages.devices import chosen, local_devices, on_processor, platform, running
+from simfer.stages.threads import map_in_threads
 from tests.helpers import SMOKE
 
 
@@ -54,6 +58,24 @@ def test_a_choice_of_the_users_is_not_passed_over(beside: None) -> None:
 def test_a_manifest_names_what_computed_the_step(beside: None) -> None:
     with on_processor():
         assert runtime.device().startswith(jax.devices("cpu")[0].device_kind)
+
+
+def test_no_more_programs_run_than_there_are_slots(monkeypatch: pytest.MonkeyPatch) -> None:
+    slots, at_once = BoundedSemaphore(2), [0]
+    monkeypatch.setattr(devices, "_slots", lambda: slots)
+
+    def busy(_: int) -> int:
+        with running(), running():  # the second is within the first: it takes no slot of its own
+            at_once[0] += 1
+            time.sleep(0.01)
+            here = at_once[0]
+            at_once[0] -= 1
+        return here
+
+    assert set(map_in_threads(busy, range(20), 8)) <= {1, 2}
+    with pytest.raises(ZeroDivisionError), running():
+        raise ZeroDivisionError
+    assert max(map_in_threads(busy, range(20), 8)) == 2
 
 
 @pytest.mark.parametrize(

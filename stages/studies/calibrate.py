@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from simfer.stages import plots
 from simfer.stages.artifacts.posterior import Posterior
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
-from simfer.stages.devices import num_programs
+from simfer.stages.devices import num_programs, running
 from simfer.stages.infer.predictor import load_predictor
 from simfer.stages.infer.samplers import nuts
 from simfer.stages.infer.target import Target, build_target
@@ -148,7 +148,8 @@ def _infer(
     starts = np.pad(known, ((0, 0), (0, size - known.shape[1])))
 
     def infer(i: int) -> np.ndarray:
-        return np.asarray(chain(jnp.asarray(starts[i]), {n: jnp.asarray(v[i]) for n, v in data.items()}, keys[i]))
+        with running():
+            return np.asarray(chain(jnp.asarray(starts[i]), {n: jnp.asarray(v[i]) for n, v in data.items()}, keys[i]))
 
     draws = []
     with progress.task("calibrate", total=len(known), unit="data sets") as task:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import BoundedSemaphore
+from threading import BoundedSemaphore, Lock
 
 import jax
 import jax.numpy as jnp
@@ -61,15 +61,20 @@ def test_a_manifest_names_what_computed_the_step(beside: None) -> None:
 
 
 def test_no_more_programs_run_than_there_are_slots(monkeypatch: pytest.MonkeyPatch) -> None:
-    slots, at_once = BoundedSemaphore(2), [0]
+    slots, lock, at_once = BoundedSemaphore(2), Lock(), 0
     monkeypatch.setattr(devices, "_slots", lambda: slots)
+
+    def count(change: int) -> int:
+        nonlocal at_once
+        with lock:
+            at_once += change
+            return at_once
 
     def busy(_: int) -> int:
         with running(), running():  # the second is within the first: it takes no slot of its own
-            at_once[0] += 1
+            here = count(1)
             time.sleep(0.01)
-            here = at_once[0]
-            at_once[0] -= 1
+            count(-1)
         return here
 
     assert set(map_in_threads(busy, range(20), 8)) <= {1, 2}

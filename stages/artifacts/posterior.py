@@ -87,15 +87,15 @@ class Posterior:
         """Read one group into memory."""
         written = self.file.stat()
         key = str(self.file), written.st_ino, written.st_mtime_ns, written.st_size, name
-        if key not in _read:
+        if (read := _read.get(key)) is None:
             with xr.open_dataset(self.file, group=name, engine="h5netcdf") as group:
                 read = group.load()
             if read.nbytes > _SMALL:
                 return read
             _read[key] = read
             if len(_read) > _MOST_READ:
-                _read.pop(next(iter(_read)))
-        return _read[key].copy(deep=True)
+                del _read[next(iter(_read))]
+        return read.copy(deep=True)
 
     def places(self, most: int | None = None) -> Int[np.ndarray, " draws"]:
         """Return which of several separate places each of these draws lies in; zeros where nothing tells them apart."""

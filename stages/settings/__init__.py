@@ -117,7 +117,7 @@ __all__ = [
 VERSIONS = {
     "simulate": 3,
     "dataset": 3,
-    "train": 11,
+    "train": 12,
     "infer": 16,
     "check": 17,
     "compare_posteriors": 1,

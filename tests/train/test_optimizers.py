@@ -15,6 +15,7 @@ from simfer.stages.train.optimizers import known, mistakes, optimizer
 from simfer.stages.train.phases import _averaged
 
 WORKING: dict[str, dict[str, Any]] = {
+    "muon": {"beta": 0.9},
     "adam": {"b1": 0.8},
     "adamw": {"weight_decay": 1e-4},
     "lion": {},
@@ -52,15 +53,32 @@ def test_an_argument_reaches_the_optimizer() -> None:
         ({"optimizer": "adamm"}, "train.optimizer", 'Did you mean "adam"?'),
         ({"optimizer": "lbfgs"}, "train.optimizer", "train.finish_steps"),
         ({"optimizer": "softmax_cross_entropy"}, "train.optimizer", "no optimizer"),
-        ({"optimizer_options": {"bb1": 0.9}}, "train.optimizer_options.bb1", 'Did you mean "b1"?'),
+        ({"optimizer_options": {"btea": 0.9}}, "train.optimizer_options.btea", 'Did you mean "beta"?'),
         ({"optimizer_options": {"learning_rate": 0.9}}, "train.optimizer_options.learning_rate", "train.learning_rate"),
-        ({"optimizer_options": {"b1": "much"}}, "train.optimizer_options", "cannot be made with {'b1': 'much'}"),
+        ({"optimizer_options": {"beta": "much"}}, "train.optimizer_options", "cannot be made with {'beta': 'much'}"),
     ],
 )
 def test_a_wrong_name_or_argument_is_told_with_its_place(settings: dict[str, Any], where: str, what: str) -> None:
     (found,) = mistakes(Train(**settings))
     assert found.where == where
     assert what in found.what
+
+
+def test_matrices_are_moved_by_all_of_their_directions_alike() -> None:
+    """Muon (Jordan et al. 2024): of a slope whose singular values differ by 50 an update has nearly equal ones."""
+    w, slope = jnp.zeros((2, 2)), jnp.diag(jnp.asarray([1.0, 0.02]))
+    lengths = []
+    for name in ("sgd", "muon"):
+        made = optimizer(Train(optimizer=name, schedule="constant"))
+        updates, _ = made.update(slope, made.init(w), w)
+        lengths.append(np.linalg.svd(updates, compute_uv=False))
+    assert lengths[0][0] / lengths[0][1] == pytest.approx(50.0, rel=1e-3)
+    assert lengths[1][0] / lengths[1][1] < 5.0
+
+
+def test_the_learning_rate_is_the_optimizers_own_unless_it_is_said() -> None:
+    assert [Train(optimizer=name).learning_rate for name in ("muon", "adam")] == [2e-2, 1e-2]
+    assert Train(optimizer="adam", learning_rate=2e-2).learning_rate == 2e-2
 
 
 def test_what_is_offered_are_optimizers() -> None:

@@ -82,7 +82,7 @@ def ours(depth: int, width: int, batch: int, members: int) -> float:
     """Return network-steps a second."""
     options = {"width": width, "depth": depth}
     settings = Train(architecture="mlp", options=options, ensemble_size=members, batch_size=batch,
-                     steps=STEPS, finish_steps=0)  # fmt: skip
+                     optimizer="adam", steps=STEPS, finish_steps=0)  # fmt: skip
     watch, held = Watch(), rows()
     with tempfile.TemporaryDirectory() as folder:
         fit(settings, held, 1 + np.arange(NUM_ROWS) % 8, {}, watch, Path(folder))
@@ -215,9 +215,11 @@ def error() -> None:
     held = borehole(1000)
     print(f"| way | seconds to {TARGET:g} | steps | best |\n|---|---|---|---|")
     for name, changes in {
-        "Adam, default steps": {"finish_steps": 0},
-        "Adam for a fifth of them, then L-BFGS": {"steps": 1000, "finish_steps": 1000},
-        "Adam, then L-BFGS": {"finish_steps": 500},
+        "Muon, default steps": {},
+        "Muon, a fifth of them": {"steps": 1000},
+        "Adam, default steps": {"optimizer": "adam"},
+        "Adam for a fifth of them, then L-BFGS": {"optimizer": "adam", "steps": 1000, "finish_steps": 1000},
+        "Adam, then L-BFGS": {"optimizer": "adam", "finish_steps": 500},
     }.items():
         watch = Watch()
         history = fit(Train(**changes), held, 1 + np.arange(1000) % 5, {}, watch).history

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from glob import glob
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ def _as_list(given: Any) -> Any:
 
 
 def _files(patterns: list[str], info: ValidationInfo) -> list[str]:
-    """Complete paths, and write a pattern out as the files that fit it, in the order of their names."""
+    """Complete paths, and write a pattern out as the files that fit it, in the order of their names and numbers."""
     return [file for pattern in patterns for file in _fitting(below_config(pattern, info))]
 
 
@@ -27,12 +28,17 @@ def _fitting(pattern: str) -> list[str]:
     try:
         if Path(pattern).exists():
             return [pattern]
-        found = sorted(glob(pattern, recursive=True)) if _WILD & set(pattern) else []
+        found = sorted(glob(pattern, recursive=True), key=_by_number) if _WILD & set(pattern) else []
     except (OSError, ValueError) as error:  # a name too long, or with a zero byte in it
         raise ValueError(f"got {pattern[:60]!r}, which cannot be a file: {error}") from None
     if not found:
         raise ValueError(f"no such file: {pattern} (paths are relative to the config file)")
     return found
+
+
+def _by_number(file: str) -> list[tuple[int, str]]:
+    """Return what puts out_2.csv before out_10.csv: rows of a table beside such files are in that order."""
+    return [(int(part), part) if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", file)]
 
 
 def or_names_alone(schema: dict[str, Any]) -> None:

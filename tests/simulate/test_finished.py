@@ -261,3 +261,31 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
     two.write_text("run,x\nc,2\n")
     with pytest.raises(ConfigError, match=r"run c has no parameters in a.csv"):
         opened(one, two)
+
+
+@pytest.mark.parametrize("has_run", [True, False], ids=["by the number in a file's name", "in the order of numbers"])
+def test_outputs_in_a_file_for_each_run_belong_to_its_own_parameters(has_run: bool, tmp_path: Path) -> None:
+    """`out_10.csv` comes before `out_2.csv` in the order of letters: runs had others' outputs, and nobody was told."""
+    count, order = 12, np.random.default_rng(1).permutation(12) if has_run else np.arange(12)
+    lines = [f"{i + 1:04},{R[i]},{K[i]}" if has_run else f"{R[i]},{K[i]}" for i in order]
+    (tmp_path / "params.csv").write_text("\n".join(["run,r,K" if has_run else "r,K", *lines]))
+    for i in range(count):
+        (tmp_path / f"out_{i + 1}.csv").write_text(f"peak\n{PEAK[i]}\n")
+    table = RunTable.model_validate({"files": [str(tmp_path / "params.csv"), str(tmp_path / "out_*.csv")]})
+    runs = FinishedRuns(table, space()).read(0, count)
+    assert np.allclose(runs.theta, np.stack([R, K], axis=1)[order])
+    assert np.allclose(runs.outputs["peak"], PEAK[order])
+
+
+def test_a_number_that_no_run_has_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.csv").write_text("run,r,K\n0,0.5,3\n1,0.6,3\n")
+    for i in (1, 2):
+        (tmp_path / f"out_{i}.csv").write_text("peak\n1.0\n")
+    with pytest.raises(ConfigError, match="run 2 has no parameters in params.csv"):
+        opened(tmp_path / "params.csv", tmp_path / "out_1.csv", tmp_path / "out_2.csv")
+
+
+def test_runs_are_numbers_however_they_are_written(tmp_path: Path) -> None:
+    (tmp_path / "params.csv").write_text("run,r,K\n0001,0.5,3\n0002,0.6,3\n")
+    (tmp_path / "peaks.csv").write_text("run,peak\n2,20.0\n1,10.0\n")
+    assert opened(tmp_path / "params.csv", tmp_path / "peaks.csv").read(0, 2).outputs["peak"].tolist() == [10.0, 20.0]

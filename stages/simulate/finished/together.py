@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -36,18 +37,29 @@ class Stacked(RunFile):
         at = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._files[at].place(row - int(self._starts[at]))
 
+    def runs_by_name(self) -> list[str] | None:
+        """Return the run that each file's name gives, as out_17.csv does; None where names do not say it."""
+        parts = [re.split(r"(\d+)", str(file.path)) for file in self._files]
+        if self.num > len(self._files) or len({len(each) for each in parts}) > 1:
+            return None
+        varied = [i for i, each in enumerate(zip(*parts, strict=True)) if len(set(each)) > 1]
+        # A folder and a file may both be named by the run: out_17/result_17.csv.
+        numbers = {tuple(each[i] for each in parts) for i in varied}
+        return _plain(numbers.pop()) if len(numbers) == 1 and varied[0] % 2 else None
+
 
 class Joined(RunFile):
     """Files that hold different columns of the same runs, matched by a column `run`, or row by row without one.
 
-    The first has the parameters; a run of it that another file lacks has no outputs there.
+    The first has the parameters; a run of it that another file lacks has no outputs there. Where it alone has a column
+    `run`, and the others are a file for each run, the numbers in these files' names are the runs.
     """
 
     def __init__(self, files: Sequence[RunFile], run: str) -> None:
         super().__init__(files[0].path)
         self._files, self.num = list(files), files[0].num
         by_run = all(run in file.columns for file in files)
-        self._rows = [self._matched(file, run) if by_run else self._row_by_row(file) for file in files[1:]]
+        self._rows = [self._matched(file, run) if by_run else self._in_order(file, run) for file in files[1:]]
         for file in files:
             if twice := (self.columns.keys() & file.columns.keys()) - {run}:
                 refuse(f"{self.path.name} and {file.path.name} both have {', '.join(sorted(twice))}")
@@ -55,7 +67,13 @@ class Joined(RunFile):
             self.others = {**self.others, **file.others}
             self.coordinate_units = {**self.coordinate_units, **file.coordinate_units}
 
-    def _row_by_row(self, file: RunFile) -> np.ndarray:
+    def _in_order(self, file: RunFile, run: str) -> np.ndarray:
+        """Return where each run is by the name of its file; row by row where that says nothing."""
+        named = file.runs_by_name() if isinstance(file, Stacked) else None
+        if named is not None and run in self._files[0].columns:
+            ids = _ids(self._files[0], run)
+            if all(each.isdecimal() for each in ids):
+                return self._places(ids, named, file)
         if file.num != self.num:
             what = f"got {self.num} runs in {self.path.name} and {file.num} in {file.path.name}"
             refuse(f"{what}, expected as many, or a column `run` in both by which they are matched")
@@ -63,7 +81,9 @@ class Joined(RunFile):
 
     def _matched(self, file: RunFile, run: str) -> np.ndarray:
         """Return where each run of the first file is in another; -1 where it is not."""
-        ids, others = _ids(self._files[0], run), _ids(file, run)
+        return self._places(_ids(self._files[0], run), _ids(file, run), file)
+
+    def _places(self, ids: list[str], others: list[str], file: RunFile) -> np.ndarray:
         for each, which in ((ids, self.path), (others, file.path)):
             if len(set(each)) < len(each):
                 twice = next(name for name in each if each.count(name) > 1)
@@ -90,7 +110,12 @@ class Joined(RunFile):
 
 def _ids(file: RunFile, run: str) -> list[str]:
     starts = range(0, file.num, _BLOCK)
-    return [i for a in starts for i in file.read(a, min(a + _BLOCK, file.num), (), [run])[run]]
+    return _plain([i for a in starts for i in file.read(a, min(a + _BLOCK, file.num), (), [run])[run]])
+
+
+def _plain(ids: Sequence[str]) -> list[str]:
+    """Return what runs are called; numbers without the zeros that fill them up, 0017 and 17 being one run."""
+    return [str(int(each)) for each in ids] if all(str(each).isdecimal() for each in ids) else list(ids)
 
 
 def _gather(file: RunFile, rows: np.ndarray, names: Sequence[str], texts: Sequence[str]) -> dict[str, np.ndarray]:

@@ -20,6 +20,8 @@ _SUPPORT: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
     **{name: ("whole numbers of at least 0", lambda x: (x >= 0) & (x == np.round(x))) for name in COUNTS},
 }
 
+_WIDTHS = frozenset({"scale", "df", "concentration"})  # arguments that are nothing at zero
+
 
 def mistakes(output: str, noise: Noise, series: Series) -> list[Mistake]:
     """List the data that the noise could never have produced, and a covariance that does not fit them."""
@@ -60,11 +62,16 @@ def _columns_mistakes(output: str, noise: Noise, series: Series) -> list[Mistake
     shares = {value.column for key, value in noise.arguments.items() if key in SHARES and isinstance(value, Column)}
     limits = {value.column for value in (getattr(noise, "low", None), getattr(noise, "high", None))
               if isinstance(value, Column)}  # fmt: skip
+    above = {value.column for key, value in noise.arguments.items() if key in _WIDTHS and isinstance(value, Column)}
     for column, numbers in series.columns.items():
         where = f"observation.file: column {column}"
         if column not in limits and (numbers < 0.0).any():
             what = f"got {numbers.min():g}, which no noise.{output} can have; expected numbers of at least 0"
             found.append(Mistake(where, what))
+        elif column in above and (numbers == 0.0).any():
+            count = int((numbers == 0.0).sum())
+            what = f"got 0 for {count} of {len(numbers)} data, which then could lie nowhere else; expected numbers above 0"
+            found.append(Mistake(where, f"{what}. Leave a datum out that is exact, as where a simulation begins"))
         if column in shares and (numbers > 1.0).any():
             found.append(Mistake(where, f"got {numbers.max():g}, expected shares of at most 1"))
     return found

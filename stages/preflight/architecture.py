@@ -25,6 +25,7 @@ from simfer.stages.settings.names import ARCHITECTURES
 from simfer.stages.settings.training import short_name
 
 _TWO_NUMBERS = Layout({"a": Output(), "b": Output()})  # two, as a network of one would be taken for all
+_MANY_NUMBERS = 96  # that one's own network must have as many of as it is told: y[:3] are two of two
 _DEEPEST = 1000  # layers
 _EXPECTED = {  # instead of Pydantic's words, which speak of "integers"
     "int_type": "a whole number",
@@ -75,7 +76,15 @@ def architecture_mistakes(config: Problem, where: str) -> list[Mistake]:
         or _options(config.train, make)
         or _depth(config.train)
         or _trial(config.train, _TWO_NUMBERS, 2, "train.options")
+        or _of_many(config.train, make)
     )
+
+
+def _of_many(train: Train, make: type) -> list[Mistake]:
+    """Try one's own network with many values to learn; one that is told their layout is tried with that."""
+    if train.architecture in ARCHITECTURES or "layout" in inspect.signature(make).parameters:
+        return []
+    return _trial(train, _TWO_NUMBERS, _MANY_NUMBERS, "train.options")
 
 
 def _options(train: Train, make: Callable[..., Any]) -> list[Mistake]:

@@ -214,6 +214,7 @@ def told(tmp_path: Path, csv: str, noise: dict[str, Any], layout: Layout = LAYOU
 def test_what_does_not_fit_together_is_said(tmp_path: Path) -> None:
     normal = {"dist": "Normal", "scale": {"column": "sd"}}
     assert "expected numbers of at least 0" in told(tmp_path, "t,y,sd\n0,1,-0.1\n", {"y": normal})
+    assert "got 0 for 1 of 2 data" in told(tmp_path, "t,y,sd\n0,1,0\n1,1,0.1\n", {"y": normal})
     assert "no column of the file" in told(tmp_path, "t,y\n0,1\n", {"y": normal})
     student = {"dist": "StudentT", "df": HALF, "scale": 1.0}
     assert told(tmp_path, "t,y\n0,1\n", {"y": student}) == ""

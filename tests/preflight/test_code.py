@@ -215,6 +215,10 @@ class Single(Right):
     def __call__(self, z):
         return self.layer(z)[:1]
 
+class Few(Right):
+    def __call__(self, z):
+        return self.layer(z)[:3]
+
 class Scalar(Right):
     def __call__(self, z):
         return self.layer(z).sum()
@@ -230,6 +234,7 @@ class Forgotten(Right):
     [
         ("Right", ""),
         ("Single", "Single gives an array of shape (1,) where out_size = 2, expected shape (2,)"),
+        ("Few", "Few gives an array of shape (3,) where out_size = 96, expected shape (96,)"),
         ("Scalar", "Scalar gives an array of shape () where out_size = 2"),
         ("Forgotten", "Forgotten gives NoneType where out_size = 2, expected shape (2,); is a `return` missing?"),
     ],

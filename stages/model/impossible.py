@@ -70,7 +70,9 @@ def _columns_mistakes(output: str, noise: Noise, series: Series) -> list[Mistake
             found.append(Mistake(where, what))
         elif column in above and (numbers == 0.0).any():
             count = int((numbers == 0.0).sum())
-            what = f"got 0 for {count} of {len(numbers)} data, which then could lie nowhere else; expected numbers above 0"
+            what = (
+                f"got 0 for {count} of {len(numbers)} data, which then could lie nowhere else; expected numbers above 0"
+            )
             found.append(Mistake(where, f"{what}. Leave a datum out that is exact, as where a simulation begins"))
         if column in shares and (numbers > 1.0).any():
             found.append(Mistake(where, f"got {numbers.max():g}, expected shares of at most 1"))

@@ -80,7 +80,7 @@ def architecture_mistakes(config: Problem, where: str) -> list[Mistake]:
     )
 
 
-def _of_many(train: Train, make: type) -> list[Mistake]:
+def _of_many(train: Train, make: Callable[..., Any]) -> list[Mistake]:
     """Try one's own network with many values to learn; one that is told their layout is tried with that."""
     if train.architecture in ARCHITECTURES or "layout" in inspect.signature(make).parameters:
         return []

@@ -26,6 +26,8 @@ from simfer.stages.settings.names import ARCHITECTURES, AUTO, CANDIDATES, SEEDLE
 Architecture = Annotated[str, Code(lambda: [*ARCHITECTURES, AUTO])]
 Candidate = Annotated[str, Code(lambda: ARCHITECTURES)]
 
+_FEW_ROWS = 100  # which no optimizer fits badly
+
 
 def short_name(architecture: str) -> str:
     """Return the name of an architecture without the folder of a user's own file: "my_net.py:MyNet"."""
@@ -111,18 +113,19 @@ class Train(Settings):
     """Networks that are trained; how far they differ is a part of the emulator's error."""
     dtype: Literal["float32", "float64"] = "float32"
     """Numbers of the networks while they train; scaling and likelihood are float64."""
-    optimizer: str = "muon"
-    """One of Optax's, by its own name; "muon" moves biases by Adam."""
-    learning_rate: Positive = 2e-2
-    """Learning rate at its highest; 1e-2 with another optimizer than "muon", if left out."""
+    optimizer: str | None = None
+    """One of Optax's, by its own name; if left out "muon", and "adam" for fewer than 100 rows, for random simulators, and
+    where a learning rate is given alone."""
+    learning_rate: Positive | None = None
+    """Learning rate at its highest; 2e-2 with "muon" and 1e-2 with any other, if left out."""
     schedule: Literal["cosine", "constant", "exponential"] = "cosine"
     """How the learning rate falls; "cosine" has a short warm-up."""
     optimizer_options: dict[str, Any] = {}
     """The optimizer's own arguments, beside its learning rate."""
     steps: Annotated[Count, Unit("steps")] = 5000
     """Gradient steps at most."""
-    batch_size: Annotated[Count, Unit("rows")] = 64
-    """Rows of a gradient step."""
+    batch_size: Annotated[Count | None, Unit("rows")] = None
+    """Rows of a gradient step; 64 with "muon" and 256 with any other, if left out."""
     memory: Annotated[Memory, AddedLater(), Unit("bytes")] = 4 * 10**9
     """Rows that take more (in float64) are read from disk in shuffled pieces while training goes on; no finish then."""
     patience: Annotated[Count, Unit("steps")] = 2000
@@ -153,6 +156,18 @@ class Train(Settings):
         shared = {name: getattr(self, name) for name in ("width", "depth", "activation") if name in known}
         return {name: value for name, value in shared.items() if value is not None} | self.options
 
+    def descending(self, num_rows: int, random: bool = False) -> Train:
+        """Return how so many rows are descended on: the optimizer, its rate and its batch, each as it is if left out.
+
+        Muon leaves a half to a tenth of Adam's error where that is one of fitting. Of few rows it is not, and of random
+        outputs Adam in larger batches is what has been tried.
+        """
+        by_adam = self.learning_rate is not None or random or num_rows < _FEW_ROWS
+        optimizer = self.optimizer or ("adam" if by_adam else "muon")
+        rate, batch = (2e-2, 64) if optimizer == "muon" else (1e-2, 256)
+        rate, batch = self.learning_rate or rate, self.batch_size or batch
+        return self.model_copy(update={"optimizer": optimizer, "learning_rate": rate, "batch_size": batch})
+
     @property
     def chooses(self) -> bool:
         """Whether the best of several architectures is taken."""
@@ -175,12 +190,6 @@ class Train(Settings):
         seed = self.seed + (0 if architecture in SEEDLESS else seed)
         changed = {"architecture": architecture, "candidates": [], "options": options, "seed": seed}
         return self.model_copy(update=changed)
-
-    @model_validator(mode="after")
-    def _rate_of_the_optimizer(self) -> Train:
-        if self.optimizer != "muon" and "learning_rate" not in self.model_fields_set:
-            object.__setattr__(self, "learning_rate", 1e-2)  # frozen, and not said by the user
-        return self
 
     @model_validator(mode="after")
     def _options_are_of_one_architecture(self) -> Train:

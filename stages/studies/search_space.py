@@ -34,7 +34,7 @@ def space(train: Train) -> dict[str, BaseDistribution]:
 
 
 def current(train: Train) -> dict[str, Any]:
-    """Return the settings as they are: the architecture's options, and how it descends if it does."""
+    """Return the settings as they are (`Train.descending`): the architecture's options, and how it descends if it does."""
     is_closed = issubclass(resolve(train.architecture, ARCHITECTURES), ClosedForm)
     descent = {} if is_closed else {name: getattr(train, name) for name in _DESCENT}
     return default_options(train.architecture) | network_options(train) | descent
@@ -69,6 +69,8 @@ def changed(train: Train, found: Mapping[str, Any]) -> Train:
 def in_toml(train: Train, found: Mapping[str, Any]) -> str:
     """Write what a search has found as it stands in a config."""
     fields, options = _split(train, found)
+    if "learning_rate" in fields and train.optimizer:  # whose it is
+        fields = {"optimizer": train.optimizer} | fields
     lines = ["[train]", f"architecture = {json.dumps(train.architecture)}", *_lines(fields)]
     return "\n".join(lines + (["", "[train.options]", *_lines(train.options | options)] if options else []))
 

@@ -41,7 +41,9 @@ def run(config: TuneConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, 
     """Try settings until there are as many trials as asked for, those of a killed or shorter search among them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     given = TrainConfig(train=config.train.model_copy(update={"loss": "scaled"}))
-    prepared, within = prepare(given, TrainingSet.load(inputs["dataset"][0])), space(config.train)
+    prepared = prepare(given, TrainingSet.load(inputs["dataset"][0]))
+    config = config.model_copy(update={"train": config.train.descending(len(prepared.fold))})
+    within = space(config.train)
     if not within:
         raise StageError(f'train.architecture = "{config.train.architecture}" has no option that could be searched')
     study = _open(folder / STUDY, config, within)

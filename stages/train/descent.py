@@ -39,6 +39,7 @@ def descend_slower(settings: Train, attempt: Callable[[Train], tuple[PyTree, His
 
     Likelihoods that have a scale to learn run away more easily than squared errors do.
     """
+    assert settings.learning_rate is not None  # as `Train.descending` gives it
     for share in _RATES:
         slower = (
             settings if share == 1.0 else settings.model_copy(update={"learning_rate": share * settings.learning_rate})

@@ -74,6 +74,7 @@ def fit(
     kept; a killed training goes on from what it left in `folder`. A ClosedForm is fitted to all rows, and again
     without each fold to know its error.
     """
+    settings = settings.descending(len(fold))
     keys = _keys(jax.random.key(settings.seed), settings.ensemble_size)
     networks = draw_networks(settings, rows.sizes, keys[0], context)
     if isinstance(networks, ClosedForm):
@@ -144,6 +145,7 @@ def fit_scatter(
         )
     if isinstance(rows, Stream):
         raise _too_large(settings, "learns a random simulator's scatter from all rows at once")
+    settings = settings.descending(len(fold), random=True)
     active = np.flatnonzero(scale > 0)
     base = _scatter_base(_residuals(fitted, rows.typed(settings.dtype), fold)[:, active])
     keys = _keys(jax.random.fold_in(jax.random.key(settings.seed), 1), settings.ensemble_size)
@@ -153,6 +155,7 @@ def fit_scatter(
 
     def attempt(slower: Train) -> tuple[PyTree, History]:
         # Of its own name at each rate: what ran away at one is nothing to go on from at another.
+        assert slower.learning_rate and settings.learning_rate
         percent = round(100 * slower.learning_rate / settings.learning_rate)
         name, checkpoint = _named("scatter" if percent == 100 else f"scatter-{percent}-percent", folder)
         return descend(slower, pair, loss, feed, keys[1], progress, name, checkpoint)

@@ -24,13 +24,13 @@ _OTHERWISE = {"lbfgs": "train.finish_steps takes such steps, with the whole batc
 
 
 def optimizer(settings: Train) -> optax.GradientTransformation:
-    """Build the optimizer that the settings name, its learning rate on their schedule."""
+    """Build the optimizer that the settings name (`Train.descending`), its learning rate on their schedule."""
+    assert settings.optimizer is not None and settings.learning_rate is not None
+    highest, steps = settings.learning_rate, settings.steps
     rate: Any = {
-        "constant": lambda: settings.learning_rate,
-        "cosine": lambda: optax.warmup_cosine_decay_schedule(
-            0.0, settings.learning_rate, max(settings.steps // 50, 1), settings.steps
-        ),
-        "exponential": lambda: optax.exponential_decay(settings.learning_rate, max(settings.steps // 7, 1), 0.5),
+        "constant": lambda: highest,
+        "cosine": lambda: optax.warmup_cosine_decay_schedule(0.0, highest, max(steps // 50, 1), steps),
+        "exponential": lambda: optax.exponential_decay(highest, max(steps // 7, 1), 0.5),
     }[settings.schedule]()
     return known()[settings.optimizer](rate, **settings.optimizer_options)
 
@@ -47,6 +47,10 @@ def known() -> dict[str, Callable[..., Any]]:
 
 def mistakes(settings: Train) -> list[Mistake]:
     """List what is wrong with the optimizer's name and arguments."""
+    if settings.optimizer is None:
+        options = settings.optimizer_options
+        what = f'got {options}, and no train.optimizer whose arguments they are; name it, as optimizer = "adam"'
+        return [Mistake("train.optimizer_options", what)] if options else []
     name, table = settings.optimizer, known()
     if name in _OTHERWISE:
         return [Mistake("train.optimizer", f'got "{name}"; {_OTHERWISE[name]}')]
@@ -68,7 +72,7 @@ def mistakes(settings: Train) -> list[Mistake]:
 def _failure(settings: Train) -> list[Mistake]:
     """Take a step, and say what stands in its way: an argument of a wrong kind, or one that is missing."""
     try:
-        optim, weights = optimizer(settings), {"w": np.zeros((2, 2))}
+        optim, weights = optimizer(settings.descending(0)), {"w": np.zeros((2, 2))}
         jax.eval_shape(lambda w: optim.update(w, optim.init(w), w), weights)
     except Exception as error:  # whatever Optax makes of it
         options = settings.optimizer_options

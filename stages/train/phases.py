@@ -79,8 +79,7 @@ def phases(
     # Among a fifth of the rows a single wild one would choose the weights: it is what changes most from look to look.
     losses = [partial(in_part, robust=robust) for robust in (settings.robust, settings.robust or True)]
     make = partial(_phase, losses=losses, feed=feed, keys=keys, devices=devices)
-    in_batches = settings.batch_size < feed.trains.shape[1] or feed.window is not None
-    steps = _averaged(averaging, *_descending(settings, in_batches))
+    steps = _averaged(averaging, *_descending(settings, feed))
     first = make(settings.steps, _CHUNK, settings.patience, settings.dtype, *steps)
     if not settings.finish_steps or feed.window is not None:
         return [first]
@@ -198,8 +197,10 @@ def _cut(kinds: str, arrays: Sequence[Any], start: int, size: int) -> list[Any]:
     return list(map(cut, kinds, arrays))
 
 
-def _descending(settings: Train, in_batches: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    optim = optimizer(settings)
+def _descending(settings: Train, feed: Feed) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    optim, size = optimizer(settings), settings.batch_size
+    assert size is not None  # as `Train.descending` gives it
+    in_batches = size < feed.trains.shape[1] or feed.window is not None
 
     def step(
         weights: PyTree, state: PyTree, own: _Own, count: Array, i: Array, loss_at: Callable[..., Array]
@@ -207,7 +208,7 @@ def _descending(settings: Train, in_batches: bool) -> tuple[Callable[..., Any], 
         at, real = own.trains, None if in_batches else count
         if in_batches:
             key = jax.random.fold_in(jax.random.wrap_key_data(own.key), i)
-            at = at[jax.random.randint(key, (settings.batch_size,), 0, count)]
+            at = at[jax.random.randint(key, (size,), 0, count)]
         value, slope = jax.value_and_grad(loss_at)(weights, at, real)
         updates, state = optim.update(slope, state, weights)
         return optax.apply_updates(weights, updates), state, value

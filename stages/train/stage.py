@@ -38,6 +38,7 @@ def run(
     rows, fold, context, scaling, metric = prepare(config, dataset)
     if isinstance(rows, Stream):
         progress.note(_streamed(settings))
+    settings = settings.descending(len(fold), dataset.stochastic)
     begun = time.perf_counter()
     fitted = fit(settings, rows, fold, context, progress, folder, metric)
     random, scatter_history = None, None

@@ -281,7 +281,7 @@ def test_a_number_that_no_run_has_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params.csv").write_text("run,r,K\n0,0.5,3\n1,0.6,3\n")
     for i in (1, 2):
         (tmp_path / f"out_{i}.csv").write_text("peak\n1.0\n")
-    with pytest.raises(ConfigError, match="run 2 has no parameters in params.csv"):
+    with pytest.raises(ConfigError, match=r"run 2 has no parameters in params\.csv"):
         opened(tmp_path / "params.csv", tmp_path / "out_1.csv", tmp_path / "out_2.csv")
 
 

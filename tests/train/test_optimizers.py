@@ -31,7 +31,7 @@ WORKING: dict[str, dict[str, Any]] = {
 def test_a_step_goes_downhill(name: str) -> None:
     settings = Train(optimizer=name, optimizer_options=WORKING[name], schedule="constant")
     assert mistakes(settings) == []
-    made, w = optimizer(settings), jnp.asarray([1.0, -2.0])
+    made, w = optimizer(settings.descending(0)), jnp.asarray([1.0, -2.0])
     updates, _ = made.update(2.0 * w, made.init(w), w)
     assert (np.sign(updates) == [-1.0, 1.0]).all()
 
@@ -40,7 +40,9 @@ def test_an_argument_reaches_the_optimizer() -> None:
     w, slope = jnp.zeros(1), jnp.ones(1)
     lengths = []
     for momentum in (0.0, 0.9):
-        made = optimizer(Train(optimizer="sgd", optimizer_options={"momentum": momentum}, schedule="constant"))
+        made = optimizer(
+            Train(optimizer="sgd", optimizer_options={"momentum": momentum}, schedule="constant").descending(0)
+        )
         state = made.init(w)
         _, state = made.update(slope, state, w)
         lengths.append(float(made.update(slope, state, w)[0][0]))
@@ -53,9 +55,18 @@ def test_an_argument_reaches_the_optimizer() -> None:
         ({"optimizer": "adamm"}, "train.optimizer", 'Did you mean "adam"?'),
         ({"optimizer": "lbfgs"}, "train.optimizer", "train.finish_steps"),
         ({"optimizer": "softmax_cross_entropy"}, "train.optimizer", "no optimizer"),
-        ({"optimizer_options": {"btea": 0.9}}, "train.optimizer_options.btea", 'Did you mean "beta"?'),
-        ({"optimizer_options": {"learning_rate": 0.9}}, "train.optimizer_options.learning_rate", "train.learning_rate"),
-        ({"optimizer_options": {"beta": "much"}}, "train.optimizer_options", "cannot be made with {'beta': 'much'}"),
+        ({"optimizer": "muon", "optimizer_options": {"btea": 0.9}}, "train.optimizer_options.btea", '"beta"?'),
+        ({"optimizer_options": {"b1": 0.9}}, "train.optimizer_options", "no train.optimizer whose arguments"),
+        (
+            {"optimizer": "adam", "optimizer_options": {"learning_rate": 0.9}},
+            "train.optimizer_options.learning_rate",
+            "train.learning_rate",
+        ),
+        (
+            {"optimizer": "adam", "optimizer_options": {"b1": "much"}},
+            "train.optimizer_options",
+            "cannot be made with {'b1': 'much'}",
+        ),
     ],
 )
 def test_a_wrong_name_or_argument_is_told_with_its_place(settings: dict[str, Any], where: str, what: str) -> None:
@@ -69,16 +80,23 @@ def test_matrices_are_moved_by_all_of_their_directions_alike() -> None:
     w, slope = jnp.zeros((2, 2)), jnp.diag(jnp.asarray([1.0, 0.02]))
     lengths = []
     for name in ("sgd", "muon"):
-        made = optimizer(Train(optimizer=name, schedule="constant"))
+        made = optimizer(Train(optimizer=name, schedule="constant").descending(0))
         updates, _ = made.update(slope, made.init(w), w)
         lengths.append(np.linalg.svd(updates, compute_uv=False))
     assert lengths[0][0] / lengths[0][1] == pytest.approx(50.0, rel=1e-3)
     assert lengths[1][0] / lengths[1][1] < 5.0
 
 
-def test_the_learning_rate_is_the_optimizers_own_unless_it_is_said() -> None:
-    assert [Train(optimizer=name).learning_rate for name in ("muon", "adam")] == [2e-2, 1e-2]
-    assert Train(optimizer="adam", learning_rate=2e-2).learning_rate == 2e-2
+def test_what_is_left_out_is_chosen_by_the_rows() -> None:
+    def chosen(rows: int, random: bool = False, **given: Any) -> tuple[Any, ...]:
+        settings = Train(**given).descending(rows, random)
+        return settings.optimizer, settings.learning_rate, settings.batch_size
+
+    assert chosen(1000) == ("muon", 2e-2, 64)
+    assert chosen(50) == chosen(1000, random=True) == ("adam", 1e-2, 256)  # few rows, or noisy ones
+    assert chosen(1000, learning_rate=1e-3) == ("adam", 1e-3, 256)  # a rate alone was Adam's before there was another
+    assert chosen(50, optimizer="muon", batch_size=32) == ("muon", 2e-2, 32)
+    assert Train().descending(1000).descending(50) == Train().descending(1000)
 
 
 def test_what_is_offered_are_optimizers() -> None:

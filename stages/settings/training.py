@@ -114,8 +114,8 @@ class Train(Settings):
     dtype: Literal["float32", "float64"] = "float32"
     """Numbers of the networks while they train; scaling and likelihood are float64."""
     optimizer: str | None = None
-    """One of Optax's, by its own name; if left out "muon", and "adam" for fewer than 100 rows, for random simulators, and
-    where a learning rate is given alone."""
+    """One of Optax's, by its own name; if left out "muon", but "adam" for fewer than 100 rows, a random simulator, or a
+    learning rate that is given alone."""
     learning_rate: Positive | None = None
     """Learning rate at its highest; 2e-2 with "muon" and 1e-2 with any other, if left out."""
     schedule: Literal["cosine", "constant", "exponential"] = "cosine"

@@ -34,7 +34,7 @@ def space(train: Train) -> dict[str, BaseDistribution]:
 
 
 def current(train: Train) -> dict[str, Any]:
-    """Return the settings as they are (`Train.descending`): the architecture's options, and how it descends if it does."""
+    """Return the settings as they are: the architecture's options, and how it descends if it does."""
     is_closed = issubclass(resolve(train.architecture, ARCHITECTURES), ClosedForm)
     descent = {} if is_closed else {name: getattr(train, name) for name in _DESCENT}
     return default_options(train.architecture) | network_options(train) | descent

@@ -86,7 +86,7 @@ def test_a_training_is_watched_and_its_settings_are_tried_first(tmp_path: Path) 
     quick = {"architecture": "mlp", "options": {"width": 8}, "depth": 1, "steps": 200, "finish_steps": 0}
     outcome = tune(tmp_path, 2, quick)
     (first, loss), (second, _) = trials(outcome)
-    expected = {"width": 8, "depth": 1, "activation": "silu", "learning_rate": 1e-2, "batch_size": 256}
+    expected = {"width": 8, "depth": 1, "activation": "silu", "learning_rate": 2e-2, "batch_size": 64}
     assert first == expected and second != expected
     assert outcome.summary["facts"]["loss_as_configured"] == loss
     pasted = tomllib.loads(outcome.summary["to_paste"])["train"]

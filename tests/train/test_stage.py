@@ -183,7 +183,9 @@ def test_several_devices_give_what_one_does() -> None:
     if len(devices) < 2:
         pytest.skip("one device; XLA_FLAGS=--xla_force_host_platform_device_count=2 makes two of a CPU")
     rows, fold = curve()
-    settings = Train(**(SMALL | {"steps": 100, "finish_steps": 20, "ensemble_size": 3}))  # not a multiple of two
+    settings = Train(**(SMALL | {"steps": 100, "finish_steps": 20, "ensemble_size": 3})).descending(
+        64
+    )  # not a multiple of two
     feed, keys = whole(rows, fold, [1, 2, 3]), jax.random.split(jax.random.key(0), 3)
     networks = build_networks("mlp", SMALL["options"], rows.sizes, keys, "float64")
     (one, first), (other, second) = (
@@ -198,7 +200,7 @@ def test_several_devices_give_what_one_does() -> None:
 @pytest.mark.parametrize("cores", [2, 3, 8])
 def test_members_shared_out_among_cores_are_what_they_are_on_one(cores: int, monkeypatch: pytest.MonkeyPatch) -> None:
     rows, fold = curve()
-    settings = Train(**(SMALL | {"steps": 100, "finish_steps": 20, "ensemble_size": 7}))
+    settings = Train(**(SMALL | {"steps": 100, "finish_steps": 20, "ensemble_size": 7})).descending(64)
     feed, keys = whole(rows, fold, [1, 2, 3, 1, 2, 3, 1]), jax.random.split(jax.random.key(0), 7)
     networks = build_networks("mlp", SMALL["options"], rows.sizes, keys, "float64")
     found = []

@@ -94,7 +94,7 @@ def test_a_window_has_the_networks_precision() -> None:
         seen.add((str(rows.x.dtype), str(rows.y.dtype)))
         return jnp.mean((jax.vmap(network)(rows.x) - rows.y) ** 2)
 
-    settings = Train(**(SMALL | {"dtype": "float32", "steps": 100}))
+    settings = Train(**(SMALL | {"dtype": "float32", "steps": 100})).descending(64)
     keys = jax.random.split(jax.random.key(0), 2)
     networks = build_networks("mlp", SMALL["options"], stream.sizes, keys, "float32", {})
     descend(settings, networks, loss, stream.feed(np.array([1, 2])), keys, Silent(), "train")

@@ -66,6 +66,7 @@ _FIGURES = {
     "two samplers' means apart": _Kind("check.max_shift", "samplers"),
     "two samplers' sds apart": _Kind("check.max_width_change", "samplers"),
     "posterior mass that no chain is in": _Kind("check.max_outside", "samplers"),
+    "drift of the population": _Kind("", "population"),
     "separate places": _Kind("", "places"),
     "step of the outputs": _Kind("", "step"),
     "chains far from all": _Kind("", "lost"),
@@ -87,6 +88,10 @@ _ADVICE = {
     "starts chains where the posterior lies, or another infer.seed",
     "samplers": "NUTS and the population that it began from do not agree, so that one of them has missed a part of the "
     "posterior: raise infer.num_samples and infer.target_accept, and look at it with infer.sampler = 'smc', too",
+    "population": "a part of the posterior is so narrow that the population has not settled in it, and nobody knows "
+    "how much mass is there; most often a noise's sd may go to zero, with hardly more data than parameters. More draws "
+    "do not help: give that parameter a prior without that part (a LogNormal, or a Uniform from what an instrument "
+    "resolves), or take more data",
     "model": "the data are improbable under the model: look at predictive.png, then at the simulator and the noise",
     "prior": "the posterior lies at the edge of a prior: widen that prior, or write edge = 'meant' into it if "
     "it is physics that ends there",

@@ -11,9 +11,10 @@ from jaxtyping import Float
 from simfer.stages.artifacts.figures import ONE_OF_TWO
 from simfer.stages.batches import in_batches
 from simfer.stages.check.verdict import Figure
-from simfer.stages.infer.posterior import AGREEMENT
+from simfer.stages.infer.posterior import AGREEMENT, DRIFT
 from simfer.stages.infer.samplers.places import find_places
 from simfer.stages.infer.samplers.precision import largest_sd_error, sd_error_by_islands
+from simfer.stages.infer.samplers.smc import ADRIFT
 from simfer.stages.infer.summary import summarize
 from simfer.stages.infer.target import Target
 from simfer.stages.infer.wall import build_wall
@@ -52,6 +53,9 @@ def convergence_figures(limits: Check, target: Target, tree: xr.DataTree, border
     if is_nuts:
         share = float(statistics["diverging"].mean())
         figures.append(Figure("divergent transitions (share)", "sampler", share, limits.max_divergent))
+    if DRIFT in statistics.attrs:
+        drift = float(statistics.attrs[DRIFT])
+        figures.append(Figure("drift of the population (distance of distributions)", "population", drift, ADRIFT))
     if apart.lost:
         figures.append(Figure("chains far from all that is probable", "lost", apart.lost, 0.0))
     elif apart.places > 1:

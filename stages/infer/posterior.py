@@ -18,6 +18,7 @@ from simfer.stages.settings import Derived, Prior
 
 _LIBRARIES = {"nuts": "numpyro", "smc": "simfer"}
 AGREEMENT = "population"  # the group that says how draws agree with the population that they began from
+DRIFT = "drift"  # attribute of the statistics: how far hops have carried a population
 PERIOD = "period"  # an attribute of what goes round
 _SAMPLE = ("chain", "draw")
 
@@ -70,9 +71,11 @@ def to_tree(
 
 
 def tell_beside(groups: dict[str, xr.Dataset], draws: Draws) -> None:
-    """Add what samplers said beside the draws: how two of them agree, and the evidence."""
+    """Add what samplers said beside the draws: how two of them agree, whether one has settled, and the evidence."""
     if draws.agreement is not None:
         groups[AGREEMENT] = _beside(draws.agreement)
+    if draws.drift is not None:
+        groups["sample_stats"].attrs[DRIFT] = draws.drift
     if draws.log_evidence is not None:
         groups["sample_stats"].attrs |= {
             f"log_evidence{e}": v for e, v in zip(("", "_standard_error"), draws.log_evidence, strict=True)

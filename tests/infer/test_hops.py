@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.scipy.special import ndtr, ndtri
+from jaxtyping import Array
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from simfer.stages.infer.samplers.hops import hop
 from simfer.stages.infer.samplers.moves import Proposal, Rows, compile_moves
-from simfer.stages.infer.samplers.population import Population
+from simfer.stages.infer.samplers.population import Population, populate
+from simfer.stages.infer.samplers.smc import ADRIFT, Settled, _hopped
+from simfer.stages.infer.target import Target
+from simfer.stages.settings import Infer
 
 SHARES = np.array([0.7, 0.2, 0.1])
 CENTRES = np.array([[2.0, 0.0], [-2.0, 1.0], [0.0, -3.0]])
@@ -108,3 +117,20 @@ def test_a_proposal_may_be_a_million_times_as_long_as_wide() -> None:
     rows, probability = proposal.hop(np.random.default_rng(5), moves, Rows(z, moves.log_ratio(z), None), 1.0)
     assert np.isfinite(rows.z).all()
     assert 0.0 < probability.mean() < 0.5
+
+
+@pytest.mark.parametrize(("data", "narrow"), [((1.0, 3.002, 4.999), True), ((1.0, 3.4, 4.8), False)])
+def test_a_neck_that_no_island_has_entered_shows_in_the_drift(data: tuple[float, ...], narrow: bool) -> None:
+    """A straight line and three points: where these lie on it, a quarter of the mass is at sds below 0.01."""
+    y, x = jnp.asarray(data), jnp.arange(3.0)
+
+    def log_likelihood(z: Array) -> Array:
+        sd = jnp.maximum(ndtri(0.5 + 0.5 * ndtr(z[2])), 1e-300)
+        return -0.5 * (((y - 5.0 * z[0] - 5.0 * z[1] * x) / sd) ** 2).sum() - 3.0 * jnp.log(sd)
+
+    moves = compile_moves(log_likelihood, False, 100)
+    start = populate(moves, 3, 4, 2000, 0)
+    settled = Settled(start, np.zeros((4, 2000), int), moves.log_density, 0.0, 0)
+    found = _hopped(cast("Target", SimpleNamespace(size=3)), Infer(), settled)
+    assert found.drift is not None
+    assert (found.drift > 2 * ADRIFT and found.log_evidence is None) if narrow else found.drift == 0.0

@@ -69,8 +69,12 @@ def _in_one_place(target: Target, settings: Infer, progress: Progress, settled: 
 
 
 def _with_all(drawn: Draws, settled: Settled, spent: Sequence[Settled | Draws]) -> Draws:
-    """Return draws with what all samplers took, and with the evidence that the first population has at least."""
-    if drawn.log_evidence is None:
+    """Return draws with what all samplers took, and with the evidence that the first population has at least.
+
+    That is none if a larger one did not settle.
+    """
+    settles = all((each.drift or 0.0) <= smc.ADRIFT for each in spent)
+    if drawn.log_evidence is None and settles:
         drawn = drawn._replace(log_evidence=settled.log_evidence)
     gradients, seconds = (sum(getattr(each, name) for each in spent) for name in ("num_gradients", "seconds"))
     return drawn._replace(num_gradients=gradients, seconds=seconds)

@@ -29,3 +29,4 @@ class Draws(NamedTuple):
     places: Table = []  # noqa: RUF012  # separate ones that the posterior lies in, with their mass, where that is known
     agreement: Agreement | None = None  # of chains with the population that they began from
     log_evidence: Estimate | None = None  # of the data, where a population is sure of it
+    drift: float | None = None  # how far hops have carried a population that is the answer; 0 if they went through

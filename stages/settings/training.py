@@ -159,8 +159,8 @@ class Train(Settings):
     def descending(self, num_rows: int, random: bool = False) -> Train:
         """Return how so many rows are descended on: the optimizer, its rate and its batch, each as it is if left out.
 
-        Muon leaves a half to a tenth of Adam's error where that is one of fitting. Of few rows it is not, and of random
-        outputs Adam in larger batches is what has been tried.
+        Muon leaves half of Adam's error or less where that is one of fitting (docs/measured.md). Of few rows it is not,
+        and of random outputs Adam in larger batches is what has been tried.
         """
         by_adam = self.learning_rate is not None or random or num_rows < _FEW_ROWS
         optimizer = self.optimizer or ("adam" if by_adam else "muon")

@@ -41,8 +41,10 @@ def run(config: TuneConfig, inputs: Mapping[str, Sequence[Path]], folder: Path, 
     """Try settings until there are as many trials as asked for, those of a killed or shorter search among them."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     given = TrainConfig(train=config.train.model_copy(update={"loss": "scaled"}))
-    prepared = prepare(given, TrainingSet.load(inputs["dataset"][0]))
-    config = config.model_copy(update={"train": config.train.descending(len(prepared.fold))})
+    dataset = TrainingSet.load(inputs["dataset"][0])
+    prepared = prepare(given, dataset)
+    as_trained = config.train.descending(len(prepared.fold), dataset.stochastic)
+    config = config.model_copy(update={"train": as_trained})
     within = space(config.train)
     if not within:
         raise StageError(f'train.architecture = "{config.train.architecture}" has no option that could be searched')

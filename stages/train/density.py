@@ -26,7 +26,6 @@ from simfer.stages.train.losses import Loss, loss_of, mean_of, median_of
 
 _COPIED = 40_000  # rows with their copies: more noise than this on a row teaches nothing
 _MOST_COPIES = 8
-_BATCH = 256  # rows of a step
 _MEAN_STEPS, _MEAN_RATE, _PATIENCE = 1500, 1e-2, 600
 _AVERAGING = 0.98  # of weights, over some fifty steps: few rows are learned by heart long before the rate falls
 _WILD = 30.0  # nats beyond the median row, from where on a row counts by the logarithm of its own
@@ -139,8 +138,8 @@ def train(begun: Beginning, name: str, start: Start, progress: Progress) -> Cand
 
 def _settings(settings: Train, steps: int, rate: float) -> Train:
     changed = {"steps": steps, "learning_rate": rate, "patience": _PATIENCE, "finish_steps": 0}
-    by_adam = {"optimizer": "adam", "optimizer_options": {}, "batch_size": settings.batch_size or _BATCH}
-    return settings.model_copy(update=changed | by_adam)
+    by_adam = settings.model_copy(update=changed | {"optimizer": "adam", "optimizer_options": {}})
+    return by_adam.descending(0)  # which gives it its batch
 
 
 def _descended(begun: Beginning, start: Start, feed: Any, progress: Progress, name: str) -> tuple[Density, History]:

@@ -183,9 +183,8 @@ def test_several_devices_give_what_one_does() -> None:
     if len(devices) < 2:
         pytest.skip("one device; XLA_FLAGS=--xla_force_host_platform_device_count=2 makes two of a CPU")
     rows, fold = curve()
-    settings = Train(**(SMALL | {"steps": 100, "finish_steps": 20, "ensemble_size": 3})).descending(
-        64
-    )  # not a multiple of two
+    odd = SMALL | {"steps": 100, "finish_steps": 20, "ensemble_size": 3}  # not a multiple of two
+    settings = Train(**odd).descending(64)
     feed, keys = whole(rows, fold, [1, 2, 3]), jax.random.split(jax.random.key(0), 3)
     networks = build_networks("mlp", SMALL["options"], rows.sizes, keys, "float64")
     (one, first), (other, second) = (

@@ -26,7 +26,7 @@ MORE = 4000  # where there are several places: with hops between them their weig
 _TOGETHER, _CACHE = 100, 2**20  # rows moved as one array at most, and bytes
 _BLOCKS = 4  # of hops at most, proposals being learned anew for each
 # How far hops may carry a population that they have not gone through, as a distance of distributions (Kolmogorov and
-# Smirnov's): such a one lacks a neck that few points have entered. It was 0.1 where a quarter of the mass was missing.
+# Smirnov's): such a one lacks a neck that few points have entered. It was 0.17 where a quarter of the mass was missing.
 ADRIFT = 0.05
 _SURE = 0.25  # standard error of a log evidence that is told
 

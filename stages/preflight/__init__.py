@@ -113,7 +113,7 @@ def _compiled(
         found += slope_mistakes(config, simulator, "infer.likelihood")
     found = [*found, *_dataset(config, layout)]
     found += _likelihood(config, layout, simulator.stochastic) if not config.infer.model or not found else []
-    found += beside_table(config, layout, progress)
+    found += beside_table(config, simulator, layout, progress)
     return found if found or not simulates else numerical_mistakes(config)
 
 

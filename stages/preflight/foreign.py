@@ -5,10 +5,12 @@ from __future__ import annotations
 from simfer.stages.errors import Mistake
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
+from simfer.stages.preflight.units import units_of
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Problem
 from simfer.stages.simulate.backends.table import unlike
 from simfer.stages.simulate.finished.runs import open_runs
+from simfer.stages.simulate.simulators.base import Simulator
 
 _WHO = {
     "python": "a Python function",
@@ -53,7 +55,7 @@ def without_simulator(config: Problem) -> list[Mistake]:
     return [Mistake(key, f"{nobody}; {what}") for key, (is_asked, what) in asked.items() if is_asked]
 
 
-def beside_table(config: Problem, layout: Layout, progress: Progress) -> list[Mistake]:
+def beside_table(config: Problem, simulator: Simulator, layout: Layout, progress: Progress) -> list[Mistake]:
     """List where a simulator does not go on with the table of finished runs that it is named beside."""
     if config.simulate.table is None:
         return []
@@ -61,4 +63,4 @@ def beside_table(config: Problem, layout: Layout, progress: Progress) -> list[Mi
         return [Mistake("simulate.derivatives", "the runs of simulate.table have no derivatives; remove it")]
     runs = open_runs(config.simulate.table, Space(config.parameters))
     progress.note(f"simulate.table: {runs.words()}")
-    return unlike(runs.outputs, layout.outputs)
+    return unlike(runs, layout.outputs, {**units_of(config, simulator.parameters), **getattr(simulator, "units", {})})

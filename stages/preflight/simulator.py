@@ -15,6 +15,7 @@ from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
 from simfer.stages.preflight.architecture import option_mistakes
 from simfer.stages.preflight.solver import sde_solver_mistakes, solver_mistakes
+from simfer.stages.preflight.units import unit_mistakes
 from simfer.stages.preflight.words import resolved, unknown_names
 from simfer.stages.settings import Problem
 from simfer.stages.settings.names import SIMULATORS
@@ -76,10 +77,10 @@ def parts_of(simulator: Simulator) -> list[Simulator]:
 
 
 def parameter_mistakes(config: Problem, known: Mapping[str, str]) -> list[Mistake]:
-    """List parameters that the simulator does not take, nor another's prior, and those that are missing."""
+    """List parameters that neither the simulator nor a prior takes, those missing, and those in other units."""
     upper = {name for prior in Space(config.parameters).priors.values() for name in prior.needs}
     given = [name for name in config.parameters if name in known or name not in upper]
-    return unknown_names("parameters", given, known, needed=True)
+    return [*unknown_names("parameters", given, known, needed=True), *unit_mistakes(config, known)]
 
 
 def solving_mistakes(config: Problem, simulator: Simulator) -> list[Mistake]:

@@ -68,7 +68,7 @@ class RunTable(Settings):
     coordinates: dict[str, str | list[float]] = {}
     """Coordinates that files do not say: numbers along an axis, or the name of the array that holds them."""
     units: dict[str, str] = {}
-    """Units of outputs and coordinates, where the files do not say."""
+    """Units of parameters, outputs and coordinates, where the files do not say."""
     scale: dict[str, str] = {}
     """Outputs that the files hold as "log10" or "log": they are read back to their own scale."""
     random: bool = False

@@ -16,6 +16,7 @@ from simfer.stages.model.observation import read
 from simfer.stages.model.outputs import Layout, Output
 from simfer.stages.model.prediction import Prediction
 from simfer.stages.model.transforms import scaled_floor
+from simfer.stages.model.units import contradict
 from simfer.stages.settings import AnyNoise, Noise, Observation
 
 YEAST = np.array([9.6, 29.0, 71.1, 174.6, 350.7, 513.3, 594.8, 640.8, 655.9, 661.8])  # Carlson (1913)
@@ -67,3 +68,19 @@ def test_what_a_median_is_not_let_below_is_far_below_the_data() -> None:
     assert noises.smallest(np.zeros(3)) == noises.SMALLEST
     assert noises.smallest(YEAST * UNIT) == pytest.approx(noises.SMALLEST * 661.8 * UNIT)
     assert noises.smallest(np.array([1.0, 1e-9])) == pytest.approx(1e-12)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("1/h", "h^-1"), ("1/h", "h-1"), ("mg / L", "mg/L"), ("L/(mol s)", "L/mol/s"), ("um^2", "µm²"),
+        ("um/s^(1/2)", "um s^-0.5"), ("m/s", "m s**-1"), ("%", " %"), ("1/min", "min^-1"), ("s", ""), ("", "1/day"),
+    ],
+)  # fmt: skip
+def test_how_a_unit_is_written_does_not_matter(one: str, other: str) -> None:
+    assert not contradict(one, other) and not contradict(other, one)
+
+
+@pytest.mark.parametrize(("one", "other"), [("ms", "s"), ("1/h", "h"), ("%", "°"), ("m2", "m"), ("1/h", "1/day")])
+def test_another_unit_contradicts(one: str, other: str) -> None:
+    assert contradict(one, other) and contradict(other, one)

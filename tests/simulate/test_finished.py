@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 import xarray as xr
 
 from simfer.stages.errors import ConfigError
-from simfer.stages.model.outputs import Status
+from simfer.stages.model.outputs import Output, Status
 from simfer.stages.model.space import Space
 from simfer.stages.settings import Problem, RunTable
+from simfer.stages.simulate.backends.table import unlike
 from simfer.stages.simulate.finished.runs import FinishedRuns
 from tests import helpers
 
@@ -244,6 +246,32 @@ def test_a_fixed_parameter_must_agree(tmp_path: Path) -> None:
     (tmp_path / "runs.csv").write_text("r,K,y\n0.1,3,1\n0.2,4,1\n")
     with pytest.raises(ConfigError, match=r"line 3: got K = 4, and the config has it fixed at 3"):
         FinishedRuns(RunTable.model_validate(str(tmp_path / "runs.csv")), space(K=3.0))
+
+
+def test_units_of_parameters_are_held_against_the_priors(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("r,K,y\n0.1,3,1\n0.2,4,1\n")
+    table = RunTable.model_validate({"files": str(tmp_path / "runs.csv"), "units": {"r": "1/h", "y": "g"}})
+    prior = {"dist": "Uniform", "low": 0.0, "high": 1.0}
+    runs = FinishedRuns(table, space(r=prior | {"unit": "h^-1"}))
+    assert runs.units == {"r": "1/h", "K": "", "y": "g"}
+    with pytest.raises(ConfigError, match=r'got r in "1/h", and its prior is in "1/day"'):
+        FinishedRuns(table, space(r=prior | {"unit": "1/day"}))
+
+
+@pytest.mark.parametrize(("key", "given"), [("units", {"z": "g"}), ("scale", {"r": "log10"})])
+def test_a_unit_or_a_scale_of_what_there_is_not_is_refused(key: str, given: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("r,K,y\n0.1,3,1\n0.2,4,1\n")
+    with pytest.raises(ConfigError, match=rf"^simulate\.table\.{key}\.{next(iter(given))}: there is no such output"):
+        opened(tmp_path / "runs.csv", **{key: given})
+
+
+def test_a_simulator_goes_on_in_the_tables_units(tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text("r,K,y[time=0],y[time=1]\n0.1,3,1,2\n0.2,4,1,2\n")
+    runs = opened(tmp_path / "runs.csv", units={"r": "1/h", "y": "g", "time": "h"})
+    y = Output(("time",), {"time": np.array([0.0, 1.0])}, "g")
+    assert unlike(runs, {"y": y}, {"r": "1/h", "time": "h"}) == []
+    found = unlike(runs, {"y": replace(y, unit="mg")}, {"r": "1/day", "time": "day"})
+    assert [each.what.partition(" ")[0] for each in found] == ["r", "time", "y"]
 
 
 def test_files_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:

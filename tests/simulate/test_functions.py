@@ -62,6 +62,12 @@ class Heard(Silent):
         self.lines.append(text)
 
 
+@pytest.mark.parametrize(("unit", "wrong"), [("V m^-1", []), ("", []), ("mV/m", ["parameters.slope.unit"])])
+def test_a_prior_is_in_the_unit_in_which_the_simulator_takes_the_parameter(unit: str, wrong: list[str]) -> None:
+    checked = problem("Line", {"slope": {"dist": "Normal", "loc": -1.0, "scale": 0.5, "unit": unit}})
+    assert [each.where for each in mistakes(checked)] == wrong
+
+
 @pytest.mark.parametrize("name", ["line", "dataset", "Line"])
 def test_functions_datasets_and_classes_give_the_same_rows(tmp_path: Path, name: str) -> None:
     heard = Heard()

@@ -10,6 +10,7 @@ import numpy as np
 from simfer.stages.errors import Mistake, StageError
 from simfer.stages.model.outputs import Output, Status
 from simfer.stages.model.space import Space
+from simfer.stages.model.units import contradict
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Simulate
 from simfer.stages.simulate.backends.behind import FIRST, Behind
@@ -93,12 +94,23 @@ class TableFirst(Behind):
     def mistakes(self, progress: Progress) -> list[Mistake]:
         """List where the table's outputs are not the simulator's."""
         found = [*self.simulator.mistakes(progress), *self.table.mistakes(progress)]
-        return found or unlike(self.table.outputs(), self.outputs())
+        units = {**self.simulator.parameters, **self.simulator.coordinate_units}
+        return found or unlike(self.table.runs, self.outputs(), units)
 
 
-def unlike(table: Mapping[str, Output], simulated: Mapping[str, Output]) -> list[Mistake]:
-    """List the outputs of a simulator that a table lacks, or has at other coordinates."""
-    found = []
+def unlike(runs: FinishedRuns, simulated: Mapping[str, Output], units: Mapping[str, str]) -> list[Mistake]:
+    """List the outputs of a simulator that a table lacks, or has at other coordinates, and what is in other units.
+
+    Args:
+        runs: The table.
+        simulated: Each output of the simulator.
+        units: Those of its parameters and coordinates.
+    """
+    table, found = runs.outputs, []
+    for name, unit in {**units, **{name: output.unit for name, output in simulated.items()}}.items():
+        if contradict(there := runs.units.get(name, ""), unit):
+            what = f'{name} is there in "{there}", and in "{unit}" for the simulator; expected the same'
+            found.append(Mistake("simulate.table", what))
     for name, output in simulated.items():
         own = table.get(name)
         if own is None:

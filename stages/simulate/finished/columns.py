@@ -15,6 +15,7 @@ from simfer.stages.emulator.labels import ERROR, INSIDE, SCATTER
 from simfer.stages.errors import ConfigError, Mistake, did_you_mean
 from simfer.stages.model.outputs import Output
 from simfer.stages.model.space import Space
+from simfer.stages.model.units import contradict
 from simfer.stages.settings import RunTable
 from simfer.stages.simulate.finished.file import RunFile
 
@@ -73,6 +74,7 @@ class _Assignment:
         for name in self._own_outputs():
             self._mapped(found, name)
         self._others(found)
+        self._refuse_unknown(found)
         if not found.outputs and not self.mistakes:
             self._complain("", f"there are no outputs: all columns are parameters ({', '.join(self.file.columns)})")
         if self.mistakes:
@@ -82,6 +84,17 @@ class _Assignment:
     def _complain(self, key: str, what: str) -> None:
         where = f"simulate.table.{key}" if key else "simulate.table"
         self.mistakes.append(Mistake(where, what if key else f"{self.file.path.name}: {what}"))
+
+    def _refuse_unknown(self, found: Columns) -> None:
+        """Refuse a unit or a scale of what there is not: what was meant would go without it."""
+        dims = [dim for each in found.outputs.values() for dim in each.output.dims]
+        measured = [*found.outputs, *dims, *self.space.names, *self.space.fixed]
+        for key, known in (("units", measured), ("scale", list(found.outputs))):
+            for name in getattr(self.table, key):
+                if name not in known and not self.mistakes:
+                    what = f"there is no such {'output' if key == 'scale' else 'output, coordinate or parameter'}"
+                    hint = did_you_mean(name, known) or f" (there is {_some(known)})"
+                    self._complain(f"{key}.{name}", f"{what}.{hint}")
 
     def _column(self, name: str) -> str:
         mapped = self.table.columns.get(name, name)
@@ -99,11 +112,12 @@ class _Assignment:
                 self._complain("", what)
                 continue
             kind = self.free.pop(column)
-            unit, own = kind.unit, self.space.priors[name].unit
+            unit, own = self._unit(name, kind.unit), self.space.priors[name].unit
             if kind.is_text or kind.sizes:
                 self._complain("", f"the column {column} of the parameter {name} does not hold a number of each run")
-            if unit and own and unit != own:
-                self._complain("", f"got {name} in {unit}, and the config has it in {own}")
+            if contradict(unit, own):
+                what = f'got {name} in "{unit}", and its prior is in "{own}"; write the prior in "{unit}"'
+                self._complain("", f"{what}, or mend simulate.table.units.{name} if the runs are in {own}")
             found[name] = column
         return found
 

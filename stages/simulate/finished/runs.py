@@ -57,7 +57,8 @@ class FinishedRuns:
     @property
     def parameters(self) -> dict[str, str]:
         """The unit of each parameter, where the table knows it."""
-        units = {name: self.file.columns[column].unit for name, column in self.columns.parameters.items()}
+        in_file = {name: self.file.columns[column].unit for name, column in self.columns.parameters.items()}
+        units = {name: self.table.units.get(name, unit) for name, unit in in_file.items()}
         return units | dict.fromkeys(self.space.fixed, "")
 
     @property
@@ -66,6 +67,12 @@ class FinishedRuns:
         dims = {dim for output in self.outputs.values() for dim in output.dims}
         units = {dim: self.table.units.get(dim, self.file.coordinate_units.get(dim, "")) for dim in dims}
         return {dim: unit for dim, unit in units.items() if unit}
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each parameter, output and coordinate, where it is known."""
+        outputs = {name: output.unit for name, output in self.outputs.items()}
+        return {**self.parameters, **self.coordinate_units, **outputs}
 
     def words(self) -> str:
         """Say in a line what was read."""

@@ -19,6 +19,7 @@ from simfer.stages.settings import Prior, Problem
 from simfer.stages.settings.earlier import read
 from simfer.stages.settings.noise import quantities
 from simfer.stages.settings.parts import EarlierPart
+from simfer.stages.settings.prior_table import PRIORS
 
 _FAR, _BY_CHANCE = 0.03, 3.0  # a distance of Kolmogorov and Smirnov that is seen, and one of independent draws
 _Z = np.linspace(-3.0, 3.0, 7)  # nearly all of the prior
@@ -38,8 +39,8 @@ def prior_mistakes(config: Problem) -> list[Mistake]:
 
 
 def prior_remarks(config: Problem) -> list[str]:
-    """Say how well a prior holds what an earlier posterior is."""
-    found = []
+    """Say what priors are by default, and how well one holds what an earlier posterior is."""
+    found = _by_default(config)
     for key, joint in config.priors.items():
         if joint.file is not None:
             names = [name for name, prior in config.parameters.items() if isinstance(prior, EarlierPart)]
@@ -54,6 +55,19 @@ def prior_remarks(config: Problem) -> list[str]:
                 what += f"; {earlier.distance:.3f} from them (0 to 1), no more than chance"
             found.append(what)
     return found
+
+
+def _by_default(config: Problem) -> list[str]:
+    """Say which arguments of priors were left out: NumPyro's defaults know nothing of a parameter's size."""
+    places: dict[str, list[str]] = {}
+    for where, prior in _priors(config):
+        arguments = PRIORS[prior.dist].arguments if prior.dist in PRIORS else {}
+        left_out = {name: each.default for name, each in arguments.items() if name not in prior.model_fields_set}
+        values = ", ".join(f"{name} = {value}" for name, value in left_out.items() if value is not None)
+        if values:
+            what = f"{prior.dist} with NumPyro's defaults, {values}; write that if it is meant"
+            places.setdefault(what, []).append(where)
+    return [f"{', '.join(where)}: {what}" for what, where in places.items()]
 
 
 def _dependent(space: Space) -> list[Mistake]:

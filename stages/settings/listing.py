@@ -18,7 +18,7 @@ from simfer.stages.settings.joint import JointPrior
 from simfer.stages.settings.names import ARCHITECTURES, SIMULATORS
 from simfer.stages.settings.noise import NOISE
 from simfer.stages.settings.noise_families import Noise
-from simfer.stages.settings.prior_table import PRIORS
+from simfer.stages.settings.prior_table import PRIORS, Argument
 from simfer.stages.settings.priors import Prior
 from simfer.stages.settings.problem import Problem
 
@@ -143,7 +143,7 @@ def _section(name: str) -> Iterator[Setting]:
         yield Setting("parameters.NAME", "number, or table of a prior", "required", "", _meaning(whole, name))
         yield from _table("parameters.NAME", Prior.model_json_schema())
         yield Setting("parameters.NAME.per", "name", "left out", "", _PER)
-        meaning = "What the distribution takes, by NumPyro's names: `simfer list priors`."
+        meaning = "What the distribution takes, by NumPyro's names: `simfer list priors`, with defaults."
         yield Setting("parameters.NAME.ARGUMENT", "number, or formula", "NumPyro's own", "", meaning)
         yield from _VECTORS
     elif name == "noise":
@@ -247,7 +247,8 @@ _TYPES: dict[str, Callable[[Schema], str]] = {
 def describe(table: str) -> dict[str, str]:
     """Describe the names of a table: `simulators`, `architectures`, `noise` or `priors`."""
     if table == "priors":
-        return {name: f"{family.summary} ({', '.join(family.arguments)})" for name, family in PRIORS.items()}
+        return {name: f"{each.summary} ({', '.join(map(_argument, each.arguments.items()))})"
+                for name, each in PRIORS.items()}  # fmt: skip
     if table == "noise":
         arguments = {name: ", ".join(f for f in model.model_fields if f != "dist") for name, model in NOISE.items()}
         return {
@@ -255,6 +256,11 @@ def describe(table: str) -> dict[str, str]:
             for name, model in NOISE.items()
         }
     return _classes({"simulators": SIMULATORS, "architectures": ARCHITECTURES}[table])
+
+
+def _argument(item: tuple[str, Argument]) -> str:
+    name, argument = item
+    return name if argument.default is None else f"{name} = {argument.default:g}"
 
 
 def _classes(table: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 import pytest
 
 from simfer.stages.model.quantiles import from_normal
-from simfer.stages.preflight.priors import prior_mistakes
+from simfer.stages.preflight.priors import prior_mistakes, prior_remarks
 from tests import helpers
 
 
@@ -47,3 +47,15 @@ def test_a_laplace_prior_has_a_slope_at_its_median() -> None:
     assert float(from_normal(prior, jnp.asarray(0.0))) == 1.0
     at, near = (float(jax.grad(lambda z: from_normal(prior, z))(z)) for z in (0.0, 1e-6))
     assert at == pytest.approx(near, rel=1e-5) and at == pytest.approx(5.0 * (2.0 / 3.141592653589793) ** 0.5)
+
+
+def test_what_a_prior_is_by_default_is_said_once() -> None:
+    table = helpers.line(parameters={name: {"dist": "Normal", "loc": 2.0} for name in ("slope", "intercept")})
+    assert prior_remarks(helpers.problem(table)) == [
+        "parameters.intercept, parameters.slope: Normal with NumPyro's defaults, scale = 1.0; write that if it is meant"
+    ]
+    table = helpers.line(noise={"y": {"scale": {"dist": "LogNormal"}}})
+    (said,) = prior_remarks(helpers.problem(table))
+    assert said.startswith("noise.y.scale: LogNormal with NumPyro's defaults, loc = 0.0, scale = 1.0;")
+    bounded = {"dist": "TruncatedNormal", "loc": 0.0, "scale": 1.0, "low": 0.0}
+    assert prior_remarks(helpers.problem(helpers.line(parameters={"slope": bounded}))) == []

@@ -88,6 +88,8 @@ class Builder:
             self.store.share(step.stage, outcome.folder, outcome.manifest)
             if what := chain.refused(step.link, outcome.summary):
                 raise StageError(f"{name}: {what}")
+            if what := chain.remark(step.link, outcome.summary):
+                self.reporter.note(f"{name}: {what}")
             if not thorough:
                 self.reporter.note(f"{name}: cached, {place(found.folder)}")
                 return outcome

@@ -212,6 +212,26 @@ def refused(link: Link, summary: Mapping[str, Any]) -> str:
     )
 
 
+def remark(link: Link, summary: Mapping[str, Any]) -> str:
+    """Say which rows that are there had less time than they would have now; "" if none did.
+
+    They stay as they are: a time limit is no part of what names an artifact, and what was made of it knows them.
+    """
+    from simfer.stages.settings import RefineConfig, SimulateConfig
+
+    config, facts = link.config, summary.get("facts", {})
+    if not isinstance(config, (SimulateConfig, RefineConfig)) or "timeout" not in facts:
+        return ""
+    now = config.simulate.timeout
+    if now is not None and now <= facts["timeout"]:
+        return ""
+    more = "no limit" if now is None else f"{now:g} s"
+    return (
+        f"{facts['timed_out']:,} rows took longer than {facts['timeout']:g} s; now they have {more}, and `--redo "
+        "simulate` runs all rows again"
+    )
+
+
 def handed(stage: str, folder: Path, files: Mapping[str, Any], summary: Mapping[str, Any]) -> str | None:
     """Return a digest of what an artifact hands over to later rounds; None where that is all that it is.
 

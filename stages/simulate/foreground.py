@@ -35,6 +35,7 @@ from simfer.stages.simulate.children.watched import Watched
 from simfer.stages.summary import Summary
 
 KINDS: dict[str, Any] = {"http": Server, "program": Watched, "python": Function}
+_WITHOUT = "without the limit of {:g} s that simulate.timeout sets (Ctrl-C ends it)"
 _OURS = str(Path(__file__).parent)
 
 
@@ -52,7 +53,8 @@ def run(config: SimulateConfig, progress: Progress, *, row: int, begun: Sequence
     with closing(backend):
         wanted, spec = backend.one("simulate-0", row, z), backend.spec()
     layout, at = begun_layout(begun), _words(wanted)
-    progress.note(f"row {row}, here and without a time limit: {at}")
+    limit = "without a time limit" if settings.timeout is None else _WITHOUT.format(settings.timeout)
+    progress.note(f"row {row}, here and {limit}: {at}")
     with _as_before():
         simulation = KINDS[settings.kind](spec | {"keep": None})
         folder = Path(mkdtemp(prefix=f"simfer-row-{row}-"), "run") if simulation.leaves_folders else None

@@ -70,21 +70,25 @@ def _fill(
     begun, settings, space = time.perf_counter(), backend.settings, backend.space.with_units(backend.parameters)
     store = _open(folder / SIMULATIONS, space, backend, num, settings)
     shards = [range(a, min(a + store.shard, num)) for a in range(0, num, store.shard)]
-    missing = [shard for shard in shards if not store.has(shard)]
+    there = {shard: store.has(shard) for shard in shards}
+    again = {shard: backend.again(store.timed_out(shard), stream, folder) for shard in shards if there[shard]}
+    missing = [rows for shard in shards if len(rows := again.get(shard, np.asarray(shard)))]
     solved, effort = sum(map(len, missing)), np.zeros(2, int)
+    if num_again := sum(map(len, again.values())):
+        progress.note(f"  {num_again:,} rows timed out sooner than they would now, and are run again")
 
     lost = list[LostRows]()
 
-    def work(shard: range) -> Int[np.ndarray, "2"]:
-        """Solve and write a shard; what it took is all that is kept until the shards before it have ended."""
-        z = np.asarray(design(shard.start, shard.stop))
-        block = Block(z, np.arange(shard.start, shard.stop), stream, store.shard, folder)
+    def work(rows: Int[np.ndarray, " rows"]) -> Int[np.ndarray, "2"]:
+        """Solve and write a shard, or some of its rows; what it took is all that is kept until those before ended."""
+        z = np.asarray(design(int(rows[0]), int(rows[-1]) + 1))[rows - rows[0]]
+        block = Block(z, rows, stream, store.shard, folder)
         try:
             attempts = backend.solve(block, told.tell)
         except LostRows as error:  # the others go on; what of this shard came back is in its journal
             lost.append(error)
             return np.zeros(2, int)
-        store.write(shard, z if attempts.z is None else attempts.z, attempts)
+        store.write(rows, z if attempts.z is None else attempts.z, attempts)
         backend.written(block)
         return attempts.effort
 
@@ -146,15 +150,22 @@ class _Store:
         inner = ["0"] * (len(self._arrays[name].shape) - 1)
         return Path(self.path, name, "c", str(index), *inner)
 
-    def write(self, shard: range, z: np.ndarray, attempts: Attempts) -> None:
-        """Write one shard; its statuses last, after all that they speak for."""
-        at, rows = slice(shard.start, shard.stop), attempts.rows
+    def timed_out(self, shard: range) -> Int[np.ndarray, " rows"]:
+        """Return the rows of a shard that timed out."""
+        return shard.start + np.flatnonzero(
+            np.asarray(self._arrays["status"][shard.start : shard.stop]) == Status.TIMEOUT
+        )
+
+    def write(self, numbers: Int[np.ndarray, " rows"], z: np.ndarray, attempts: Attempts) -> None:
+        """Write rows of one shard; their statuses last, after all that they speak for."""
+        rows, stretch = attempts.rows, slice(int(numbers[0]), int(numbers[-1]) + 1)
+        at = stretch if len(numbers) == stretch.stop - stretch.start else numbers  # a whole chunk is not read first
         values = {**rows.outputs, **dict(zip(self._parameters, rows.theta.T, strict=True)), "z": z}
         values |= {name: rows.derivatives[name.removesuffix(DERIVATIVES)] for name in self._slopes}
         values |= dict.fromkeys(self._counts, attempts.attempt)
         with span("write"):
             for name, value in (values | {"num_steps": rows.num_steps, "status": rows.status}).items():
-                self._arrays[name][at] = value
+                self._arrays[name].oindex[at] = value
 
 
 def _open(path: Path, space: Space, backend: Backend, num: int, settings: Simulate) -> _Store:

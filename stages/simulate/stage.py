@@ -138,6 +138,8 @@ def _summary(
         **({"steps_mean": float(steps.mean()), "steps_max": int(steps.max())} if config.simulate.kind == "jax" else {}),
         **_effort(filled),
     }
+    if (late := int((status == Status.TIMEOUT).sum())) and config.simulate.timeout:
+        facts |= {"timed_out": late, "timeout": config.simulate.timeout}
     if config.simulate.derivatives:
         facts["derivatives_by"] = ", ".join(space.names)
     if config.simulate.retry is not None:

@@ -64,6 +64,13 @@ def hangs(intercept, slope):
     return line(intercept, slope)
 
 
+def hangs_but_once(intercept, slope):
+    """Return at the priors' medians alone."""
+    if abs(slope + 1.0) > 1e-9:
+        time.sleep(600)
+    return line(intercept, slope)
+
+
 def counted(intercept, slope):
     with Path("counted.txt").open("a") as file:
         file.write(f"{intercept!r} {slope!r}\n")

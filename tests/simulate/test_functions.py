@@ -17,6 +17,8 @@ import pytest
 
 from simfer.pipeline import chain
 from simfer.pipeline.chain import StageError, UserCodeError
+from simfer.pipeline.runner import execute
+from simfer.pipeline.store import Store
 from simfer.stages.artifacts.simulations import Simulations
 from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
@@ -164,6 +166,36 @@ def test_rows_that_all_fail_alike_stop_the_run_and_one_is_shown(tmp_path: Path) 
     with pytest.raises(StageError, match="the first 20 rows all failed alike") as caught:
         simulate(tmp_path, "broken", num_simulations=500)
     assert "the licence has expired" in str(caught.value) and "slope = " in str(caught.value)
+
+
+def test_rows_that_timed_out_sooner_are_run_again_and_no_others(tmp_path: Path) -> None:
+    first = simulate(tmp_path, "hangs", num_simulations=20, timeout=0.3).to_xarray()
+    late = first["status"].values == Status.TIMEOUT
+    assert late.any() and not late.all()
+    failures = (tmp_path / "failures.csv").read_text()
+    simulate(tmp_path, "hangs", num_simulations=20, timeout=0.2)  # no more time than they had
+    assert (tmp_path / "failures.csv").read_text() == failures
+    again = simulate(tmp_path, "line", num_simulations=20, timeout=60.0).to_xarray()  # where none hangs
+    assert (again["status"].values == Status.OK).all() and not (tmp_path / "failures.csv").exists()
+    assert np.array_equal(again["y"].values[~late], first["y"].values[~late])
+    assert np.allclose(
+        again["y"].values, again["intercept"].values[:, None] + again["slope"].values[:, None] * helpers.X
+    )
+
+
+def test_rows_of_a_journal_that_timed_out_sooner_are_run_again(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="the first 20 rows all failed alike"):
+        simulate(tmp_path, "hangs_but_once", num_simulations=40, timeout=0.1)
+    assert (
+        simulate(tmp_path, "line", num_simulations=40, timeout=60.0).to_xarray()["status"].values == Status.OK
+    ).all()
+
+
+def test_rows_that_timed_out_in_what_is_finished_are_told_where_they_now_have_more_time(tmp_path: Path) -> None:
+    for timeout, said in ((0.3, False), (0.2, False), (60.0, True)):
+        heard, checked = Heard(), problem("hangs", timeout=timeout, max_failed=1.0)
+        execute(checked, Store(tmp_path), until="simulate", reporter=heard)
+        assert any("rows took longer than 0.3 s; now they have 60 s" in line for line in heard.lines) == said
 
 
 def test_what_only_jax_has_a_use_for_is_refused() -> None:

@@ -106,8 +106,8 @@ def test_only_missing_shards_are_solved_again(tmp_path: Path, monkeypatch: pytes
 
     write = rows_module._Store.write
 
-    def spy(self: Any, at: range, *arguments: Any) -> None:
-        solved.append(at.start // shard)
+    def spy(self: Any, at: np.ndarray, *arguments: Any) -> None:
+        solved.append(int(at[0]) // shard)
         write(self, at, *arguments)
 
     monkeypatch.setattr(rows_module._Store, "write", spy)

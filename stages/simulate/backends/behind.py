@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from simfer.stages.errors import ConfigError, Mistake
 from simfer.stages.model.outputs import Layout, Output
@@ -95,6 +96,11 @@ class Behind(Backend):
     def know(self, layout: Layout) -> None:
         """Take the simulator's outputs from rows that are there already."""
         self.simulator.know(layout)
+
+    def again(self, timed_out: Int[np.ndarray, " rows"], stream: str, folder: Path) -> Int[np.ndarray, " more"]:
+        """Return those of the simulator's own rows that timed out, and now have more time."""
+        num, begin = (self.num, self._begin) if stream == FIRST else (0, 0)
+        return self.simulator.again(timed_out[timed_out >= num] - begin, stream, folder) + begin
 
     def written(self, block: Block) -> None:
         """Hear that a block is in the store."""

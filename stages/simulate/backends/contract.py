@@ -115,6 +115,10 @@ class Backend(abc.ABC):
     def know(self, layout: Layout) -> None:  # noqa: B027
         """Take the outputs from rows that are there already, in place of a first run."""
 
+    def again(self, timed_out: Int[np.ndarray, " rows"], stream: str, folder: Path) -> Int[np.ndarray, " more"]:
+        """Return those of a stream's rows that timed out in an artifact not yet finished, and now have more time."""
+        return timed_out[:0]
+
     def written(self, block: Block) -> None:  # noqa: B027
         """Hear that a block is in the store."""
 

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from simfer.stages.cores import num_cores
 from simfer.stages.errors import Mistake, StageError
@@ -161,12 +161,12 @@ class RowByRow(Backend):
         """Run the rows of a block that its journal lacks."""
         kept = journal.Journal(block.folder, block.stream, int(block.numbers[0])) if block.folder else None
         numbers = block.numbers.tolist()
-        done = {n: row for n, row in (kept.rows() if kept else {}).items() if n in set(numbers)}
+        done = {n: row for n, row in (kept.rows() if kept else {}).items() if n in set(numbers) and self._stands(row)}
         tell(len(done), sum(row.status != Status.OK for row in done.values()))
-        values = self._values(block.z)
+        values = dict(zip(numbers, self._values(block.z), strict=True))
         runs = self._runs(block)
         wanted = [Wanted(n, each, self._seed(block.stream, n), str(runs / f"{n // 1000:06d}" / str(n)))
-                  for n, each in zip(numbers, values, strict=True) if n not in done]  # fmt: skip
+                  for n, each in values.items() if n not in done]  # fmt: skip
 
         def take(row: Done) -> None:
             if machine := row.more.get("machine"):
@@ -181,7 +181,7 @@ class RowByRow(Backend):
                     kept.add(row)
                 done[row.number] = row
                 tell(1, int(row.status != Status.OK))
-                self._stop_if_alike(row, values[row.number - numbers[0]], block.stream)
+                self._stop_if_alike(row, values[row.number], block.stream)
 
         wanted_folder = {each.number: each.folder for each in wanted}
         try:
@@ -191,12 +191,23 @@ class RowByRow(Backend):
                 kept.close()
         rows = [done[n] for n in numbers]
         if block.folder:
-            failed_rows.add(block.folder, rows, values, self.space)
+            with self._lock:  # of blocks that end at the same time
+                failed_rows.add(block.folder, rows, values, self.space)
         return self._attempts(block, rows)
 
     def one(self, stream: str, number: int, z: Float[np.ndarray, " size"]) -> Wanted:
         """Return one row of a stream as a child is asked for it."""
         return Wanted(number, self._values(z[None])[0], self._seed(stream, number))
+
+    def again(self, timed_out: Int[np.ndarray, " rows"], stream: str, folder: Path) -> Int[np.ndarray, " more"]:
+        """Return the rows that timed out sooner than they would now."""
+        if not len(timed_out):
+            return timed_out
+        lasting = failed_rows.lasting(folder, self.settings.timeout)
+        return np.array([number for number in timed_out if number not in lasting], int)
+
+    def _stands(self, row: Done) -> bool:
+        return row.status != Status.TIMEOUT or failed_rows.is_long(row.seconds, self.settings.timeout)
 
     def _runs(self, block: Block) -> Path:
         """Return where runs that need a folder have theirs, while they run."""

@@ -15,7 +15,7 @@ from simfer.stages.model.space import Space
 from simfer.stages.preflight.architecture import architecture_mistakes, layout_mistakes, of_each, unused_mistakes
 from simfer.stages.preflight.code import code_mistakes
 from simfer.stages.preflight.data import data_mistakes, derived_mistakes, loss_mistakes
-from simfer.stages.preflight.foreign import beside_table, solver_settings, without_simulator
+from simfer.stages.preflight.foreign import beside_table, experiment_mistakes, solver_settings, without_simulator
 from simfer.stages.preflight.names import name_mistakes
 from simfer.stages.preflight.numerical import numerical_mistakes
 from simfer.stages.preflight.own_model import own_model_mistakes
@@ -128,6 +128,7 @@ def _foreign(config: Problem, progress: Progress, begun: Sequence[Path], is_brok
     with closing(build_backend(config.simulate, Space(config.parameters))) as backend:
         backend.ready(progress)
         found = [*solver_settings(config), *without_simulator(config)]
+        found += experiment_mistakes(config, backend.stochastic)
         found += parameter_mistakes(config, backend.parameters)
         if found or is_broken:
             return found

@@ -25,8 +25,8 @@ from simfer.stages.settings.cost import DEAR
 from simfer.stages.simulate import design
 from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.backends.row_by_row import RowByRow, name_of
+from simfer.stages.simulate.children.experiments import simulation_of
 from simfer.stages.simulate.children.failed import Failed, Unreachable
-from simfer.stages.simulate.children.functions import Function
 from simfer.stages.simulate.children.returned import BadOutput, Expected, Returned
 from simfer.stages.simulate.children.servers import Server
 from simfer.stages.simulate.children.supervisor import Wanted
@@ -34,7 +34,7 @@ from simfer.stages.simulate.children.templates import TemplateError
 from simfer.stages.simulate.children.watched import Watched
 from simfer.stages.summary import Summary
 
-KINDS: dict[str, Any] = {"http": Server, "program": Watched, "python": Function}
+KINDS: dict[str, Any] = {"http": Server, "program": Watched, "python": simulation_of}
 _WITHOUT = "without the limit of {:g} s that simulate.timeout sets (Ctrl-C ends it)"
 _OURS = str(Path(__file__).parent)
 

@@ -24,6 +24,27 @@ def dataset(intercept, slope):
     return xr.Dataset({"y": y})
 
 
+def line_at(intercept, slope, x):
+    return {"x": np.asarray(x, float), "y": ("x", intercept + slope * np.asarray(x))}
+
+
+def random_at(intercept, slope, x, seed):
+    return line_at(intercept, slope, x)
+
+
+class LineAt:
+    def __init__(self, x):
+        self.x = np.asarray(x, float)
+
+    def outputs(self):
+        return {"y": (["x"], {"x": self.x}, "V")}
+
+    def __call__(self, parameters):
+        if parameters["slope"] < -1.5:
+            raise ValueError("too steep")
+        return {"y": parameters["intercept"] + parameters["slope"] * self.x}
+
+
 def bare(intercept, slope):
     return {"y": intercept + slope * X}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,10 @@ from scipy import stats
 from simfer.pipeline import chain
 from simfer.stages.errors import ConfigError
 from simfer.stages.model.likelihood import read_likelihood
-from simfer.stages.model.outputs import Layout
+from simfer.stages.model.outputs import Layout, Status
 from simfer.stages.model.space import Space
+from simfer.stages.simulate.backends import build_backend
+from simfer.stages.simulate.backends.contract import Block
 from simfer.stages.simulate.ensemble import build_simulator
 from tests import helpers
 
@@ -50,6 +53,36 @@ def test_what_it_is_written_out_as(tmp_path: Path) -> None:
     assert list(problem.noise) == ["one.y", "two.y"] and list(problem.noise_parameters) == ["y_scale"]
     assert problem.dataset.transform == {"one.y": "asinh", "two.y": "asinh"}
     assert chain.mistakes(problem) == []
+
+
+@pytest.mark.parametrize("name", ["line_at", "LineAt"])
+def test_a_plain_function_gives_what_jax_does(tmp_path: Path, name: str) -> None:
+    table = lines(tmp_path, simulate={"num_simulations": 20, "workers": 1})
+    plain = helpers.merged(table, {"simulate": {"simulator": f"{Path(__file__).with_name('plain.py')}:{name}"}})
+    assert chain.mistakes(helpers.problem(plain)) == []
+    rows = []
+    for given in (table, plain):
+        space, settings = Space(helpers.problem(given).parameters), helpers.problem(given).simulate
+        with closing(build_backend(settings, space)) as backend:
+            z = np.random.default_rng(0).normal(size=(20, space.size))
+            found = backend.solve(Block(z, np.arange(20), "simulate-0", 20), lambda done, failed: None)
+            assert set(backend.outputs()) == {"one.y", "two.y"} and backend.outputs()["two.y"].dims == ("two.x",)
+            rows.append(found.rows)
+    expected, found = rows
+    ok = found.status == Status.OK
+    assert ok.all() == (name == "line_at") and ok.any()
+    for output in ("one.y", "two.y"):
+        np.testing.assert_allclose(found.outputs[output][ok], expected.outputs[output][ok], rtol=1e-12)
+
+
+def test_who_cannot_be_called_for_each_experiment_is_told_apart(tmp_path: Path) -> None:
+    plain = f"{Path(__file__).with_name('plain.py')}:random_at"
+    (found,) = chain.mistakes(helpers.problem(lines(tmp_path, simulate={"simulator": plain, "workers": 1})))
+    assert found.where == "experiments" and "the simulator is random" in found.what
+    program = {"command": ["echo"], "outputs": {"one.y": {"file": "stdout", "pattern": "(1)"}}}
+    table = lines(tmp_path, simulate={"simulator": None, "program": program})
+    found, *_ = chain.mistakes(helpers.problem(table))
+    assert found.where == "experiments.one.options" and "a program takes no options" in found.what
 
 
 def test_parameters_are_shared_but_those_of_each_experiment(tmp_path: Path) -> None:

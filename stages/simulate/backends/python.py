@@ -19,7 +19,8 @@ class Python(RowByRow):
         target = self.settings.simulator
         edited = Path(target.rpartition(":")[0]).stat().st_mtime_ns
         return {"kind": "python", "target": target, "options": self.settings.options, "dims": self.settings.dims,
-                "vectors": self.settings.vectors, "edited": edited}  # fmt: skip
+                "vectors": self.settings.vectors, "experiments": self.settings.experiments,
+                "each": self.settings.each, "edited": edited}  # fmt: skip
 
     def files(self) -> list[Path]:
         """List the function's file, those that it imports, and what else it is said to depend on."""

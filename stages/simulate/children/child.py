@@ -22,7 +22,7 @@ from simfer.stages.simulate.children.returned import BadOutput, Expected
 from simfer.stages.simulate.children.templates import TemplateError
 
 KINDS = {
-    "python": "simfer.stages.simulate.children.functions:Function",
+    "python": "simfer.stages.simulate.children.experiments:simulation_of",
     "jax": "simfer.stages.simulate.children.compiled:Solving",
     "http": "simfer.stages.simulate.children.servers:Server",
     "program": "simfer.stages.simulate.children.programs:Program",

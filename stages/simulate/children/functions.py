@@ -22,10 +22,8 @@ class Function:
 
     leaves_folders = False
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
-        file, _, name = str(spec["target"]).rpartition(":")
-        os.chdir(Path(file).parent)  # files beside it are opened by their names, wherever the command is typed
-        made = getattr(_load(Path(file)), name)
+    def __init__(self, spec: Mapping[str, Any], made: Any = None) -> None:
+        made = made or named(spec["target"])
         self._options, self._dims, self._vectors = dict(spec["options"]), dict(spec["dims"]), dict(spec["vectors"])
         self._is_class = inspect.isclass(made)
         self._call = made(**self._options) if self._is_class else made
@@ -91,6 +89,13 @@ class Function:
             given["seed"] = seed
         dims = self._dims if self.expected is None else self.expected.dims | self._dims
         return read(self._call(**given), dims)
+
+
+def named(target: str) -> Any:
+    """Return what "file.py:Name" names, in whose folder the process is from then on."""
+    file, _, name = target.rpartition(":")
+    os.chdir(Path(file).parent)  # files beside it are opened by their names, wherever the command is typed
+    return getattr(_load(Path(file)), name)
 
 
 def _load(file: Path) -> Any:

@@ -10,8 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from simfer.stages.model.outputs import Output
-from simfer.stages.model.table import Complaints, Table, numbers
+from simfer.stages.model.table import DAY_FIRST, Complaints, Table, numbers
 from simfer.stages.settings import Source
+from simfer.stages.settings.observation import Dates
 
 _ROUNDING = 1e-9  # of the largest coordinate: what arithmetic leaves
 _SHARE = 0.05  # of the gap to the next coordinate: what a file may have rounded away
@@ -42,17 +43,24 @@ def _coordinates(
 ) -> tuple[Float[np.ndarray, " rows"], Float[np.ndarray, " rows"]]:
     """Return a column's coordinates, and half a unit of the last digit that each shows."""
     cells = table.columns[dim]
-    if source.dates is not None and any(_DATE.fullmatch(cell) for cell in cells):
-        unit, origin = _SECONDS[source.dates.unit], source.dates.origin
-        cells = [
-            repr((_moment(cell) - origin).total_seconds() / unit) if _DATE.fullmatch(cell) else cell for cell in cells
-        ]
+    if source.dates is not None:
+        cells = [_since(cell, source.dates) for cell in cells]
         table = Table(table.file, table.columns | {dim: cells}, table.lines)
     return numbers(table, dim, source, complaints), np.array([_half_unit(cell) for cell in cells])
 
 
-def _moment(cell: str) -> datetime:
-    return datetime.fromisoformat(cell.removesuffix("Z"))
+def _since(cell: str, dates: Dates) -> str:
+    """Return a date, 2020-03-01 or 1.3.2020, as the number that it is; what is none stays as it is."""
+    if (day_first := DAY_FIRST.fullmatch(cell)) is not None:
+        day, month, year, time = day_first.groups()
+        cell = f"{year}-{int(month):02}-{int(day):02}" + (f" {time}" if time else "")
+    if not _DATE.fullmatch(cell):
+        return cell
+    try:
+        span = datetime.fromisoformat(cell.removesuffix("Z")) - dates.origin
+    except ValueError:  # the 31st of February, which is said as what is no number is
+        return cell
+    return repr(span.total_seconds() / _SECONDS[dates.unit])
 
 
 def _half_unit(cell: str) -> float:

@@ -18,7 +18,9 @@ from simfer.stages.settings import Source
 _SEPARATORS = (",", ";", "\t", "|")
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"[<>=≤≥ ]*[+-]?\d*,\d+(?:[eE][+-]?\d+)?", re.ASCII)
+_THOUSANDS = re.compile(r"[<>=≤≥ ]*[+-]?[1-9]\d{0,2}(?:\.\d{3})+", re.ASCII)
 _MISSING = re.compile(r"[+-]?(nan|na|n/a|null|none|nd|n\.d\.|missing|\.|-+|\?)", re.IGNORECASE)
+DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:[T ](\d\d:\d\d(?::\d\d(?:\.\d+)?)?))?", re.ASCII)  # 1.3.2020
 _SENTINEL = re.compile(r"-?9{2,}(\.0*)?")
 _FEW = 4  # lines or cells are named in a message up to here
 
@@ -164,6 +166,15 @@ def _with_points(source: Source, table: Table, separator: str, complaints: Compl
         say = f'say which: {complaints.place}.decimal = "," for decimals; thousands are written without a comma'
         complaints.say(f'"{with_comma[0]}" may be a number with decimals or one of thousands; {say}')
         return None
+    with_point = [(line, cell) for name, column in table.columns.items() if name not in source.ignore
+                  for line, cell in zip(table.lines, column, strict=True) if _THOUSANDS.fullmatch(cell)]  # fmt: skip
+    if with_point:  # what 1.045 is there, no error would ever tell
+        line, cell = with_point[0]
+        say = "write it without the point, with a comma if that is where its decimals begin"
+        complaints.say(
+            f'line {line}: got "{cell}", where decimals follow a comma: it may be of thousands or not; {say}'
+        )
+        return None
     points = {name: [cell.replace(",", ".") if _DECIMAL_COMMA.fullmatch(cell) else cell for cell in column]
               for name, column in table.columns.items()}  # fmt: skip
     return Table(table.file, points, table.lines)
@@ -208,6 +219,10 @@ def _expected(cell: str, place: str) -> str:
         return "expected a finite number"
     if re.match(r"\d{4}-\d\d-\d\d", cell):
         return f'expected a number; if these are dates, say {place}.dates = {{ origin = {cell[:10]}, unit = "day" }}'
+    if DAY_FIRST.fullmatch(cell):
+        return f'expected a number; if these are dates, say {place}.dates = {{ origin = 2020-03-01, unit = "day" }}'
+    if re.fullmatch(r"\d{1,4}/\d{1,2}/\d{1,4}( .*)?", cell):
+        return "expected a number; write a date as 2020-03-01, since with slashes day and month may be either"
     if re.search(r"\d_\d", cell) or not cell.isascii():
         return "expected a number in plain digits, such as 1000"
     return "expected a number or an empty cell"

@@ -161,6 +161,8 @@ GIVEN = [9.6, 29.0, 71.1]
         ("time,yeast,who\n0,9.6,me\n1,29.0,me\n2,71.1,you\n", {"ignore": ["who"]}),
         ("date,yeast\n2020-03-20,9.6\n2020-03-21,29.0\n2020-03-22T00:00,71.1\n",
          {"columns": {"time": "date"}, "dates": {"origin": "2020-03-20"}}),
+        ("date,yeast\n20.3.2020,9.6\n21.03.2020,29.0\n22.03.2020 00:00,71.1\n",
+         {"columns": {"time": "date"}, "dates": {"origin": "2020-03-20"}}),
         ("what,time,value\nyeast,0,9.6\nyeast,1,29.0\npH,1,7\nyeast,2,71.1\n",
          {"long": {"name": "what", "value": "value"}, "ignore": ["pH"]}),
     ],
@@ -186,6 +188,9 @@ def test_a_file_as_people_have_it(file: Path, text: str, more: dict[str, Any]) -
         ("time,yeast\n0,9.6\ntime,yeast\n1,29.0\n", "line 3 repeats the header"),
         ("Time,yeast\n0,9.6\n", 'Did you mean "time"? If it is no data, say observation.ignore = ["Time"]'),
         ("time,yeast\n2020-03-20,9.6\n", "observation.dates = { origin = 2020-03-20"),
+        ("time,yeast\n20.03.2020,9.6\n", "observation.dates = { origin = 2020-03-01"),
+        ("time,yeast\n03/20/2020,9.6\n", "write a date as 2020-03-01"),
+        ("time;yeast\n0;9,6\n1;1.045\n", 'line 3: got "1.045", where decimals follow a comma'),
         ("time,yeast,yeast_sd,who\n0,9.6,1,me\n", 'observation.ignore = ["yeast_sd", "who"]'),
     ],
 )

@@ -85,6 +85,21 @@ def long_beside_parameters(path: Path) -> list[Path]:
     return [path, other]
 
 
+def a_file_for_each_run(path: Path) -> list[Path]:
+    other = path.with_name("parameters.csv")
+    other.write_text("run,r,K,peak\n" + "".join(f"{i},{R[i]},{K[i]},{PEAK[i]}\n" for i in range(40)))
+    files = [path.with_name(f"out_{i:04}.csv") for i in range(40)]
+    for i, file in enumerate(files):
+        file.write_text("time,yeast\n" + "".join(f"{t},{y}\n" for t, y in zip(TIMES, YEAST[i], strict=True)))
+    return [*files, other]
+
+
+def with_units_below_the_names(path: Path) -> list[Path]:
+    text = lines(";")
+    path.write_text("\n".join([text[0], "[1/h];-;g/l;g/l;g/l;g/l", *text[1:]]))
+    return [path]
+
+
 def in_two_stacked_files(path: Path) -> list[Path]:
     text, other = lines(), path.with_name("more.csv")
     path.write_text("\n".join(text[:15]))
@@ -129,6 +144,8 @@ WAYS: list[Callable[[Path], list[Path]]] = [
     as_savetxt_writes_it,
     long,
     long_beside_parameters,
+    a_file_for_each_run,
+    with_units_below_the_names,
     in_two_stacked_files,
     in_netcdf,
     in_classic_netcdf,
@@ -155,6 +172,25 @@ def test_the_same_runs_are_read_from_every_kind_of_file(write: Callable[[Path], 
 def test_units_come_from_the_file(tmp_path: Path) -> None:
     runs = opened(*in_netcdf(tmp_path / "runs.csv"))
     assert runs.outputs["yeast"].unit == "g/l" and runs.coordinate_units == {"time": "h"}
+
+
+def test_units_below_names_are_units(tmp_path: Path) -> None:
+    runs = opened(*with_units_below_the_names(tmp_path / "runs.csv"))
+    assert runs.units == {"r": "1/h", "K": "", "yeast": "g/l", "peak": "g/l"}
+    (tmp_path / "long.csv").write_text(
+        "run,r,K,time,yeast\n,1/h,,h,g/l\n0,.1,3,0,1\n0,.1,3,1,2\n1,.2,3,0,1\n1,.2,3,1,3\n"
+    )
+    assert opened(tmp_path / "long.csv").units == {"r": "1/h", "K": "", "yeast": "g/l", "time": "h"}
+    np.savetxt(tmp_path / "hash.txt", np.column_stack([R, K, PEAK]), header="r K peak\n[1/h] [-] [g/l]")
+    assert opened(tmp_path / "hash.txt").units == {"r": "1/h", "K": "", "peak": "g/l"}
+
+
+def test_numbered_files_of_several_runs_stay_stacked(tmp_path: Path) -> None:
+    (tmp_path / "parameters.csv").write_text("run,r,K\n" + "".join(f"{i},{R[i]},{K[i]}\n" for i in range(40)))
+    for i in range(4):
+        (tmp_path / f"out_{i}.csv").write_text("peak\n" + "".join(f"{y}\n" for y in PEAK[10 * i : 10 * i + 10]))
+    files = [tmp_path / "parameters.csv", *(tmp_path / f"out_{i}.csv" for i in range(4))]
+    assert np.array_equal(opened(*files).read(0, 40).outputs["peak"], PEAK)
 
 
 def test_arrays_without_names_are_told_theirs(tmp_path: Path) -> None:
@@ -228,6 +264,8 @@ def test_runs_at_a_bound_are_kept_and_runs_outside_the_priors_are_counted(tmp_pa
         ("r,K,y,host\n0.1,3,1,n01\n", 'column "host" holds text'),
         ("r,K\n0.1,3\n", "there are no outputs"),
         ("r,K,y[t=0],y[t=1],z[t=0 x=1],z[t=1 x=2]\n0.1,3,1,1,1,1\n", "no column z[t=0, x=2]"),
+        ("r;K;y\n0,1;3;1\n0,2;1.045;2\n", 'line 3: got "1.045" for K, where decimals follow a comma'),
+        ("x,y\n0.1,3\n0.2,3\n", "if another file has the parameters of each run, name both"),
         ("r,r,y\n0.1,3,1\n", '"r" is there more than once'),
         ("r,K,y\n", "got no runs"),
         ("r,K,y\n5,3,1\n7,3,1\n", "none of its 2 runs lies within the priors"),

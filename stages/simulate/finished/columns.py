@@ -109,6 +109,8 @@ class _Assignment:
             if column not in self.free:
                 hint = did_you_mean(column, self.file.columns) or f" (its columns: {_some(self.file.columns)})"
                 what = f"there is no column for the parameter {name}.{hint} `columns` says what it is called there"
+                if not self.file.columns.keys() & set(map(self._column, self.space.names)):
+                    what += "; if another file has the parameters of each run, name both in `files`"
                 self._complain("", what)
                 continue
             kind = self.free.pop(column)

@@ -1,8 +1,9 @@
-"""Runs of several lines each, one for each place along coordinates such as time."""
+"""Runs of several lines each, one for each place along coordinates such as time; a file may be a run."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 
 import numpy as np
@@ -29,11 +30,12 @@ class Long(RunFile):
         if np.prod(sizes) != self._lines:
             many = " x ".join(f"{len(at)} of {dim}" for dim, at in self._coords.items())
             self.refuse(f"got {self._lines} lines of each run, expected one for each place: {many}")
+        self.coordinate_units = {dim: file.columns[dim].unit for dim in self._dims if file.columns[dim].unit}
         series = Column(tuple(self._dims), self._coords, sizes)
         for name, column in file.columns.items():
             if name not in self._dims:
                 changes = name in first and not (first[name] == first[name][:, :1]).all()
-                self.columns[name] = series if changes else column
+                self.columns[name] = replace(series, unit=column.unit) if changes else column
 
     def _count(self) -> int:
         """Return how many lines a run has; all must have as many, and stand together."""

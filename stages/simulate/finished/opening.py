@@ -26,19 +26,31 @@ def open_files(table: RunTable, space: Space) -> RunFile:
     parameters = [each for each in mapped.values() if isinstance(each, str)]
     run = str(table.columns.get(RUN, RUN))
     alike: dict[frozenset[str], list[RunFile]] = {}
+    along = [given for given in table.coordinates.values() if isinstance(given, str)]
     for path in map(Path, table.files):
         file = _opened(path, parameters)
         if is_long(file, run):
-            file = Long(file, run, [given for given in table.coordinates.values() if isinstance(given, str)])
+            file = Long(file, run, along)
         alike.setdefault(frozenset(file.columns), []).append(file)
     groups = [files[0] if len(files) == 1 else Stacked(files) for files in alike.values()]
     _refuse_ragged(groups, parameters)
     groups.sort(key=lambda file: -len(file.columns.keys() & set(parameters)))  # that of the parameters first
-    return groups[0] if len(groups) == 1 else Joined(groups, run)
+    first, *others = groups
+    return Joined([first, *(_by_run(each, first.num, run, along) for each in others)], run) if others else first
+
+
+def _by_run(file: RunFile, num: int, run: str, along: Sequence[str]) -> RunFile:
+    """Return files that hold other lines than there are runs as runs, where each file is that of one."""
+    if not isinstance(file, Stacked) or file.num == num or run in file.columns:
+        return file
+    named = file.of_a_run_each(run)
+    return Long(named, run, along) if named else file
 
 
 def _opened(path: Path, parameters: Sequence[str]) -> RunFile:
     suffix = path.suffix.lower()
+    if path.is_dir() and suffix != ".zarr":
+        refuse(f'{path.name} is a folder; name the files in it: "{path.name}/*.csv", say')
     if suffix in _NOT_YET:
         refuse(f"{path.name}: {suffix} is not read; unpack it, or save it as CSV, Parquet, NPZ, NetCDF or HDF5")
     kinds: dict[str, Callable[[], RunFile]] = {".parquet": lambda: Parquet(path), ".pq": lambda: Parquet(path)}

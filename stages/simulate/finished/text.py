@@ -26,6 +26,8 @@ _MISSING += ["*" * count for count in range(1, 33)]  # what Fortran writes of a 
 # As exact as Python's own: so by default since pandas 3, which warns where it is asked for.
 _EXACT: dict[str, Any] = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2}(\.\d{3})+")
+_BRACKETED = re.compile(r"\[(.*)\]|\((.*)\)")  # as units often are
 
 
 class _Dialect(NamedTuple):
@@ -35,6 +37,7 @@ class _Dialect(NamedTuple):
     decimal: str
     names: list[str]
     first: int  # lines up to the first run
+    units: list[str]  # of a line below the names; none where there is no such line
 
 
 class Text(RunFile):
@@ -75,12 +78,16 @@ class Text(RunFile):
         said = [(n, line) for n, line in enumerate(lines) if _says_something(line.encode())]
         if len(said) < 2:
             self.refuse("got no runs, expected a line of names and a line for each run")
-        (at, header), (first, data) = said[:2]
+        (at, header), (first, data), below = said[0], said[1], ""
         if _is_numeric(header):  # NumPy's savetxt writes the names behind a #
-            above = [(n, line) for n, line in enumerate(lines[:at]) if line.lstrip().startswith("#")]
+            above = [line.lstrip("# ") for line in lines[:at] if line.lstrip().startswith("#")]
             if not above:
                 self.refuse("line 1 holds numbers, expected the names of the columns above them")
-            (first, data), header = said[0], above[-1][1].lstrip("# ")
+            if len(above) > 1 and all(map(_BRACKETED.fullmatch, above[-1].split())):
+                below = above.pop()
+            (first, data), header = said[0], above[-1]
+        elif len(said) > 2 and _are_units(data, said[2][1]):
+            below, (first, data) = data, said[2]
         header = header.lstrip("%")  # as Dakota has it
         for separator in (*_SEPARATORS, " "):
             names, cells = _split(header, separator), _split(data, separator)
@@ -90,9 +97,10 @@ class Text(RunFile):
                 break
         else:
             self.refuse(f"line {first + 1}: got other cells than names; expected one for each of {header.strip()[:80]}")
-        others = [_split(line, separator) for _, line in said[1:]]
+        others = [_split(line, separator) for n, line in said if n >= first]
         comma = separator != "," and any(_DECIMAL_COMMA.fullmatch(cell) for line in others for cell in line)
-        return _Dialect(separator, "," if comma else ".", self._named(names), first)
+        units = [_unit(cell) for cell in _split(below, separator)] if below else []
+        return _Dialect(separator, "," if comma else ".", self._named(names), first, units)
 
     def _named(self, names: list[str]) -> list[str]:
         names = [name.strip() for name in names]
@@ -146,13 +154,16 @@ class Text(RunFile):
     def _kinds(self) -> dict[str, Column]:
         """Tell texts from numbers by the first runs; columns without a name, or with nothing in them, are left out."""
         frame = self._frame(b"".join(self._read_lines(0, min(_LOOK, self.num))), self._dialect.names)
+        names = self._dialect.names
+        units = dict(zip(names, self._dialect.units, strict=False)) if len(names) == len(self._dialect.units) else {}
         kinds = {}
-        for name in self._dialect.names:
+        for name in names:
             cells = [
                 cell for cell in frame[name].dropna() if _number(str(cell).replace(self._dialect.decimal, ".")) is None
             ]
             if not name.startswith("Unnamed: "):
-                kinds[name] = Column(is_text=len(cells) > 0.5 * frame[name].notna().sum())
+                is_text = len(cells) > 0.5 * frame[name].notna().sum()
+                kinds[name] = Column(is_text=is_text, unit=units.get(name, ""))
         return kinds
 
     def _numbers(self, frame: pd.DataFrame, name: str, start: int) -> np.ndarray:
@@ -162,6 +173,9 @@ class Text(RunFile):
         numbers = np.full(len(column), np.nan)
         for i, cell in enumerate(column):
             if not isinstance(cell, float):
+                if self._dialect.decimal == "," and _THOUSANDS.fullmatch(str(cell).strip()):
+                    what = f'got "{cell}" for {name}, where decimals follow a comma'
+                    self.refuse(f"{what}: it may be of thousands or not; write it without the point", start + i)
                 number = _number(str(cell).replace(self._dialect.decimal, "."))
                 if number is None:
                     self.refuse(f'got "{cell}" for {name}, expected a number or an empty cell', start + i)
@@ -173,6 +187,27 @@ class Text(RunFile):
 
 def _says_something(line: bytes) -> bool:
     return bool(line.strip()) and not line.lstrip().startswith(b"#")
+
+
+def _are_units(line: str, data: str) -> bool:
+    """Say whether a line between names and numbers holds units: no number, and something where the next has one."""
+    for separator in (*_SEPARATORS, " "):
+        cells, numbers = _split(line, separator), _split(data, separator)
+        if len(cells) == len(numbers) and (len(cells) > 1 or separator == " "):
+            said = [not _is_empty(cell) and _number(below) is not None
+                    for cell, below in zip(cells, numbers, strict=True)]  # fmt: skip
+            return any(said) and not any(_number(cell) is not None for cell in cells if not _is_empty(cell))
+    return False
+
+
+def _is_empty(cell: str) -> bool:
+    return cell in _MISSING
+
+
+def _unit(cell: str) -> str:
+    bare = _BRACKETED.fullmatch(cell)
+    unit = (bare[1] or bare[2] or "") if bare else cell
+    return "" if _is_empty(unit) else unit
 
 
 def _split(line: str, separator: str) -> list[str]:

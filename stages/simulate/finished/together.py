@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from simfer.stages.simulate.finished.file import RunFile, refuse
+from simfer.stages.simulate.finished.file import Column, RunFile, refuse
 
 _GAP = 64  # rows between two that are read rather than skipped
 _BLOCK = 65536
@@ -39,13 +39,35 @@ class Stacked(RunFile):
 
     def runs_by_name(self) -> list[str] | None:
         """Return the run that each file's name gives, as out_17.csv does; None where names do not say it."""
+        return self._names() if self.num == len(self._files) else None
+
+    def _names(self) -> list[str] | None:
         parts = [re.split(r"(\d+)", str(file.path)) for file in self._files]
-        if self.num > len(self._files) or len({len(each) for each in parts}) > 1:
+        if len({len(each) for each in parts}) > 1:
             return None
         varied = [i for i, each in enumerate(zip(*parts, strict=True)) if len(set(each)) > 1]
         # A folder and a file may both be named by the run: out_17/result_17.csv.
         numbers = {tuple(each[i] for each in parts) for i in varied}
         return _plain(numbers.pop()) if len(numbers) == 1 and varied[0] % 2 else None
+
+    def of_a_run_each(self, run: str) -> Named | None:
+        """Return the files with a column of their runs, where each has several lines, and its name says which run."""
+        names = self._names() if all(file.num > 1 for file in self._files) else None
+        return None if names is None else Named(self._files, run, names)
+
+
+class Named(Stacked):
+    """Files of several lines, each of one run, with a column of the runs that their names give."""
+
+    def __init__(self, files: Sequence[RunFile], run: str, runs: Sequence[str]) -> None:
+        super().__init__(files)
+        self._run, self._runs = run, np.repeat(np.array(runs, object), [file.num for file in files])
+        self.columns = {run: Column(is_text=True), **self.columns}
+
+    def read(self, start: int, stop: int, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, np.ndarray]:
+        """Return columns of some lines, what their run is called among them."""
+        found = super().read(start, stop, names, [name for name in texts if name != self._run])
+        return found | ({self._run: self._runs[start:stop]} if self._run in texts else {})
 
 
 class Joined(RunFile):
@@ -76,7 +98,8 @@ class Joined(RunFile):
                 return self._places(ids, named, file)
         if file.num != self.num:
             what = f"got {self.num} runs in {self.path.name} and {file.num} in {file.path.name}"
-            refuse(f"{what}, expected as many, or a column `run` in both by which they are matched")
+            how = "a column `run` in both by which they are matched, or the number of its run in each file's name"
+            refuse(f"{what}, expected as many, or {how}")
         return np.arange(self.num)
 
     def _matched(self, file: RunFile, run: str) -> np.ndarray:

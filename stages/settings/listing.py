@@ -183,6 +183,20 @@ def _table(key: str, whole: Schema, reference: str | None = None, without: str =
             default = "required" if name in table.get("required", ()) else _in_toml(each["default"])
             meaning = _in_a_line(each.get("description", ""))
             yield Setting(f"{key}.{name}", _in_words(each), default, each.get("unit", ""), meaning)
+            yield from _inner(f"{key}.{name}", whole, each)
+
+
+def _inner(key: str, whole: Schema, each: Schema) -> Iterator[Setting]:
+    """Yield the keys of a table that may be left out, or of those of outputs; not the solver's once more."""
+    if _named(each.get("additionalProperties")):
+        yield from _table(f"{key}.OUTPUT", whole, _named(each["additionalProperties"]))
+    tables = [name for kind in each.get("anyOf", ()) if (name := _named(kind))]
+    if len(tables) == 1 and tables[0].rpartition("/")[2] not in ("Solver", "Column"):
+        yield from _table(key, whole, tables[0])
+
+
+def _named(kind: Any) -> str:
+    return kind.get("$ref", "") if isinstance(kind, dict) else ""
 
 
 def _in_a_line(text: str) -> str:

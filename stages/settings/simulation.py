@@ -94,7 +94,7 @@ class Simulate(Settings):
     solver: Solver = Solver.model_construct()
     """How an ODE is solved."""
     retry: Annotated[Solver | None, AddedLater()] = None
-    """How rows that fail are solved once more; what is left out is as in [simulate.solver]."""
+    """How rows that fail are solved once more, by the keys of [simulate.solver]; what is left out is as there."""
     experiments: Annotated[dict[str, dict[str, Any]], AddedLater()] = {}
     """The options of each experiment, on top of `options`; [experiments] sees to it."""
     each: Annotated[list[str], AddedLater()] = []

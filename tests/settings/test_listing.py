@@ -6,14 +6,14 @@ import copy
 import json
 import tomllib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import pytest
 from jsonschema import Draft7Validator
 from pydantic import BaseModel
 
 from simfer.stages.errors import UsageError
-from simfer.stages.settings import NOISE, Problem
+from simfer.stages.settings import NOISE, Problem, Solver
 from simfer.stages.settings.listing import schema, settings
 from simfer.stages.settings.noise_families import CustomNoise
 from tests import fakes
@@ -25,10 +25,17 @@ OF_THE_USER_S_NAMES = ("parameters", "noise", "noise_parameters", "priors", "der
 def keys_of(model: type[BaseModel], key: str) -> Iterator[str]:
     """Yield every key of a table of settings."""
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            yield from keys_of(field.annotation, f"{key}.{name}")
-        else:
-            yield f"{key}.{name}"
+        place, kind = f"{key}.{name}", field.annotation
+        if not is_table(kind):
+            yield place
+        # Of the keys of simulate.retry those of simulate.solver say all.
+        for inner in [kind, *get_args(kind)] if kind != Solver | None else []:
+            if is_table(inner):
+                yield from keys_of(inner, f"{place}.OUTPUT" if get_origin(kind) is dict else place)
+
+
+def is_table(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def test_every_key_of_every_table_is_listed() -> None:

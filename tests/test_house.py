@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import subprocess
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -59,6 +60,16 @@ def test_nothing_is_imported_by_a_second_name() -> None:
         if name.partition(".")[0] in ("stages", "pipeline")
     }
     assert not strangers
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="no clone")
+def test_what_is_built_is_not_tracked() -> None:
+    """A program that was built on one machine crashes, or is out of date, on another: `make` builds it there."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+    assert len(files) > 100
+    built = b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe", b"MZ"  # on Linux, macOS and Windows
+    assert [file for file in files if file.read_bytes()[:4].startswith(built)] == []
 
 
 def test_a_stage_is_there_before_the_statistics_that_it_may_ask_for() -> None:

@@ -29,6 +29,17 @@ PRIOR = {"intercept": (0.5, 1.0), "slope": (-1.0, 0.5)}  # mean and sd
 TRUTH = {"intercept": 1.2, "slope": -0.7}
 
 
+class Heard(Silent):
+    """A progress that keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def note(self, text: str) -> None:
+        """Keep a line."""
+        self.lines.append(text)
+
+
 def scratch() -> Path:
     """Return a folder that is there until the tests end, one for all that run at the same time."""
     return Path(os.environ["SIMFER_TESTS_SCRATCH"])

@@ -18,6 +18,7 @@ from simfer.stages.infer.samplers.convergence import converged, largest_r_hat
 from simfer.stages.infer.samplers.draws import Draws
 from simfer.stages.progress import Silent
 from simfer.stages.settings import Infer
+from tests.helpers import Heard
 
 SETTINGS = Infer(num_samples=1000, num_warmup=500, num_chains=4)
 
@@ -45,8 +46,10 @@ def test_along_a_thin_curved_ridge_the_population_is_the_answer() -> None:
     def log_ratio(z: Any) -> Any:
         return norm.logpdf(z[0], 0.5, 1.0) + norm.logpdf(3.0 * z[1] - 1.5 * z[0] ** 2, 0.0, 0.05)
 
-    draws = auto.sample(target(log_ratio, 2), SETTINGS, Silent())
+    heard = Heard()
+    draws = auto.sample(target(log_ratio, 2), SETTINGS, heard)
     assert draws.sampler == "smc" and draws.agreement is None and converged(draws, 2)
+    assert any("the population's draws are the answer, and not those of NUTS: chains" in line for line in heard.lines)
     a = np.linspace(-5.0, 5.0, 4001)
     weight = np.exp(-0.5 * a**2 - 0.5 * (a - 0.5) ** 2 - 0.5 * (0.5 * a**2) ** 2 / (1.0 + 0.05**2 / 9.0))
     weight /= weight.sum()
@@ -56,7 +59,9 @@ def test_along_a_thin_curved_ridge_the_population_is_the_answer() -> None:
 
 
 def test_in_one_place_nuts_is_the_answer_and_agrees_with_the_population() -> None:
-    draws = auto.sample(target(lambda z: norm.logpdf(2.0 * z[0] - z[1], 1.0, 0.3), 2), SETTINGS, Silent())
+    heard = Heard()
+    draws = auto.sample(target(lambda z: norm.logpdf(2.0 * z[0] - z[1], 1.0, 0.3), 2), SETTINGS, heard)
+    assert not any("the answer" in line for line in heard.lines)
     assert draws.sampler == "nuts" and draws.z.shape == (4, 1000, 2)
     found = draws.agreement
     assert found is not None and found.unvisited == 0.0 and found.lost == 0.0

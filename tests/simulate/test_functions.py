@@ -28,6 +28,7 @@ from simfer.stages.simulate.backends import build_backend
 from simfer.stages.simulate.backends.kept import KeptFirst
 from simfer.stages.simulate.rows import fill
 from tests import helpers
+from tests.helpers import Heard
 
 POINTS = np.random.default_rng(0).normal(size=(512, 2))
 PLAIN = Path(__file__).with_name("plain.py")
@@ -51,17 +52,6 @@ def rows_of(file: Path) -> list[dict[str, str]]:
     """Read a CSV file."""
     with file.open(newline="") as lines:
         return list(csv.DictReader(lines))
-
-
-class Heard(Silent):
-    """A progress that keeps what it is told."""
-
-    def __init__(self) -> None:
-        self.lines: list[str] = []
-
-    def note(self, text: str) -> None:
-        """Keep a line."""
-        self.lines.append(text)
 
 
 @pytest.mark.parametrize(("unit", "wrong"), [("V m^-1", []), ("", []), ("mV/m", ["parameters.slope.unit"])])

@@ -30,8 +30,17 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
     A chain of NUTS does not go from one place to another, so that draws of several chains have the places in
     proportion to the chains and not to their mass; those of the population have. The population is the answer, too,
     where it has converged and NUTS has not: in a funnel, or along a thin curved ridge; and where it holds what chains
-    that agree with one another have missed together: behind a neck, or out in a tail.
+    that agree with one another have missed together: behind a neck, or out in a tail. Then it is said.
     """
+    draws = _sample(target, settings, progress)
+    if draws.sampler != "nuts":
+        several = "the posterior lies in several places"
+        why = several if len(draws.places) > 1 else "chains of NUTS had not converged, or had missed a part"
+        progress.note(f"  infer: the population's draws are the answer, and not those of NUTS: {why}")
+    return draws
+
+
+def _sample(target: Target, settings: Infer, progress: Progress) -> Draws:
     if target.guide is not None:
         return _guided(target, target.guide, settings, progress)
     settled = _look(target, settings, progress)

@@ -28,6 +28,7 @@ from simfer.stages.spans import span
 
 if TYPE_CHECKING:
     from simfer.stages.settings import (
+        SAID,
         VERSIONS,
         AddedLater,
         Cells,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "SAID",
     "STAGES",
     "VERSIONS",
     "AddedLater",

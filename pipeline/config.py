@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -16,6 +17,7 @@ from simfer.pipeline.remote import Remote, is_remote
 from simfer.pipeline.store import Store
 
 Table = dict[str, Any]
+_HEAD = re.compile(r"""\s*(?:\[+\s*([^\[\]]+?)\s*\]+\s*(?:#.*)?$|([\w."' -]+?)\s*=)""")  # of a table, or of a value
 
 
 def load(path: Path | str, overrides: Sequence[str] = ()) -> Problem:
@@ -64,7 +66,7 @@ def read(path: Path) -> Table:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))  # some editors put a mark before the text
     except tomllib.TOMLDecodeError as error:
-        raise _refusal(path, f"not TOML: {error}") from None
+        raise _refusal(path, _twice(path.read_text("utf-8-sig"), str(error)) or f"not TOML: {error}") from None
     except RecursionError:
         raise _refusal(path, "not a config: its brackets or dotted keys are nested too deeply") from None
     except UnicodeDecodeError as error:
@@ -77,6 +79,27 @@ def read(path: Path) -> Table:
         raise _refusal(path, f"a folder; expected a config file{_nearby(path / 'any.toml')}") from None
     except OSError as error:
         raise _refusal(path, f"cannot be read: {error.strerror}") from None
+
+
+def _twice(text: str, said: str) -> str:
+    """Say which key or table is in a file twice, if that is what was wrong with it; "" if not."""
+    found = re.search(r"(overwrite|declare|mutate|Duplicate).*at line (\d+)", said)
+    lines = text.splitlines()
+    if found is None or not 0 < (number := int(found[2])) <= len(lines):
+        return ""
+    named = [_HEAD.match(line) for line in lines[:number]]
+    last = max((n for n, head in enumerate(named) if head), default=None)  # a value may go on for lines
+    head = named[last] if last is not None else None
+    if found[1] == "Duplicate":
+        key = said.partition("'")[2].partition("'")[0]
+        return f"line {number}: {key} stands twice within one pair of braces; leave one out"
+    if head is None or last is None:
+        return ""
+    tables = [each[1] for each in named[:last] if each and each[1]]
+    table = f" in [{tables[-1]}]" if tables and not head[1] else ""
+    what = f"the table [{head[1]}]" if head[1] else f"{head[2].strip()}{table}"
+    how = "put its keys below the first one" if head[1] else "leave one out"
+    return f"line {last + 1}: {what} is there already, in a line above; {how}"
 
 
 def _refusal(path: Path, what: str) -> ConfigError:

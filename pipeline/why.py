@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from simfer.pipeline.chain import STAGES
+from simfer.pipeline.chain import SAID, STAGES
 from simfer.pipeline.complaints import in_toml
 from simfer.pipeline.manifest import Manifest
 from simfer.pipeline.plan import ORDER, Key, Plan, Step
 from simfer.pipeline.shelf import reduced
 
 _ABSENT = object()
+_LONG = 60  # characters of a table, of which the rest is left out
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class _Explainer:
 
 
 def _own(old: Key, new: Key) -> list[str]:
-    return [_in_words(change) for change in _changes(old, new) if change.path[0] != "inputs"]
+    changes = (each for each in _changes(old, new) if each.path[0] != "inputs")
+    return [_in_words(each) for each in changes if each.path[0] != "config" or _written(each.path[1:])]
 
 
 def _changed_inputs(old: Key, new: Key) -> list[str]:
@@ -95,9 +97,9 @@ def _changed_inputs(old: Key, new: Key) -> list[str]:
 
 
 def _in_words(change: _Change) -> str:
-    *path, last = change.path if change.path[0] != "config" else change.path[1:]
+    *path, last = change.path if change.path[0] != "config" else _written(change.path[1:])
     if last == "version":
-        return f"version {change.old} -> {change.new}"
+        return f"Simfer computes this step in another way: version {change.old} -> {change.new}"
     place = ".".join(path).replace(".[", "[")
     if last == ORDER:
         return f"{place}: order {change.old} -> {change.new}"
@@ -108,6 +110,17 @@ def _in_words(change: _Change) -> str:
     return f"{place}.{last}: {_show(change.old)} -> {_show(change.new)}".lstrip(".").replace(".[", "[")
 
 
+def _written(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the place in the config of what a stage sees, as its user has written it."""
+    if path[:2] == ("simulate", "experiments") and len(path) > 2:
+        return "experiments", path[2], "options", *path[3:]
+    for count in (1, 2):
+        said = SAID.get(".".join(path[:count]))
+        if said is not None:
+            return (said, *path[count:]) if said else path[count:]
+    return path
+
+
 def _fate(change: _Change) -> str:
     if change.old is _ABSENT:
         return "is now imported"
@@ -115,8 +128,13 @@ def _fate(change: _Change) -> str:
 
 
 def _show(value: Any) -> str:
-    if value is _ABSENT:
-        return "(not there)"
+    """Write a value as a config has it; of a table what says something."""
+    if value is _ABSENT or value is None:
+        return "left out"
     if isinstance(value, Mapping) and "code" in value:
         return f'"{value["file"]}:{value["name"]}"'
-    return in_toml(value)
+    if not isinstance(value, Mapping):
+        return in_toml(value)
+    told = {key: inner for key, inner in value.items() if key != ORDER and inner not in ("", None)}
+    text = "{ " + ", ".join(f"{key} = {_show(inner)}" for key, inner in told.items()) + " }"
+    return text if len(text) <= _LONG else text[: _LONG - 3] + "..."

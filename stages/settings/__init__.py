@@ -33,6 +33,7 @@ from simfer.stages.settings.problem import Problem
 from simfer.stages.settings.run_table import RunTable
 from simfer.stages.settings.simulation import LEAST_ROWS, Simulate, Solver
 from simfer.stages.settings.slices import (
+    SAID,
     CalibrateConfig,
     CheckConfig,
     CompareConfig,
@@ -56,6 +57,7 @@ __all__ = [
     "HANDED",
     "LEAST_ROWS",
     "NOISE",
+    "SAID",
     "VERSIONS",
     "AddedLater",
     "AnyNoise",

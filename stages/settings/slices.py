@@ -16,6 +16,18 @@ from simfer.stages.settings.parameters import Parameters
 from simfer.stages.settings.simulation import Refine, Simulate
 from simfer.stages.settings.training import Architecture, Candidates, Dataset, Train, Tune
 
+# Where a config says what a slice has under a name of its own, or written out, for messages.
+SAID = {
+    "architecture": "train.architecture",
+    "candidates": "train.candidates",
+    "exact": "",  # the config itself; infer.likelihood says whether it is there
+    "narrow": "refine.keep",
+    "density": "train.scatter",
+    "meant": "parameters.NAME.edge",
+    "simulate.each": "parameters.NAME.per",
+    "simulate.vectors": "parameters.NAME.size",
+}
+
 
 class Slice(Settings):
     """The part of a problem that one stage sees."""

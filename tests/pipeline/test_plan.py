@@ -12,7 +12,7 @@ from simfer.pipeline.plan import Plan, Step, user_files
 from simfer.pipeline.runner import execute
 from simfer.pipeline.store import Store
 from simfer.pipeline.sweep import sweep
-from simfer.pipeline.why import why
+from simfer.pipeline.why import _Explainer, why
 from tests import fakes, helpers
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -209,9 +209,23 @@ class TestWhy:
             project, 'parameters.gamma={ dist = "Normal" }', "parameters.beta=3.0", "simulate.simulator=sir"
         )["simulate-0"]
         assert "parameters.beta: 2.0 -> 3.0" in found
-        assert any(line.startswith('parameters.gamma: (not there) -> {"dist": "Normal"') for line in found)
+        assert any(line.startswith('parameters.gamma: left out -> { dist = "Normal", ') for line in found)
         assert 'simulate.simulator: "my_model.py:Model" -> "sir"' in found
         assert len(found) == 3
+
+    def test_places_are_those_of_the_config(self) -> None:
+        old, new = (
+            {"config": {"simulate": {"experiments": {"low": {"dose": dose}}, "each": each}, **more}, "inputs": {}}
+            for dose, each, more in (
+                (1.0, [], {"exact": None, "candidates": {"seed": 1}}),
+                (2.0, ["k"], {"exact": {"simulate": {}}, "candidates": {"seed": 2}}),
+            )
+        )
+        assert _Explainer({}, {}).sentences(old, new) == [
+            "experiments.low.options.dose: 1.0 -> 2.0",
+            'parameters.NAME.per[0]: left out -> "k"',
+            "train.candidates.seed: 1 -> 2",
+        ]
 
     def test_a_round_is_compared_with_the_same_round(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FAKE_PASSES", "2")
@@ -223,7 +237,7 @@ class TestWhy:
 
     def test_a_version(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.build(project)
-        change = f"version {chain.VERSIONS['dataset']} -> 99"
+        change = f"Simfer computes this step in another way: version {chain.VERSIONS['dataset']} -> 99"
         monkeypatch.setitem(chain.VERSIONS, "dataset", 99)
         assert self.reasons(project)["dataset-0"] == [change]
         assert self.reasons(project)["train-0"] == [f"input dataset: changed, because of {change}"]

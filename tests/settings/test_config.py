@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,24 @@ def test_bad_toml_says_the_line(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_text("[train]\nsteps = \n")
     assert "line 2" in complaints(path)[str(path)]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[parameters]\na = 1\nb = 2\na = 3\n", "line 4: a in [parameters] is there already, in a line above"),
+        ("[parameters]\na = 1\n[noise]\n[parameters]\n", "line 4: the table [parameters] is there already"),
+        ("[parameters]\na.dist = 'Normal'\na = 3\n", "line 3: a in [parameters] is there already"),
+        ("[parameters]\na = { loc = 1, loc = 2 }\n", "line 2: loc stands twice within one pair of braces"),
+        ("[x]\na = 1\na = [\n  1,\n  2,\n]\n", "line 3: a in [x] is there already"),
+        ("seed = 1\nseed = 2\n", "line 2: seed is there already"),
+        ("[x]\na = { b = 1 }\n[x.a]\nb = 2\n", "line 3: the table [x.a] is there already"),
+    ],
+)
+def test_what_is_there_twice_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        config.load(tmp_path / "bad.toml")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:

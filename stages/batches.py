@@ -14,17 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt32
 
+from simfer.stages.cores import num_cores
 from simfer.stages.devices import num_programs, platform, running
 from simfer.stages.threads import map_in_threads
 
 Row = Any  # a tree of arrays
 Rows = Any  # the same, with a leading axis
-Effort = Literal["least", "usual", "most"]
+Effort = Literal["least", "little", "usual", "most"]
 # What XLA need not take its time for, by the kind of device. By its newer emitters of fused loops it takes twice as
-# long as by those before, by which samplers and predictions run as fast, and training a sixth slower. For a GPU it
-# tries many ways to multiply matrices: 45 of the 57 s that a training of small networks was compiled, and of no use.
+# long as by those before, by which samplers and predictions run as fast, and training a sixth slower; and it cuts a
+# program into 32 parts for LLVM, on two cores too. For a GPU it tries many ways to multiply matrices: 45 of the 57 s
+# that a training of small networks was compiled, and of no use.
 _SPARED: dict[str, dict[str, Any]] = {
-    "cpu": {"xla_cpu_use_fusion_emitters": False},
+    "cpu": {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": min(num_cores(), 32)},
     "gpu": {"xla_gpu_autotune_level": 0},
 }
 _MOST_PROGRAMS = 128
@@ -80,9 +82,10 @@ def compiler_options(effort: Effort) -> dict[str, Any]:
     """Return what XLA is told of a program: how much of its time it may spend to spare the program's.
 
     Args:
-        effort: `most` is for what runs for minutes, `least` for what runs once or seldom.
+        effort: `most` is for what runs for minutes, `little` for what runs seldom, `least` for what runs once.
     """
-    options: dict[str, Any] = {"xla_backend_optimization_level": "1"} if effort == "least" else {}
+    level = {"least": "0", "little": "1"}.get(effort)
+    options: dict[str, Any] = {"xla_backend_optimization_level": level} if level else {}
     kind = platform()
     return options | (_spared(kind) if (effort, kind) != ("most", "cpu") else {})
 
@@ -90,12 +93,15 @@ def compiler_options(effort: Effort) -> dict[str, Any]:
 @cache
 def _spared(kind: str) -> dict[str, Any]:
     """Return what spares XLA's time on a kind of device, if this jaxlib has it: such options come and go."""
-    options = _SPARED.get(kind, {})
+    return {name: value for name, value in _SPARED.get(kind, {}).items() if _has(name, value)}
+
+
+def _has(option: str, value: Any) -> bool:
     try:
-        jax.jit(lambda: 0).lower().compile(options)
+        jax.jit(lambda: 0).lower().compile({option: value})
     except jax.errors.JaxRuntimeError:
-        return {}
-    return options
+        return False
+    return True
 
 
 def compiled(function: Callable[..., Any], *examples: Any, effort: Effort = "usual") -> Callable[..., Any]:
@@ -142,7 +148,7 @@ def _batched(function: Callable[[Row], Any], batch: Rows, together: bool) -> Cal
 
     of_rows.__name__ = f"{getattr(function, '__name__', 'one')}_of_rows"
     # Row by row nothing is to be had of wide registers.
-    return compiled(of_rows, batch, effort="usual" if together else "least")
+    return compiled(of_rows, batch, effort="usual" if together else "little")
 
 
 @eqx.filter_jit

@@ -119,8 +119,8 @@ __all__ = [
 VERSIONS = {
     "simulate": 3,
     "dataset": 3,
-    "train": 12,
-    "infer": 17,
+    "train": 13,
+    "infer": 18,
     "check": 18,
     "compare_posteriors": 1,
     "calibrate": 2,

@@ -114,6 +114,10 @@ _ADVICE = {
     "more simulations; a network may need longer training (train.steps) or more width",
 }
 
+_BY_POPULATION = {
+    "sampler": "the population that drew is too small, or has not settled: raise infer.max_samples, up to which a "
+    "larger one is drawn",
+}
 _WITHOUT_SIMULATOR = {
     "domain": "draws lie where the table has no runs: more runs there, or narrower priors",
     "emulator": "the emulator is not exact enough near the data: more runs there; a network may need longer training "
@@ -205,6 +209,8 @@ def advice(figures: Sequence[Figure], where: str = "", cure: str = "", simulates
     `where` says which draws the simulator fails at, and `cure` what helps; `simulates` whether there is one to be run.
     """
     told = _ADVICE if simulates else _ADVICE | _WITHOUT_SIMULATOR
+    if any(figure.kind == "population" for figure in figures):  # told of draws that are its own
+        told = told | _BY_POPULATION
     failed = {figure.kind for figure in figures if not figure.passed}
     if failed & {"places", "lost"}:
         failed -= {"sampler"}  # R-hat and ESS fail for this reason

@@ -223,6 +223,12 @@ def test_advice_names_each_cause_once_and_the_sampler_first() -> None:
     assert "prior" not in advice([Figure("c", "sampler", 1.0, 0.5)])
 
 
+def test_where_a_population_drew_the_advice_is_not_of_chains() -> None:
+    words = advice([Figure("c", "sampler", 1.0, 0.5), Figure("drift of the population", "population", 0.0, 0.05)])
+    assert words.startswith("the population that drew is too small")
+    assert "NUTS" not in words
+
+
 @pytest.mark.parametrize("scale", [1e3, 5e3, 1e6])  # on the way the tail's weights are smaller than any number
 def test_a_draw_that_has_all_the_weight_leaves_no_tail_to_smooth(scale: float) -> None:
     log_ratio = -scale * np.random.default_rng(2).random(64)

@@ -66,7 +66,7 @@ class Again:
             solution, _ = kind(space.values(z), real, seeds, limits)
             return solution.outputs, solution.status
 
-        self._call = jax.jit(call, compiler_options=compiler_options("least"))  # for a few solves of a few rows
+        self._call = jax.jit(call, compiler_options=compiler_options("little"))  # for a few solves of a few rows
 
     @property
     def longest(self) -> float:

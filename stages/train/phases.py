@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Float, Int, PRNGKeyArray, PyTree, UInt32
 
 from simfer.stages.batches import Effort, compiled, compiler_options
-from simfer.stages.devices import num_programs
+from simfer.stages.devices import num_programs, platform
 from simfer.stages.settings import Train
 from simfer.stages.threads import map_in_threads
 from simfer.stages.train import newton
@@ -78,14 +78,14 @@ def phases(
 
     # Among a fifth of the rows a single wild one would choose the weights: it is what changes most from look to look.
     losses = [partial(in_part, robust=robust) for robust in (settings.robust, settings.robust or True)]
-    # Muon's time goes into products, which are no code of XLA's own making: by its best it ran 0 to 4 % faster.
-    effort: Effort = "little" if settings.optimizer == "muon" else "most"
-    make = partial(_phase, losses=losses, feed=feed, keys=keys, devices=devices, effort=effort)
+    # Muon's time goes into products, which on a processor are no code of XLA's: by its best it ran 0 to 4 % faster.
+    effort: Effort = "little" if settings.optimizer == "muon" and platform() == "cpu" else "most"
+    make = partial(_phase, losses=losses, feed=feed, keys=keys, devices=devices)
     steps = _averaged(averaging, *_descending(settings, feed))
-    first = make(settings.steps, _CHUNK, settings.patience, settings.dtype, *steps)
+    first = make(settings.steps, _CHUNK, settings.patience, settings.dtype, *steps, effort=effort)
     if not settings.finish_steps or feed.window is not None:
         return [first]
-    return [first, make(settings.finish_steps, _FINISH_CHUNK, _FINISH_PATIENCE, "float64", *_newton())]
+    return [first, make(settings.finish_steps, _FINISH_CHUNK, _FINISH_PATIENCE, "float64", *_newton(), effort="most")]
 
 
 def _phase(

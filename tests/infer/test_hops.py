@@ -134,28 +134,3 @@ def test_a_neck_that_no_island_has_entered_shows_in_the_drift(data: tuple[float,
     found = _hopped(cast("Target", SimpleNamespace(size=3)), Infer(), settled)
     assert found.drift is not None
     assert (found.drift > 2 * ADRIFT and found.log_evidence is None) if narrow else found.drift == 0.0
-
-
-@pytest.mark.parametrize(("share", "blocks"), [(0.02, 1), (0.08, 4)])
-def test_hops_end_with_the_block_that_moved_nearly_all_and_changed_nothing(share: float, blocks: int) -> None:
-    """Beside a heap lies a ring so thin that nothing proposed meets it: its points stay, and the heap's are at home."""
-    rng = np.random.default_rng(6)
-
-    def on_ring(z: np.ndarray) -> np.ndarray:
-        radius = np.hypot(z[..., 0] - 6.0, z[..., 1])
-        return np.log(share) - 0.5 * ((radius - 1.0) / 1e-6) ** 2 - np.log(1e-6) - 1.5 * np.log(2.0 * np.pi)
-
-    def heights(z: np.ndarray) -> np.ndarray:
-        heap = np.log1p(-share) - 0.5 * (z**2).sum(axis=-1) - np.log(2.0 * np.pi)
-        return np.logaddexp(heap, on_ring(z))
-
-    angle, ring = rng.uniform(0.0, 2.0 * np.pi, (4, 2000)), rng.random((4, 2000)) < share
-    around = np.stack([np.cos(angle) + 6.0, np.sin(angle)], axis=-1)
-    z = np.where(ring[..., None], around, rng.standard_normal((4, 2000, 2)))
-    place = ring.astype(int) * 0
-    settled = Settled(Population(z, heights(z), np.array([1.0]), 0, np.zeros(4)), place, heights, 0.0, 0)
-    found = _hopped(cast("Target", SimpleNamespace(size=2)), Infer(), settled)
-    assert found.num_gradients >= 30 * 8000 * blocks
-    assert found.num_gradients < 30 * 8000 * (blocks + 1)
-    assert found.drift is not None
-    assert 0.0 < found.drift < ADRIFT

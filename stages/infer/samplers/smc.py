@@ -28,9 +28,6 @@ _BLOCKS = 4  # of hops at most, proposals being learned anew for each
 # How far hops may carry a population that they have not gone through, as a distance of distributions (Kolmogorov and
 # Smirnov's): such a one lacks a neck that few points have entered. It was 0.17 where a quarter of the mass was missing.
 ADRIFT = 0.05
-# A block of hops that moved so many points, and carried them no farther, will be followed by others like it: by chance
-# alone it is 0.02 to 0.03 (of 8,000 points), and past a neck the first block's was 0.1, of 0.93 to 0.95 that moved.
-_MOVED, _STILL = 0.97, 0.03
 _SURE = 0.25  # standard error of a log evidence that is told
 
 
@@ -128,19 +125,13 @@ def _hopped(target: Target, settings: Infer, settled: Settled) -> Settled:
     """Put the weights of separate places, and of heaps within one, right."""
     population, place = settled.population, settled.place
     for block in range(_BLOCKS if settings.likelihood == "emulator" else 1):
-        before, (population, is_through) = population, hop(population, place, settled.heights, settings.seed + block)
+        population, is_through = hop(population, place, settled.heights, settings.seed + block)
         found = find_places(settled.heights, population.z.reshape(-1, target.size), settings.seed)
         place = found.reshape(place.shape)
-        if is_through or _is_still(before, population):
+        if is_through:
             break
     drift = 0.0 if is_through else _distance(settled.population.z, population.z)
     return settled._replace(population=population, place=place, num_gradients=population.num_gradients, drift=drift)
-
-
-def _is_still(before: Population, after: Population) -> bool:
-    """Say whether hops that have moved nearly all points have left their distribution as it was."""
-    moved = (before.z != after.z).any(axis=-1).mean()
-    return bool(moved >= _MOVED) and _distance(before.z, after.z) <= _STILL
 
 
 def _distance(

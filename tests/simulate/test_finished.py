@@ -185,6 +185,110 @@ def test_units_below_names_are_units(tmp_path: Path) -> None:
     assert opened(tmp_path / "hash.txt").units == {"r": "1/h", "K": "", "peak": "g/l"}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "r;K;y\n1/h;-;g/l\n0,1;3,5;1,2\n0,2;4;1,0\n",
+        "r K y\n1/h - g/l\n0,1 3,5 1,2\n0,2 4 1,0\n",
+        "r,K,y\n1/h,1,g/l\n0.1,3.5,1.2\n0.2,4,1.0\n",
+        "r,K,y\n[1/h],[1],[g/l]\n0.1,3.5,1.2\n0.2,4,1.0\n",
+        "# by me\n# r, K, y\n# [1/h], [-], [g / l]\n0.1, 3.5, 1.2\n0.2, 4, 1.0\n",
+    ],
+)
+def test_units_are_told_from_a_run(text: str, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    runs = opened(tmp_path / "runs.csv")
+    assert {name: unit.replace(" ", "") for name, unit in runs.units.items()} == {"r": "1/h", "K": "", "y": "g/l"}
+    assert runs.read(0, 2).outputs["y"].tolist() == [1.2, 1.0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "r;K;y\n0,1;3,5;1,2\n0,2;4;1,0\n",
+        "r K y\n0,1 3,5 1,2\n0,2 4 1,0\n",
+        "r\tK\ty\n0,1\t3,5\t1,2\n0,2\t4,0\t1\n",
+        "# by somebody\n# [r] [K] [y]\n0.1 3.5 1.2\n0.2 4 1.0\n",
+        "# results\n# [r],[K],[y]\n0.1,3.5,1.2\n0.2,4,1.0\n",
+    ],
+)
+def test_a_first_run_is_not_taken_for_units(text: str, tmp_path: Path) -> None:
+    (tmp_path / "runs.csv").write_text(text)
+    columns = {name: f"[{name}]" for name in "rKy"} if "[r]" in text else {}
+    runs = opened(tmp_path / "runs.csv", columns=columns)
+    assert set(runs.units.values()) == {""} and runs.read(0, 2).outputs["y"].tolist() == [1.2, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("run,y\na,ERR\nb,1.5\nc,2.5\n", 'line 2: got "ERR" for y'),
+        ("run,y\n1,ERR\n2,1.5\n3,2.5\n", 'line 2: got "ERR" for y'),
+        ("run,y\n1,#DIV/0!\n2,1.5\n3,2.5\n", "for y, expected a number or an empty cell; if this is a line of units"),
+    ],
+)
+def test_a_first_run_that_failed_is_not_taken_for_units(text: str, said: str, tmp_path: Path) -> None:
+    first = "a" if "a," in text else "1"
+    runs = "".join(f"{run},0.5,3\n" for run in ("abc" if first == "a" else "123"))
+    (tmp_path / "params.csv").write_text("run,r,K\n" + runs)
+    (tmp_path / "out.csv").write_text(text)
+    with pytest.raises(ConfigError) as raised:
+        opened(tmp_path / "params.csv", tmp_path / "out.csv").read(0, 3)
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "said"),
+    [
+        ("r,K,y\n1/h,,g\n0.1,3,1\n", "r,K,y\n1/day,,g\n0.2,4,2\n", r'r in "1/h" in a.csv, and in "1/day" in b.csv'),
+        ("run,r,K,time,y\n,,,s,\n0,.1,3,0,1\n0,.1,3,1,2\n1,.2,3,0,1\n1,.2,3,1,2\n",
+         "run,r,K,time,y\n,,,ms,\n2,.1,3,0,1\n2,.1,3,1,2\n3,.2,3,0,1\n3,.2,3,1,2\n",
+         r'time in "s" in a.csv, and in "ms" in b.csv'),
+    ],
+)  # fmt: skip
+def test_stacked_files_in_other_units_are_refused(one: str, two: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(one)
+    (tmp_path / "b.csv").write_text(two)
+    with pytest.raises(ConfigError, match=said):
+        opened(tmp_path / "a.csv", tmp_path / "b.csv")
+    (tmp_path / "b.csv").write_text(one.replace("1/h", "h^-1"))
+    assert len(opened(tmp_path / "a.csv", tmp_path / "b.csv")) in (2, 4)
+
+
+def series(folder: Path, numbers: list[int]) -> list[Path]:
+    """Write a file of a run for each number, which is what its output begins with."""
+    files = [folder / f"out_{i}.csv" for i in numbers]
+    for i, file in zip(numbers, files, strict=True):
+        file.write_text("time,y\n" + "".join(f"{t},{i + 0.1 * t}\n" for t in range(3)))
+    return files
+
+
+@pytest.mark.parametrize("start", [0, 1])
+def test_files_of_a_run_each_are_in_the_order_of_their_numbers(start: int, tmp_path: Path) -> None:
+    (tmp_path / "params.csv").write_text("r,K\n" + "".join(f"0.{i + 1},3\n" for i in range(4)))
+    runs = opened(tmp_path / "params.csv", *series(tmp_path, [start + i for i in (3, 0, 2, 1)]))
+    assert runs.read(0, 4).outputs["y"][:, 0].tolist() == [start + i for i in range(4)]
+
+
+def test_files_of_runs_that_the_parameters_do_not_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "params.csv").write_text("r,K\n" + "".join(f"0.{i + 1},3\n" for i in range(4)))
+    files = [tmp_path / "params.csv", *series(tmp_path, [10, 3, 5, 9])]
+    with pytest.raises(ConfigError, match=r"runs 3, 5, 9, 10, and params.csv does not say .* a column `run`"):
+        opened(*files)
+    files[0].write_text("run,r,K\n" + "".join(f"{i},0.5,3\n" for i in (9, 10, 3, 5)))
+    assert opened(*files).read(0, 4).outputs["y"][:, 0].tolist() == [9, 10, 3, 5]
+
+
+def test_files_with_as_many_lines_as_there_are_runs_are_still_a_run_each(tmp_path: Path) -> None:
+    (tmp_path / "params.csv").write_text("run,r,K\n" + "".join(f"{i},0.{i + 1},3\n" for i in range(6)))
+    files = [tmp_path / "params.csv", *series(tmp_path, [4, 2])]
+    runs = opened(*files)
+    assert runs.outputs["y"].dims == ("time",) and runs.read(0, 6).status.tolist() == [3, 3, 0, 3, 0, 3]
+    (tmp_path / "peak.csv").write_text("peak\n" + "".join(f"{i}\n" for i in range(6)))  # row by row, beside them
+    read = opened(*files, tmp_path / "peak.csv").read(0, 6).outputs
+    assert read["y"][[2, 4], 0].tolist() == [2, 4] and read["peak"].tolist() == list(range(6))
+
+
 def test_numbered_files_of_several_runs_stay_stacked(tmp_path: Path) -> None:
     (tmp_path / "parameters.csv").write_text("run,r,K\n" + "".join(f"{i},{R[i]},{K[i]}\n" for i in range(40)))
     for i in range(4):

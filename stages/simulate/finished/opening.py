@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from simfer.stages.errors import SimferError
+from simfer.stages.errors import ConfigError, SimferError
 from simfer.stages.model.space import Space
 from simfer.stages.settings import RunTable
 from simfer.stages.simulate.finished.arrays import OPENERS, Arrays
@@ -15,7 +15,7 @@ from simfer.stages.simulate.finished.file import RunFile, refuse
 from simfer.stages.simulate.finished.long import Long, is_long
 from simfer.stages.simulate.finished.parquet import Parquet
 from simfer.stages.simulate.finished.text import Text
-from simfer.stages.simulate.finished.together import Joined, Stacked
+from simfer.stages.simulate.finished.together import Joined, Stacked, ids_of
 
 _NOT_YET = (".gz", ".bz2", ".xz", ".zst", ".zip", ".xlsx", ".xls", ".mat", ".pkl", ".pickle", ".rds")
 
@@ -36,15 +36,27 @@ def open_files(table: RunTable, space: Space) -> RunFile:
     _refuse_ragged(groups, parameters)
     groups.sort(key=lambda file: -len(file.columns.keys() & set(parameters)))  # that of the parameters first
     first, *others = groups
-    return Joined([first, *(_by_run(each, first.num, run, along) for each in others)], run) if others else first
+    return Joined([first, *(_by_run(each, first, run, along) for each in others)], run) if others else first
 
 
-def _by_run(file: RunFile, num: int, run: str, along: Sequence[str]) -> RunFile:
-    """Return files that hold other lines than there are runs as runs, where each file is that of one."""
-    if not isinstance(file, Stacked) or file.num == num or run in file.columns:
+def _by_run(file: RunFile, first: RunFile, run: str, along: Sequence[str]) -> RunFile:
+    """Return files of several lines as runs, where each file is that of one: the run that its name says."""
+    if not isinstance(file, Stacked) or run in file.columns or (named := file.of_a_run_each(run)) is None:
         return file
-    named = file.of_a_run_each(run)
-    return Long(named, run, along) if named else file
+    if run not in first.columns:
+        if file.num == first.num:
+            return file
+        if named.runs not in ([str(i + start) for i in range(len(named.runs))] for start in (0, 1)):
+            what = f"got a file for each of the runs {', '.join(named.runs[:4])}{', ...' * (len(named.runs) > 4)}"
+            refuse(f"{what}, and {first.path.name} does not say which they are; give it a column `{run}` of them")
+    elif file.num == first.num and not set(named.runs) <= set(ids_of(first, run)):
+        return file
+    try:
+        return Long(named, run, along)
+    except ConfigError:
+        if file.num != first.num or file.columns.keys() & set(along):
+            raise
+        return file  # no column is the same in all files, as time would be: each is a part of the runs
 
 
 def _opened(path: Path, parameters: Sequence[str]) -> RunFile:

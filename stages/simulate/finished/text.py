@@ -21,7 +21,24 @@ from simfer.stages.simulate.finished.file import Column, RunFile
 _STRIDE = 256  # lines between two places that are noted
 _LOOK = 200  # lines that say what is a number and what a text
 _SEPARATORS = ";", "\t", "|", ","  # the first that fits; a comma last, since it may be a decimal one
-_MISSING = ["", "NA", "N/A", "na", "NaN", "nan", "NAN", ".", "-", "--", "null", "NULL", "None", "#N/A", "#VALUE!"]
+_MISSING = [
+    "",
+    "NA",
+    "N/A",
+    "n/a",
+    "na",
+    "NaN",
+    "nan",
+    "NAN",
+    ".",
+    "-",
+    "--",
+    "null",
+    "NULL",
+    "None",
+    "#N/A",
+    "#VALUE!",
+]
 _MISSING += ["*" * count for count in range(1, 33)]  # what Fortran writes of a number that has no room
 # As exact as Python's own: so by default since pandas 3, which warns where it is asked for.
 _EXACT: dict[str, Any] = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}
@@ -83,7 +100,7 @@ class Text(RunFile):
             above = [line.lstrip("# ") for line in lines[:at] if line.lstrip().startswith("#")]
             if not above:
                 self.refuse("line 1 holds numbers, expected the names of the columns above them")
-            if len(above) > 1 and all(map(_BRACKETED.fullmatch, above[-1].split())):
+            if len(above) > 1 and _are_bracketed(above[-1], above[-2], header):
                 below = above.pop()
             (first, data), header = said[0], above[-1]
         elif len(said) > 2 and _are_units(data, said[2][1]):
@@ -178,7 +195,8 @@ class Text(RunFile):
                     self.refuse(f"{what}: it may be of thousands or not; write it without the point", start + i)
                 number = _number(str(cell).replace(self._dialect.decimal, "."))
                 if number is None:
-                    self.refuse(f'got "{cell}" for {name}, expected a number or an empty cell', start + i)
+                    units = "" if start + i else "; if this is a line of units, write each in brackets, as [1/h]"
+                    self.refuse(f'got "{cell}" for {name}, expected a number or an empty cell{units}', start + i)
                 numbers[i] = number
             else:
                 numbers[i] = cell
@@ -189,15 +207,41 @@ def _says_something(line: bytes) -> bool:
     return bool(line.strip()) and not line.lstrip().startswith(b"#")
 
 
-def _are_units(line: str, data: str) -> bool:
-    """Say whether a line between names and numbers holds units: no number, and something where the next has one."""
+def _separator(*lines: str) -> str | None:
+    """Return what separates as many cells in each of some lines; None where nothing does."""
     for separator in (*_SEPARATORS, " "):
-        cells, numbers = _split(line, separator), _split(data, separator)
-        if len(cells) == len(numbers) and (len(cells) > 1 or separator == " "):
-            said = [not _is_empty(cell) and _number(below) is not None
-                    for cell, below in zip(cells, numbers, strict=True)]  # fmt: skip
-            return any(said) and not any(_number(cell) is not None for cell in cells if not _is_empty(cell))
-    return False
+        counts = {len(_split(line, separator)) for line in lines}
+        if len(counts) == 1 and (counts != {1} or separator == " "):
+            return separator
+    return None
+
+
+def _are_units(line: str, data: str) -> bool:
+    """Say whether a line between names and numbers holds units; in doubt it is a run, which is not to be lost."""
+    if (separator := _separator(line, data)) is None:
+        return False
+    cells = zip(_split(line, separator), _split(data, separator), strict=True)
+    said = [(cell, below) for cell, below in cells if not _is_empty(cell)]
+    bare = [(cell, below) for cell, below in said if not _BRACKETED.fullmatch(cell)]
+    if not all(_is_empty(below) or _counts(below) for _, below in bare):
+        return False  # a text has no unit: it is what a run is called, and the run failed
+    numbers = {cell for cell, _ in bare if _counts(cell)}
+    clear = any(("/" in cell or "^" in cell) and not cell.startswith("#") for cell, _ in said)  # not as #DIV/0! is
+    over_a_number = any(_counts(below) and not _is_empty(below) for _, below in said)
+    return over_a_number and (not numbers or (numbers == {"1"} and clear))
+
+
+def _are_bracketed(line: str, names: str, data: str) -> bool:
+    """Say whether a line holds units in brackets, one for each name above and each number below."""
+    if (separator := _separator(line, data)) is None:
+        return False
+    cells = _split(line, separator)
+    return all(map(_BRACKETED.fullmatch, cells)) and len(_split(names, separator)) == len(cells)
+
+
+def _counts(cell: str) -> bool:
+    """Say whether a cell is a number, be it with a decimal comma or marks of thousands."""
+    return _number(cell) is not None or _number(re.sub("[.,]", "", cell)) is not None
 
 
 def _is_empty(cell: str) -> bool:
@@ -207,7 +251,7 @@ def _is_empty(cell: str) -> bool:
 def _unit(cell: str) -> str:
     bare = _BRACKETED.fullmatch(cell)
     unit = (bare[1] or bare[2] or "") if bare else cell
-    return "" if _is_empty(unit) else unit
+    return "" if _is_empty(unit) or unit == "1" else unit
 
 
 def _split(line: str, separator: str) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from simfer.stages.model.units import contradict
 from simfer.stages.simulate.finished.file import Column, RunFile, refuse
 
 _GAP = 64  # rows between two that are read rather than skipped
@@ -22,6 +23,19 @@ class Stacked(RunFile):
         self.others, self.coordinate_units = files[0].others, files[0].coordinate_units
         self._starts = np.cumsum([0, *(file.num for file in files)])
         self.num = int(self._starts[-1])
+        self._refuse_other_units()
+
+    def _refuse_other_units(self) -> None:
+        told: dict[str, tuple[str, str]] = {}
+        for file in self._files:
+            units = {name: column.unit for name, column in file.columns.items()} | dict(file.coordinate_units)
+            for name, unit in units.items():
+                of, other = told.get(name, ("", ""))
+                if contradict(other, unit):
+                    what = f'got {name} in "{other}" in {of}, and in "{unit}" in {file.path.name}'
+                    refuse(f"{what}; expected one unit in files of the same columns: convert one of them")
+                if unit:
+                    told.setdefault(name, (file.path.name, unit))
 
     def read(self, start: int, stop: int, names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """Return columns of some runs, from whichever files they are in."""
@@ -53,7 +67,10 @@ class Stacked(RunFile):
     def of_a_run_each(self, run: str) -> Named | None:
         """Return the files with a column of their runs, where each has several lines, and its name says which run."""
         names = self._names() if all(file.num > 1 for file in self._files) else None
-        return None if names is None else Named(self._files, run, names)
+        if names is None:
+            return None
+        order = sorted(range(len(names)), key=lambda i: int(names[i]))
+        return Named([self._files[i] for i in order], run, [names[i] for i in order])
 
 
 class Named(Stacked):
@@ -61,6 +78,7 @@ class Named(Stacked):
 
     def __init__(self, files: Sequence[RunFile], run: str, runs: Sequence[str]) -> None:
         super().__init__(files)
+        self.runs = list(runs)
         self._run, self._runs = run, np.repeat(np.array(runs, object), [file.num for file in files])
         self.columns = {run: Column(is_text=True), **self.columns}
 
@@ -80,8 +98,9 @@ class Joined(RunFile):
     def __init__(self, files: Sequence[RunFile], run: str) -> None:
         super().__init__(files[0].path)
         self._files, self.num = list(files), files[0].num
-        by_run = all(run in file.columns for file in files)
-        self._rows = [self._matched(file, run) if by_run else self._in_order(file, run) for file in files[1:]]
+        by_run = [run in files[0].columns and run in file.columns for file in files[1:]]
+        self._rows = [self._matched(file, run) if by else self._in_order(file, run)
+                      for file, by in zip(files[1:], by_run, strict=True)]  # fmt: skip
         for file in files:
             if twice := (self.columns.keys() & file.columns.keys()) - {run}:
                 refuse(f"{self.path.name} and {file.path.name} both have {', '.join(sorted(twice))}")
@@ -93,7 +112,7 @@ class Joined(RunFile):
         """Return where each run is by the name of its file; row by row where that says nothing."""
         named = file.runs_by_name() if isinstance(file, Stacked) else None
         if named is not None and run in self._files[0].columns:
-            ids = _ids(self._files[0], run)
+            ids = ids_of(self._files[0], run)
             if all(each.isdecimal() for each in ids):
                 return self._places(ids, named, file)
         if file.num != self.num:
@@ -104,7 +123,7 @@ class Joined(RunFile):
 
     def _matched(self, file: RunFile, run: str) -> np.ndarray:
         """Return where each run of the first file is in another; -1 where it is not."""
-        return self._places(_ids(self._files[0], run), _ids(file, run), file)
+        return self._places(ids_of(self._files[0], run), ids_of(file, run), file)
 
     def _places(self, ids: list[str], others: list[str], file: RunFile) -> np.ndarray:
         for each, which in ((ids, self.path), (others, file.path)):
@@ -131,7 +150,8 @@ class Joined(RunFile):
         return self._files[0].place(row)
 
 
-def _ids(file: RunFile, run: str) -> list[str]:
+def ids_of(file: RunFile, run: str) -> list[str]:
+    """Return what each run of a file is called."""
     starts = range(0, file.num, _BLOCK)
     return _plain([i for a in starts for i in file.read(a, min(a + _BLOCK, file.num), (), [run])[run]])
 

@@ -23,7 +23,7 @@ from simfer.stages.settings import HANDED, RefineConfig, Simulate, SimulateConfi
 from simfer.stages.settings.labels import labelled
 from simfer.stages.simulate import design
 from simfer.stages.simulate.asked.waiting import told
-from simfer.stages.simulate.backends import build_backend
+from simfer.stages.simulate.backends import build_backend, failed_rows
 from simfer.stages.simulate.backends.kept import KeptFirst
 from simfer.stages.simulate.border import Border
 from simfer.stages.simulate.failures import counts, cure, drawn, tables, where_it_fails
@@ -138,8 +138,9 @@ def _summary(
         **({"steps_mean": float(steps.mean()), "steps_max": int(steps.max())} if config.simulate.kind == "jax" else {}),
         **_effort(filled),
     }
-    if (late := int((status == Status.TIMEOUT).sum())) and config.simulate.timeout:
-        facts |= {"timed_out": late, "timeout": config.simulate.timeout}
+    # Rows of a table, or of a smaller ensemble, had limits of their own: nothing is said of those.
+    if limits := failed_rows.limits(folder):
+        facts |= {"timed_out": len(limits), "timeout": min(limits)}
     if config.simulate.derivatives:
         facts["derivatives_by"] = ", ".join(space.names)
     if config.simulate.retry is not None:

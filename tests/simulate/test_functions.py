@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import signal
@@ -24,8 +25,9 @@ from simfer.stages.model.outputs import Status
 from simfer.stages.model.space import Space
 from simfer.stages.preflight import mistakes
 from simfer.stages.progress import Silent
-from simfer.stages.simulate.backends import build_backend
+from simfer.stages.simulate.backends import build_backend, failed_rows, row_by_row
 from simfer.stages.simulate.backends.kept import KeptFirst
+from simfer.stages.simulate.children.supervisor import Done
 from simfer.stages.simulate.rows import fill
 from tests import helpers
 from tests.helpers import Heard
@@ -171,6 +173,42 @@ def test_rows_that_timed_out_sooner_are_run_again_and_no_others(tmp_path: Path) 
     assert np.allclose(
         again["y"].values, again["intercept"].values[:, None] + again["slope"].values[:, None] * helpers.X
     )
+
+
+def test_rows_that_time_out_again_stop_no_stage_that_has_solved_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_by_row, "_ALIKE", 4)
+    for timeout in (0.05, 0.1):  # a half of the rows takes longer
+        rows = simulate(tmp_path, "hangs", num_simulations=16, timeout=timeout).to_xarray()
+        assert 4 <= (rows["status"].values == Status.TIMEOUT).sum() <= 12
+    assert {row["reason"] for row in rows_of(tmp_path / "failures.csv")} == {"took longer than 0.1 s"}
+
+
+def test_half_a_line_of_failures_is_left_out_and_joins_no_other(tmp_path: Path) -> None:
+    file, space = tmp_path / "failures.csv", Space(problem("line").parameters)
+    header = "row,intercept,slope,status,reason,seconds,host,last_lines,folder\n"
+    whole = "3,0.1,0.2,timeout,took longer than 1 s,1.001,h,,\n"
+    done = Done(9, Status.TIMEOUT, np.zeros(0), 2.01, "took longer than 2 s", "", {}, "h")
+    for half in ("7,0.2,time", '7,0.2,0.1,raised,no,0.1,h,"line 1\n'):
+        file.write_text(header + whole + half)
+        assert failed_rows.lasting(tmp_path, 1.0) == {3} and failed_rows.limits(tmp_path) == [1.0]
+        failed_rows.add(tmp_path, [done], {9: {"intercept": 0.0, "slope": 0.0}}, space)
+        assert [row["row"] for row in rows_of(file)] == ["3", "9"] and failed_rows.limits(tmp_path) == [1.0, 2.0]
+    file.write_text(header[:20])
+    failed_rows.add(tmp_path, [done], {9: {"intercept": 0.0, "slope": 0.0}}, space)
+    assert [row["row"] for row in rows_of(file)] == ["9"] and list(tmp_path.iterdir()) == [file]
+
+
+def test_limits_are_those_that_rows_had_here(tmp_path: Path) -> None:
+    """Not those of rows that a smaller ensemble had, under another limit."""
+    for num, timeout in ((8, 0.1), (16, 0.2)):
+        checked = problem("hangs", num_simulations=num, timeout=timeout, max_failed=1.0)
+        execute(checked, Store(tmp_path), until="simulate")
+    found = [json.loads(file.read_text()) for file in tmp_path.glob("simulate/*/manifest.json")]
+    facts = sorted((each["summary"]["facts"] for each in found), key=lambda each: each["rows"])
+    assert [each["timeout"] for each in facts] == [0.1, 0.2]
+    assert 0 < facts[1]["timed_out"] < facts[1]["failed"]
 
 
 def test_rows_of_a_journal_that_timed_out_sooner_are_run_again(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from simfer.stages.simulate.engines.elsewhere import Elsewhere
 
 _FOLDERS = 20  # of failed runs that are kept
 _ALIKE = 20  # rows that all fail in one way, the first of all: so will the others
+_FIRST = "simulate-0"  # the stream that they are of
 _BLOCKS = 8  # at once where others run them: all slots of a cluster, and one that is slow holds none of them up
 _known: dict[str, dict[str, Any]] = {}  # what simulators said of themselves, or showed when they were tried
 
@@ -163,6 +164,8 @@ class RowByRow(Backend):
         numbers = block.numbers.tolist()
         done = {n: row for n, row in (kept.rows() if kept else {}).items() if n in set(numbers) and self._stands(row)}
         tell(len(done), sum(row.status != Status.OK for row in done.values()))
+        if block.stream == _FIRST and any(row.status == Status.OK for row in done.values()):
+            self._failed_alike = None
         values = dict(zip(numbers, self._values(block.z), strict=True))
         runs = self._runs(block)
         wanted = [Wanted(n, each, self._seed(block.stream, n), str(runs / f"{n // 1000:06d}" / str(n)))
@@ -204,7 +207,10 @@ class RowByRow(Backend):
         if not len(timed_out):
             return timed_out
         lasting = failed_rows.lasting(folder, self.settings.timeout)
-        return np.array([number for number in timed_out if number not in lasting], int)
+        more = np.array([number for number in timed_out if number not in lasting], int)
+        if len(more) and stream == _FIRST:  # chosen because they failed alike, which says nothing of all others
+            self._failed_alike = None
+        return more
 
     def _stands(self, row: Done) -> bool:
         return row.status != Status.TIMEOUT or failed_rows.is_long(row.seconds, self.settings.timeout)
@@ -276,7 +282,7 @@ class RowByRow(Backend):
 
     def _stop_if_alike(self, row: Done, values: Mapping[str, float], stream: str) -> None:
         """Stop where the first rows of all failed in one way: the config is at fault, and time is dear."""
-        if self._failed_alike is None or stream != "simulate-0":
+        if self._failed_alike is None or stream != _FIRST:
             return
         if row.status == Status.OK or any(row.status != other.status for other in self._failed_alike):
             self._failed_alike = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from simfer.stages.errors import Mistake
 from simfer.stages.model.outputs import Layout
 from simfer.stages.model.space import Space
-from simfer.stages.preflight.units import units_of
 from simfer.stages.progress import Progress
 from simfer.stages.settings import Problem
+from simfer.stages.settings.names import SIMULATORS
 from simfer.stages.simulate.backends.table import unlike
 from simfer.stages.simulate.finished.runs import open_runs
 from simfer.stages.simulate.simulators.base import Simulator
@@ -77,4 +79,7 @@ def beside_table(config: Problem, simulator: Simulator, layout: Layout, progress
         return [Mistake("simulate.derivatives", "the runs of simulate.table have no derivatives; remove it")]
     runs = open_runs(config.simulate.table, Space(config.parameters))
     progress.note(f"simulate.table: {runs.words()}")
-    return unlike(runs, layout.outputs, {**units_of(config, simulator.parameters), **getattr(simulator, "units", {})})
+    outputs, units = dict(layout.outputs), {**simulator.parameters, **getattr(simulator, "units", {})}
+    if config.simulate.simulator in SIMULATORS:  # they serve in any units that fit together
+        outputs, units = {name: replace(output, unit="") for name, output in outputs.items()}, {}
+    return unlike(runs, outputs, units)

@@ -6,6 +6,7 @@ import csv
 import json
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,9 @@ from simfer import pipeline
 from simfer.pipeline.cli import app
 from simfer.stages.artifacts.training_set import TEST, TrainingSet
 from simfer.stages.errors import ConfigError
-from simfer.stages.model.outputs import Status
+from simfer.stages.model.outputs import Layout, Output, Status
+from simfer.stages.preflight import foreign
+from simfer.stages.progress import Silent
 from tests import helpers
 
 GRID = np.random.default_rng(7).normal(size=(240, 2)) * 1.2  # somebody's own design: no Sobol sequence of the prior
@@ -165,6 +168,20 @@ def test_a_simulator_goes_on_with_a_table() -> None:
     other = both | {"options": {"x": (helpers.X + 1.0).tolist()}}
     with pytest.raises(ConfigError, match=r"y is there along x = 0, 0.5, 1, 1.5"):
         pipeline.run(problem(simulate=other, observation={"file": str(_moved())}), store=store, until="simulate")
+
+
+@pytest.mark.parametrize(("simulator", "places"), [("linear", []), ("mine.py:Line", ["simulate.table"] * 2)])
+def test_simulators_of_simfers_own_go_on_with_a_table_in_any_units(
+    simulator: str, places: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layout = Layout({"y": Output(("x",), {"x": helpers.X}, "cells")})
+    runs: Any = SimpleNamespace(outputs=layout.outputs, units={"y": "mg", "x": "h"}, words=lambda: "")
+    monkeypatch.setattr(foreign, "open_runs", lambda *_: runs)
+    monkeypatch.setattr(foreign, "Space", lambda *_: None)
+    settings = SimpleNamespace(table=1, derivatives=False, simulator=simulator)
+    config: Any = SimpleNamespace(simulate=settings, parameters={})
+    own: Any = SimpleNamespace(parameters={}, units={"x": "day"})
+    assert [each.where for each in foreign.beside_table(config, own, layout, Silent())] == places
 
 
 def _moved() -> Path:

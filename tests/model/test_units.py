@@ -75,12 +75,23 @@ def test_what_a_median_is_not_let_below_is_far_below_the_data() -> None:
     [
         ("1/h", "h^-1"), ("1/h", "h-1"), ("mg / L", "mg/L"), ("L/(mol s)", "L/mol/s"), ("um^2", "µm²"),
         ("um/s^(1/2)", "um s^-0.5"), ("m/s", "m s**-1"), ("%", " %"), ("1/min", "min^-1"), ("s", ""), ("", "1/day"),
+        ("g/l", "g/L"), ("h⁻¹", "1/h"), ("1", "dimensionless"), ("-", "1"), ("1/day", "day^{-1}"), ("$h^{-1}$", "1/h"),
+        ("kg.m^-3", "kg m^-3"), ("kg·m⁻³", "kg/m3"), ("°C", "degC"), ("days", "day"), ("d", "day"),
+        ("1/hr", "hours^-1"),
+        ("10^3 cells", "1e3 cells"), ("1.5e3 cell/mL", "1500 cells ml-1"), ("per day", "1/d"), ("[mg/L]", "mg/l"),
+        ("m/s/", "m/s"), ("#/mL", "cells/mL"),
     ],
 )  # fmt: skip
 def test_how_a_unit_is_written_does_not_matter(one: str, other: str) -> None:
     assert not contradict(one, other) and not contradict(other, one)
 
 
-@pytest.mark.parametrize(("one", "other"), [("ms", "s"), ("1/h", "h"), ("%", "°"), ("m2", "m"), ("1/h", "1/day")])
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("ms", "s"), ("1/h", "h"), ("%", "°"), ("m2", "m"), ("1/h", "1/day"), ("mM", "M"), ("gs", "g"), ("ms", "m"),
+        ("hours", "days"), ("1", "h"), ("-", "%"), ("K", "°C"), ("1e3 m", "m"),
+    ],
+)  # fmt: skip
 def test_another_unit_contradicts(one: str, other: str) -> None:
     assert contradict(one, other) and contradict(other, one)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -83,23 +84,57 @@ def read(path: Path) -> Table:
 
 def _twice(text: str, said: str) -> str:
     """Say which key or table is in a file twice, if that is what was wrong with it; "" if not."""
-    found = re.search(r"(overwrite|declare|mutate|Duplicate).*at line (\d+)", said)
-    lines = text.splitlines()
-    if found is None or not 0 < (number := int(found[2])) <= len(lines):
+    found = re.search(r"(overwrite|declare|mutate|Duplicate).*(?:at line (\d+)|at end of document)", said)
+    lines = text.rstrip().split("\n")
+    if found is None or not 0 < (number := int(found[2] or len(lines))) <= len(lines):
         return ""
-    named = [_HEAD.match(line) for line in lines[:number]]
-    last = max((n for n, head in enumerate(named) if head), default=None)  # a value may go on for lines
-    head = named[last] if last is not None else None
     if found[1] == "Duplicate":
         key = said.partition("'")[2].partition("'")[0]
         return f"line {number}: {key} stands twice within one pair of braces; leave one out"
-    if head is None or last is None:
+    heads = _heads(lines[:number])
+    last, head, above = next(heads, (0, None, {}))
+    if head is None:
         return ""
-    tables = [each[1] for each in named[:last] if each and each[1]]
-    table = f" in [{tables[-1]}]" if tables and not head[1] else ""
-    what = f"the table [{head[1]}]" if head[1] else f"{head[2].strip()}{table}"
-    how = "put its keys below the first one" if head[1] else "leave one out"
-    return f"line {last + 1}: {what} is there already, in a line above; {how}"
+    table = head[1] or next((each[1] for _, each, _ in heads if each[1]), "")
+    try:
+        path = [
+            *(_keys(tomllib.loads(f"[{table}]")) if table else []),
+            *(_keys(tomllib.loads(f"{head[2]} = 0")) if head[2] else []),
+        ]
+    except ValueError:
+        return ""
+    there, value = _there(above, path)
+    what = f"the table [{table}]" if head[1] else f"{head[2]} in [{table}]" if table else head[2]
+    is_table = isinstance(value, (dict, list)) and found[1] != "mutate"  # one that others could have been added to
+    if len(there) == len(path) and (is_table or not head[1]):
+        how = "put its keys below the first one" if head[1] else "leave one out"
+        return f"line {last + 1}: {what} is there already, in a line above; {how}"
+    if not isinstance(value, (dict, list)):
+        return f"line {last + 1}: {what} cannot be, as {'.'.join(there)} has a value in a line above; leave one out"
+    ends = "braces" if isinstance(value, dict) else "brackets"
+    return f"line {last + 1}: {what} cannot be added, as {'.'.join(there)} is closed by its {ends} in a line above"
+
+
+def _heads(lines: Sequence[str]) -> Iterator[tuple[int, re.Match[str], Table]]:
+    """Yield where tables and values begin, the last one first, each with what the lines above it hold.
+
+    What only looks like one, within a text or an array of several lines, has half of that above it, which is no TOML.
+    """
+    for n in reversed(range(len(lines))):
+        if head := _HEAD.match(lines[n]):
+            with suppress(ValueError, RecursionError):
+                yield n, head, tomllib.loads("\n".join(lines[:n]))
+
+
+def _there(table: Table, path: Sequence[str]) -> tuple[list[str], Any]:
+    """Follow a path for as long as there is something, and return how far that is, and what is there."""
+    value: Any = table
+    for depth, key in enumerate(path):
+        inner = value[-1] if isinstance(value, list) and value else value
+        if not isinstance(inner, dict) or key not in inner:
+            return list(path[:depth]), value
+        value = inner[key]
+    return list(path), value
 
 
 def _refusal(path: Path, what: str) -> ConfigError:

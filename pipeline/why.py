@@ -113,6 +113,8 @@ def _in_words(change: _Change) -> str:
 def _written(path: tuple[str, ...]) -> tuple[str, ...]:
     """Return the place in the config of what a stage sees, as its user has written it."""
     if path[:2] == ("simulate", "experiments") and len(path) > 2:
+        if path[2] == ORDER:
+            return path[1:]
         return "experiments", path[2], "options", *path[3:]
     for count in (1, 2):
         said = SAID.get(".".join(path[:count]))
@@ -136,5 +138,7 @@ def _show(value: Any) -> str:
     if not isinstance(value, Mapping):
         return in_toml(value)
     told = {key: inner for key, inner in value.items() if key != ORDER and inner not in ("", None)}
+    if not told:
+        return "{}"
     text = "{ " + ", ".join(f"{key} = {_show(inner)}" for key, inner in told.items()) + " }"
     return text if len(text) <= _LONG else text[: _LONG - 3] + "..."

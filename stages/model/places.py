@@ -51,13 +51,14 @@ def _coordinates(
 
 def _since(cell: str, dates: Dates) -> str:
     """Return a date, 2020-03-01 or 1.3.2020, as the number that it is; what is none stays as it is."""
+    date = cell
     if (day_first := DAY_FIRST.fullmatch(cell)) is not None:
         day, month, year, time = day_first.groups()
-        cell = f"{year}-{int(month):02}-{int(day):02}" + (f" {time}" if time else "")
-    if not _DATE.fullmatch(cell):
+        date = f"{year}-{int(month):02}-{int(day):02}" + (f" {time}" if time else "")
+    if not _DATE.fullmatch(date):
         return cell
     try:
-        span = datetime.fromisoformat(cell.removesuffix("Z")) - dates.origin
+        span = datetime.fromisoformat(date.removesuffix("Z")) - dates.origin
     except ValueError:  # the 31st of February, which is said as what is no number is
         return cell
     return repr(span.total_seconds() / _SECONDS[dates.unit])

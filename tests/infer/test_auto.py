@@ -58,6 +58,15 @@ def test_along_a_thin_curved_ridge_the_population_is_the_answer() -> None:
     assert abs(drawn.mean() - mean) < 0.1 * sd and drawn.std() == pytest.approx(sd, rel=0.1)
 
 
+def test_where_the_emulator_alone_lies_in_several_places_no_chains_are_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    one_place = Draws(np.zeros((4, 10, 1)), {}, 1.0, 1, "smc")
+    monkeypatch.setattr(auto, "_guided", lambda *_: one_place)
+    heard, guided = Heard(), target(lambda z: -z[0], 1)
+    guided.guide = guided
+    auto.sample(guided, SETTINGS, heard)
+    assert [line.rpartition(": ")[2] for line in heard.lines] == ["the emulator's posterior lies in several places"]
+
+
 def test_in_one_place_nuts_is_the_answer_and_agrees_with_the_population() -> None:
     heard = Heard()
     draws = auto.sample(target(lambda z: norm.logpdf(2.0 * z[0] - z[1], 1.0, 0.3), 2), SETTINGS, heard)

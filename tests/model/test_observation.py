@@ -199,6 +199,11 @@ def test_what_cannot_be_known_is_asked_in_one_line(file: Path, text: str, what: 
     assert what in said and len(said.splitlines()) <= 2  # a column that is not the time is missed, too
 
 
+def test_a_day_that_does_not_exist_is_shown_as_it_is_written(file: Path) -> None:
+    dates = {"origin": "2020-01-01"}
+    assert 'got "31.02.2020"' in refusal(file, "time,yeast\n31.02.2020,9.6\n", YEAST, dates=dates)
+
+
 def test_a_thousand_wrong_cells_are_one_line(file: Path) -> None:
     said = refusal(file, "time,yeast\n" + "0,x\n" * 1000, YEAST)
     assert said.count("\n") == 0 and "and 996 more" in said

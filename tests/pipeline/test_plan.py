@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from simfer.pipeline import chain, config
 from simfer.pipeline.chain import STAGES
-from simfer.pipeline.plan import Plan, Step, user_files
+from simfer.pipeline.plan import ORDER, Plan, Step, user_files
 from simfer.pipeline.runner import execute
 from simfer.pipeline.store import Store
 from simfer.pipeline.sweep import sweep
@@ -226,6 +227,17 @@ class TestWhy:
             'parameters.NAME.per[0]: left out -> "k"',
             "train.candidates.seed: 1 -> 2",
         ]
+
+    def test_experiments_in_another_order_and_one_more(self) -> None:
+        def key(*names: str) -> dict[str, Any]:
+            each = {name: {} for name in names} | {ORDER: ", ".join(names)}
+            return {"config": {"simulate": {"experiments": each}}, "inputs": {}}
+
+        explainer = _Explainer({}, {})
+        assert explainer.sentences(key("low", "high"), key("high", "low")) == [
+            "experiments: order low, high -> high, low"
+        ]
+        assert explainer.sentences(key("low"), key("low", "high")) == ["experiments.high.options: left out -> {}"]
 
     def test_a_round_is_compared_with_the_same_round(self, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("FAKE_PASSES", "2")

@@ -145,6 +145,14 @@ def test_bad_toml_says_the_line(tmp_path: Path) -> None:
         ("[x]\na = 1\na = [\n  1,\n  2,\n]\n", "line 3: a in [x] is there already"),
         ("seed = 1\nseed = 2\n", "line 2: seed is there already"),
         ("[x]\na = { b = 1 }\n[x.a]\nb = 2\n", "line 3: the table [x.a] is there already"),
+        ("[x]\na = 1\na = 2", "line 3: a in [x] is there already"),
+        ("a = 1\na = '''\nfoo = 2\n'''\n", "line 2: a is there already"),
+        ("[x]\nm = [\n [1, 2],\n [3, 4]\n]\na = 1\na = 2\n", "line 7: a in [x] is there already"),
+        ("[x]\na = { b = 1 }\na.c = 2\n", "line 3: a.c in [x] cannot be added, as x.a is closed by its braces"),
+        ("[x]\na = { b = 1 }\n[x.a.c]\n", "line 3: the table [x.a.c] cannot be added, as x.a is closed by its braces"),
+        ("a = [1]\n[[a]]\n", "line 2: the table [a] cannot be added, as a is closed by its brackets"),
+        ("[x]\na = 1\na.b = 2\n", "line 3: a.b in [x] cannot be, as x.a has a value in a line above"),
+        ("x = 1\n[x]\n", "line 2: the table [x] cannot be, as x has a value in a line above"),
     ],
 )
 def test_what_is_there_twice_is_named(tmp_path: Path, text: str, said: str) -> None:

@@ -34,8 +34,11 @@ def sample(target: Target, settings: Infer, progress: Progress) -> Draws:
     """
     draws = _sample(target, settings, progress)
     if draws.sampler != "nuts":
-        several = "the posterior lies in several places"
-        why = several if len(draws.places) > 1 else "chains of NUTS had not converged, or had missed a part"
+        why = "chains of NUTS had not converged, or had missed a part"
+        if len(draws.places) > 1:
+            why = "the posterior lies in several places"
+        elif target.guide is not None:  # then none has run
+            why = "the emulator's posterior lies in several places"
         progress.note(f"  infer: the population's draws are the answer, and not those of NUTS: {why}")
     return draws
 

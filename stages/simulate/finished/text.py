@@ -21,24 +21,8 @@ from simfer.stages.simulate.finished.file import Column, RunFile
 _STRIDE = 256  # lines between two places that are noted
 _LOOK = 200  # lines that say what is a number and what a text
 _SEPARATORS = ";", "\t", "|", ","  # the first that fits; a comma last, since it may be a decimal one
-_MISSING = [
-    "",
-    "NA",
-    "N/A",
-    "n/a",
-    "na",
-    "NaN",
-    "nan",
-    "NAN",
-    ".",
-    "-",
-    "--",
-    "null",
-    "NULL",
-    "None",
-    "#N/A",
-    "#VALUE!",
-]
+_MISSING = ["", "NA", "N/A", "n/a", "na", "NaN", "nan", "NAN", ".", "-", "--", "null", "NULL", "None", "#N/A",
+            "#VALUE!"]  # fmt: skip
 _MISSING += ["*" * count for count in range(1, 33)]  # what Fortran writes of a number that has no room
 # As exact as Python's own: so by default since pandas 3, which warns where it is asked for.
 _EXACT: dict[str, Any] = {"float_precision": "round_trip"} if int(pd.__version__.split(".")[0]) < 3 else {}

@@ -44,15 +44,14 @@ def solver_settings(config: Problem) -> list[Mistake]:
 def experiment_mistakes(config: Problem, stochastic: bool) -> list[Mistake]:
     """List what several experiments take that a simulator which is not JAX cannot do."""
     kind = config.simulate.kind
-    if stochastic and kind == "python" and config.experiments:
-        return [Mistake("experiments", "the simulator is random; several experiments take one that is not")]
+    if kind == "python":
+        random = "the simulator is random; several experiments take one that is not"
+        return [Mistake("experiments", random)] if stochastic and config.experiments else []
     what = (
         f"{_WHO[kind]} takes no options; let it give the outputs of every experiment in one run, as EXPERIMENT.OUTPUT, "
         "or call it by a Python function, whose arguments options are"
     )
-    takes_none = kind != "python"
-    return [Mistake(f"experiments.{name}.options", what)
-            for name, each in config.experiments.items() if takes_none and each.options]  # fmt: skip
+    return [Mistake(f"experiments.{name}.options", what) for name, each in config.experiments.items() if each.options]
 
 
 def without_simulator(config: Problem) -> list[Mistake]:
